@@ -1,0 +1,65 @@
+"""A trained model on disk: safetensors weights with their contract in the file's own metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from distill.train import predict
+from rungwise.artefact import canonical_json
+from rungwise.contract import Contract, Golden, check_golden, golden_input, sha256_array
+from student.models import STUDENTS
+from teacher.models import TEACHERS
+
+MODELS = TEACHERS | STUDENTS
+TORCH_TOLERANCE = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
+
+
+def build_model(name: str, settings: Mapping[str, Any]) -> nn.Module:
+    """A model by registry name, with fresh weights."""
+    return MODELS[name](**settings)
+
+
+def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], contract: Contract) -> Contract:
+    """Write weights, constructor settings and contract, with golden scores of these very weights."""
+    frames = golden_input(contract.view)
+    golden = Golden(
+        input_sha256=sha256_array(frames),
+        scores=tuple(float(score) for score in predict(model, frames)),
+        tolerance=TORCH_TOLERANCE,
+    )
+    contract = contract.model_copy(update={"golden": golden})
+    metadata = {"rungwise": contract.model_dump_json(), "settings": canonical_json(settings)}
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial, metadata)
+    partial.replace(path)
+    return contract
+
+
+def load_checkpoint(path: Path) -> tuple[nn.Module, Contract, dict[str, Any]]:
+    """Read a model back, strictly, and re-run its golden input.
+
+    Raises:
+        ValueError: no contract in the file, keys that do not fit, or golden scores off by more than the tolerance.
+    """
+    with safe_open(path, framework="pt") as stream:
+        metadata = stream.metadata() or {}
+    if not {"rungwise", "settings"} <= metadata.keys():
+        raise ValueError(f"{path}: carries no contract, so it is no checkpoint of rungwise")
+    contract = Contract.model_validate_json(metadata["rungwise"])
+    settings: dict[str, Any] = json.loads(metadata["settings"])
+    model = build_model(contract.model, settings)
+    try:
+        model.load_state_dict(load_file(path), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: weights do not fit {contract.model}: {error}") from error
+    model.eval()
+    check_golden(contract, predict(model, golden_input(contract.view)), str(path))
+    return model, contract, settings

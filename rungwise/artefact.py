@@ -1,0 +1,180 @@
+"""Stages and what they leave behind.
+
+A stage is a function (params, inputs) -> directory `runs/<stage>/<id>/`. The id is the hash of everything that
+can change the answer: stage, stage version, params, and the content hashes of the inputs. Device, workers and
+paths are not hashed. Work happens in `<id>.partial/`, which survives a kill so that the next run resumes there;
+the manifest is written last and the directory renamed once: no manifest, no artefact.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRATCH = "scratch"  # removed before the manifest is written: checkpoints of unfinished work
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_json(value: object) -> str:
+    """Hex sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename, so that a reader sees the old text or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """`write_text` of readable JSON."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """Everything that can change a stage's answer. `inputs` maps a role to a content hash."""
+
+    stage: str
+    version: int
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as the manifest keeps them."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "params": json.loads(canonical_json(self.params)),
+            "inputs": dict(self.inputs),
+        }
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the key's hash."""
+        return sha256_json(self.as_dict())[:16]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished stage: its folder, its key, and the hash of all its files."""
+
+    path: Path
+    key: StageKey
+    content_sha256: str
+    seconds: float
+    hit: bool
+
+    @property
+    def id(self) -> str:
+        """The folder's name: the key's id."""
+        return self.path.name
+
+
+def open_artefact(path: Path, *, expect: StageKey | None = None) -> Artefact:
+    """Read a finished stage's manifest.
+
+    Raises:
+        ValueError: there is no manifest, or its key differs from `expect`; the message names each field,
+            "params.num_frames: cached 8, wanted 16".
+    """
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        raise ValueError(f"{path}: no manifest.json, so this is not a finished artefact; run its stage again")
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    key = StageKey(**{name: manifest[name] for name in ("stage", "version", "params", "inputs")})
+    if expect is not None:
+        differences = list(mismatches(key.as_dict(), expect.as_dict()))
+        if differences:
+            raise ValueError(f"{path}: made for something else: " + "; ".join(differences))
+    return Artefact(path, key, manifest["content_sha256"], manifest["seconds"], hit=True)
+
+
+def mismatches(cached: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The fields in which two nested mappings differ, as "a.b: cached 8, wanted 16"."""
+    for name in sorted(cached.keys() | wanted.keys()):
+        have, want = cached.get(name), wanted.get(name)
+        if isinstance(have, Mapping) and isinstance(want, Mapping):
+            yield from mismatches(have, want, f"{prefix}{name}.")
+        elif have != want:
+            yield f"{prefix}{name}: cached {have!r}, wanted {want!r}"
+
+
+def verify_files(artefact: Artefact) -> None:
+    """Hash every file again.
+
+    Raises:
+        ValueError: a file is missing, new, or its bytes changed; the first one is named.
+    """
+    manifest = json.loads((artefact.path / "manifest.json").read_text(encoding="utf-8"))
+    for name, digest in hash_files(artefact.path).items():
+        if manifest["files"].pop(name, None) != digest:
+            raise ValueError(f"{artefact.path / name}: bytes differ from the manifest; delete {artefact.path} and rerun")
+    if manifest["files"]:
+        raise ValueError(f"{artefact.path}: {next(iter(manifest['files']))} is missing; delete the folder and rerun")
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Relative name -> sha256 of every file under a folder, but for its manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files if path != folder / "manifest.json"}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a folder's lock; a second process that wants the same artefact is told so at once."""
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{path.parent}: another process is building this artefact; wait for it") from error
+        yield
+
+
+def run_stage(runs: Path, key: StageKey, build: Callable[[Path], None]) -> Artefact:
+    """Return the artefact of `key`, building it if it is not there.
+
+    `build(folder)` fills the folder; after a kill it is called again on the same half-filled folder and must
+    take up what is finished there. Files under `folder/scratch/` are dropped at the end.
+    """
+    final = runs / key.stage / key.id
+    if (final / "manifest.json").is_file():
+        return open_artefact(final, expect=key)
+    partial = final.with_name(f"{key.id}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with _locked(partial / ".lock"):
+        write_json(partial / "key.json", key.as_dict())
+        started = time.monotonic()
+        build(partial)
+        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+        for leftover in partial.rglob("*.partial*"):
+            leftover.unlink()
+        (partial / "key.json").unlink()
+        (partial / ".lock").unlink()
+        files = hash_files(partial)
+        seconds = round(time.monotonic() - started, 3)
+        manifest = key.as_dict() | {"files": files, "content_sha256": sha256_json(files), "seconds": seconds}
+        write_json(partial / "manifest.json", manifest)
+        os.replace(partial, final)
+    return Artefact(final, key, manifest["content_sha256"], seconds, hit=False)

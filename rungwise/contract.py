@@ -1,0 +1,96 @@
+"""The contract that a checkpoint or an export carries with its weights.
+
+Weights alone give no score: a score also needs the view recipe, the label's scale and polarity, the calibration,
+and a proof that it was all loaded right: a golden input (made from a seed, so nothing is stored) and its output,
+re-run on load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rungwise.views import VIEWS_VERSION, ViewRecipe
+
+CONTRACT_VERSION = 1
+
+
+class Scale(BaseModel):
+    """What a score is: `kind` of label, its polarity and range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    polarity: str
+    minimum: float
+    maximum: float
+
+
+class Calibration(BaseModel):
+    """Split-conformal half width of the interval round a score, in score units, from validation contents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coverage: float
+    half_width: float
+    num_clips: int
+
+
+class Golden(BaseModel):
+    """Outputs on `golden_input(shape)`; `tolerance` is absolute, in score units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_sha256: str
+    scores: tuple[float, ...]
+    tolerance: float
+
+
+class Contract(BaseModel):
+    """All that a scorer needs beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = CONTRACT_VERSION
+    views_version: int = VIEWS_VERSION
+    model: str
+    view: ViewRecipe
+    scale: Scale
+    calibration: Calibration | None
+    golden: Golden | None
+    training_id: str
+    dataset_sha256: str
+    licence: str = "Apache-2.0"
+
+
+def golden_input(recipe: ViewRecipe, batch: int = 2) -> NDArray[np.uint8]:
+    """A fixed picture sequence, frames_BTHWC uint8: drifting sinusoids with seeded noise, from integers alone."""
+    shape = (batch, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
+    b, t, y, x, c = np.indices(shape, dtype=np.int64)
+    waves = (x * (3 + b) + y * (5 - 2 * b) + t * 7 + c * 40) % 256
+    noise = np.random.PCG64(20_26).random_raw(waves.size).reshape(shape) % np.uint64(64)
+    return np.clip(waves * 3 // 4 + noise.astype(np.int64), 0, 255).astype(np.uint8)
+
+
+def sha256_array(array: NDArray[np.uint8]) -> str:
+    """Hex sha256 of an array's shape, dtype and bytes."""
+    return hashlib.sha256(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def check_golden(contract: Contract, scores: NDArray[np.float32], where: str) -> float:
+    """Largest deviation of the scores of `golden_input(contract.view)` from the contract's, in score units.
+
+    Raises:
+        ValueError: there is no golden output, this build makes another input, or the deviation is above the tolerance.
+    """
+    if contract.golden is None:
+        raise ValueError(f"{where}: the contract holds no golden output")
+    if sha256_array(golden_input(contract.view)) != contract.golden.input_sha256:
+        raise ValueError(f"{where}: this version makes another golden input; use the version that wrote the file")
+    deviation = float(np.abs(scores - np.asarray(contract.golden.scores, np.float32)).max())
+    if not deviation <= contract.golden.tolerance:
+        raise ValueError(f"{where}: golden scores are off by {deviation:.3g}, allowed {contract.golden.tolerance:.3g}")
+    return deviation

@@ -1,0 +1,284 @@
+"""Make one rung of a bitrate ladder from a master, with ffmpeg, the same bytes every time.
+
+Every option that decides the bytes is pinned, threads included: a different thread count changes what x264,
+x265, SVT-AV1 and VVenC write. The same master, spec and ffmpeg build on the same kind of CPU give the same
+file.
+"""
+
+import functools
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import imageio_ffmpeg  # type: ignore[import-untyped]
+
+GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
+SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
+WORDS_KEPT = 12  # lines of ffmpeg's stderr an error carries
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One encoder as ffmpeg runs it.
+
+    ``pinned`` and ``quality`` are ffmpeg arguments with ``{gop}`` (frames) and ``{crf}`` to fill in;
+    ``presets`` run from fast to slow; ``crf_range`` is inclusive, lower is better quality (VVenC's is a
+    constant QP).
+    """
+
+    encoder: str
+    suffix: str
+    pixel_format: str
+    presets: tuple[str, ...]
+    default_preset: str
+    preset_option: str
+    crf_range: tuple[int, int]
+    quality: str
+    pinned: str
+
+
+X26X_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+)  # fmt: skip
+
+CODECS: dict[str, Codec] = {
+    "h264": Codec(
+        encoder="libx264",
+        suffix=".mp4",
+        pixel_format="yuv420p",
+        presets=X26X_PRESETS,
+        default_preset="veryfast",
+        preset_option="-preset",
+        crf_range=(0, 51),
+        quality="-crf {crf}",
+        pinned="-threads 1 -g {gop} -keyint_min {gop} -sc_threshold 0"
+        " -x264-params open-gop=0:sliced-threads=0",
+    ),
+    "hevc": Codec(
+        encoder="libx265",
+        suffix=".mp4",
+        pixel_format="yuv420p",
+        presets=X26X_PRESETS,
+        default_preset="fast",
+        preset_option="-preset",
+        crf_range=(0, 51),
+        quality="-crf {crf}",
+        pinned="-threads 1 -tag:v hvc1 -x265-params pools=none:frame-threads=1:wpp=0"
+        ":keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:info=0:log-level=error",
+    ),
+    "av1": Codec(
+        encoder="libsvtav1",
+        suffix=".mp4",
+        pixel_format="yuv420p",
+        presets=tuple(str(preset) for preset in range(13, -1, -1)),
+        default_preset="8",
+        preset_option="-preset",
+        crf_range=(1, 63),  # ffmpeg reads a CRF of 0 as "not given"
+        quality="-crf {crf}",
+        pinned="-g {gop} -svtav1-params lp=1:scd=0:tune=1",
+    ),
+    "vp9": Codec(
+        encoder="libvpx-vp9",
+        suffix=".webm",
+        pixel_format="yuv420p",
+        presets=("8", "7", "6", "5", "4", "3", "2", "1", "0"),
+        default_preset="5",
+        preset_option="-cpu-used",
+        crf_range=(0, 63),
+        quality="-crf {crf} -b:v 0",  # without -b:v 0 libvpx reads the CRF as a floor under a default bitrate
+        pinned="-threads 1 -deadline good -row-mt 0 -tile-columns 0 -tile-rows 0 -frame-parallel 0 "
+        "-lag-in-frames 25 -auto-alt-ref 1 -drop-threshold 0 -g {gop} -keyint_min {gop}",
+    ),
+    "vvc": Codec(
+        encoder="libvvenc",
+        suffix=".mp4",  # ffmpeg's Matroska muxer loses the leading frames of a VVC stream
+        pixel_format="yuv420p10le",  # the only one VVenC takes
+        presets=("faster", "fast", "medium", "slow", "slower"),
+        default_preset="faster",
+        preset_option="-preset",
+        crf_range=(0, 63),
+        quality="-qp {crf}",
+        pinned="-threads 1 -qpa 1 -g {gop}",
+    ),
+}
+
+
+class FfmpegError(RuntimeError):
+    """ffmpeg failed. ``words`` holds the last lines of its stderr."""
+
+    def __init__(self, message: str, words: str) -> None:
+        super().__init__(f"{message}; ffmpeg said:\n{words}")
+        self.words = words
+
+
+class EncodeError(FfmpegError):
+    """An encode failed. ``spec`` is what was asked for, ``words`` what ffmpeg said."""
+
+    def __init__(self, spec: "EncodeSpec", words: str) -> None:
+        super().__init__(f"could not encode {spec}", words)
+        self.spec = spec
+
+
+@dataclass(frozen=True)
+class EncodeSpec:
+    """One rung: codec, height and rate.
+
+    ``codec`` is a key of ``CODECS``. ``height`` is the rung's, in pixels, even; the width follows the
+    master's aspect, rounded to even. Exactly one of ``crf`` (in the codec's ``crf_range``) and
+    ``bitrate_kbps`` (1 pass average, kilobits of 1000 per second) is given. An empty ``preset`` becomes the
+    codec's default. A value outside these rules is a ValueError.
+    """
+
+    codec: str
+    height: int
+    crf: int | None = None
+    bitrate_kbps: int | None = None
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"codec is {self.codec!r}; it must be one of {', '.join(CODECS)}")
+        codec = CODECS[self.codec]
+        if self.height < 2 or self.height % 2:
+            raise ValueError(f"height is {self.height}; it must be even and at least 2 (4:2:0 video)")
+        if (self.crf is None) == (self.bitrate_kbps is None):
+            raise ValueError(
+                f"crf is {self.crf} and bitrate_kbps is {self.bitrate_kbps}; exactly one must be given"
+            )
+        low, high = codec.crf_range
+        if self.crf is not None and not low <= self.crf <= high:
+            raise ValueError(f"crf is {self.crf}; for {self.codec} it must be from {low} to {high}")
+        if self.bitrate_kbps is not None and self.bitrate_kbps < 1:
+            raise ValueError(f"bitrate_kbps is {self.bitrate_kbps}; it must be at least 1")
+        if not self.preset:
+            object.__setattr__(self, "preset", codec.default_preset)
+        if self.preset not in codec.presets:
+            raise ValueError(
+                f"preset is {self.preset!r}; for {self.codec} it must be one of {', '.join(codec.presets)}"
+            )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A video as ffmpeg decodes it, after rotation: pixels, frames per second, bits per sample."""
+
+    width: int
+    height: int
+    fps: Fraction
+    bit_depth: int
+
+
+def run_ffmpeg(arguments: Sequence[str], cwd: Path | None = None, writes: Path | None = None) -> bytes:
+    """Run ffmpeg quietly with ``arguments``; return its stdout.
+
+    FfmpegError, with its own words, if it fails, or succeeds without leaving the file ``writes``: a filter
+    that fails while other outputs go on does not always change the exit status.
+    """
+    done = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", *arguments],
+        capture_output=True,
+        check=False,
+        cwd=cwd,
+        env=os.environ | {"SVT_LOG": "1"},  # SVT-AV1 ignores -v; 1 leaves it its errors
+    )
+    if done.returncode or (writes is not None and not writes.is_file()):
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        words = "\n".join(lines[-WORDS_KEPT:]) or "nothing"
+        raise FfmpegError(f"ffmpeg failed with exit status {done.returncode}", words)
+    return done.stdout
+
+
+@functools.cache
+def ffmpeg_version() -> str:
+    """The version of the ffmpeg in use, such as ``n7.1-12-gabc``: part of what decides an encode's bytes."""
+    first = run_ffmpeg(["-version"]).decode().splitlines()[0]
+    return first.removeprefix("ffmpeg version ").split(" ")[0]
+
+
+@functools.cache
+def _encoders() -> frozenset[str]:
+    lines = run_ffmpeg(["-encoders"]).decode().splitlines()
+    return frozenset(line.split()[1] for line in lines if line.startswith(" V") and len(line.split()) > 1)
+
+
+def available_codecs() -> list[str]:
+    """The keys of ``CODECS`` whose encoder is in the ffmpeg in use."""
+    return [name for name, codec in CODECS.items() if codec.encoder in _encoders()]
+
+
+def probe(source: Path, input_arguments: Sequence[str] = ()) -> Probe:
+    """Decode the first frame of ``source`` and describe it. FfmpegError if ffmpeg cannot."""
+    # YUV4MPEG states the size after rotation, the exact rate and the depth in one line of stable text; the stream
+    # line that ffmpeg logs is neither exact nor stable.
+    command = [*input_arguments, "-i", str(source.absolute()), "-map", "0:v:0", "-frames:v", "1"]
+    command += ["-strict", "-1", "-f", "yuv4mpegpipe", "-"]
+    header = run_ffmpeg(command).partition(b"\n")[0].decode()
+    found = re.match(r"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", header)
+    if not found:
+        raise FfmpegError(f"no frame could be decoded from {source}", "nothing")
+    width, height, numerator, denominator = (int(group) for group in found.groups())
+    depth = re.search(r" C(?:4\d\dp|mono)(\d+)", header)
+    return Probe(width, height, Fraction(numerator, denominator), int(depth[1]) if depth else 8)
+
+
+def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
+    """ffmpeg's output arguments for ``spec`` and a master of ``fps`` frames per second, but map and file."""
+    codec = CODECS[spec.codec]
+    rate = codec.quality.format(crf=spec.crf) if spec.crf is not None else f"-b:v {spec.bitrate_kbps}k"
+    return [
+        "-vf", f"scale=-2:{spec.height}:{SCALER},format={codec.pixel_format}",
+        "-fps_mode", "passthrough",
+        "-c:v", codec.encoder,
+        codec.preset_option, spec.preset,
+        *rate.split(),
+        *codec.pinned.format(gop=max(1, round(GOP_SECONDS * fps))).split(),
+        "-bitexact",
+    ]  # fmt: skip
+
+
+def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
+    """Encode the first video stream of ``source`` (any file ffmpeg reads) to ``destination``; no audio.
+
+    Every frame keeps its timestamp, so the rate and the number of frames are the master's; colour tags are
+    carried over, samples are never converted between ranges or matrices. ``destination`` appears whole or not
+    at all.
+
+    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths.
+    ValueError if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller than the master;
+    EncodeError if ffmpeg fails.
+    """
+    codec = CODECS[spec.codec]
+    if spec.codec not in available_codecs():
+        raise ValueError(
+            f"codec is {spec.codec!r} but ffmpeg {ffmpeg_version()} has no {codec.encoder}; "
+            f"it has {', '.join(available_codecs())} (set IMAGEIO_FFMPEG_EXE to use another ffmpeg)"
+        )
+    if destination.suffix != codec.suffix:
+        raise ValueError(
+            f"destination is {str(destination)!r}; for {spec.codec} it must end in {codec.suffix}"
+        )
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise ValueError(f"destination is {str(destination)!r}; it must not be the source itself")
+    partial = destination.with_name(f"{destination.stem}.partial{codec.suffix}")
+    try:
+        master = probe(source)
+        if spec.height > master.height:
+            raise ValueError(f"height is {spec.height}; it must not exceed the master's, {master.height}")
+        command = [
+            "-y", "-threads", "1", "-i", "{source}",
+            "-map", "0:v:0", "-map_metadata", "-1", "-map_chapters", "-1", "-filter_threads", "1",
+            *encoder_arguments(spec, float(master.fps)),
+            "{destination}",
+        ]  # fmt: skip
+        paths = {"{source}": str(source.absolute()), "{destination}": str(partial.absolute())}
+        run_ffmpeg([paths.get(argument, argument) for argument in command], writes=partial)
+        os.replace(partial, destination)
+    except FfmpegError as error:
+        raise EncodeError(spec, error.words) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return ["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", *command]

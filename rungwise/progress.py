@@ -1,0 +1,63 @@
+"""Progress on stderr, with a rate and an ETA; stdout is kept for results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Item = TypeVar("Item")
+QUIET_INTERVAL_SECONDS = 30.0  # between lines where stderr is a file and a moving bar would be noise
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="dim")
+
+
+def note(message: str) -> None:
+    """One line of what is going on, to stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    """Pass items through, showing how many of `total` are done; a bar on a terminal, sparse lines in a log."""
+    if not sys.stderr.isatty():
+        yield from _log_lines(items, description, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _log_lines(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    started = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= QUIET_INTERVAL_SECONDS or done == total:
+            rate = done / max(now - started, 1e-9)
+            note(f"{description}: {done}/{total}, {rate:.1f}/s, eta {(total - done) / rate:.0f} s")
+            last = now

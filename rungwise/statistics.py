@@ -1,0 +1,401 @@
+"""Agreement between true and predicted quality: correlations, ordered pairs, and their intervals by content.
+
+Pure functions of 1-D float arrays. All raise ValueError for arrays that are not 1-D, differ in length, are
+shorter than 2 or hold a non-finite value. A statistic without a value (a constant prediction has no
+correlation) is nan, and never a warning.
+
+Intervals come from resampling whole contents with replacement: encodes of one content are not independent.
+How often each content was drawn says all about a resample, so a statistic to be resampled is a function of
+counts, `Resampled`. The `resampled_*` makers sort, rank or sum once and then answer thousands of draws with a
+few matrix products; `resampled_rows` does the same for any function, slowly.
+
+Shapes: n rows (encodes), C contents in the order of np.unique(content), D draws.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+Column = ArrayLike  # one value a row, (n,)
+Resampled = Callable[[FloatArray], FloatArray]
+"""Maps counts (D, C), how often each draw holds each content, to the statistic of each draw (D,)."""
+
+Eligible = Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
+"""Says for row indices (a, 1) and (1, b) which pairs count (a, b), symmetrically; None counts all."""
+
+_MAX_KRCC_MATRIX_ROWS = 2048  # above it, n x n pairs cost more than scipy's n log n per draw
+_CELLS_PER_BLOCK, _MAX_R = 1 << 21, 0.99
+
+
+def srcc(truth: Column, pred: Column) -> float:
+    """Spearman rank correlation in [-1, 1] with ties at their mean rank; nan if either side is constant."""
+    t, p = _checked(truth, pred)
+    return _pearson(stats.rankdata(t), stats.rankdata(p))
+
+
+def krcc(truth: Column, pred: Column) -> float:
+    """Kendall's tau-b in [-1, 1]; nan if either side is constant."""
+    t, p = _checked(truth, pred)
+    return float("nan") if np.ptp(t) == 0 or np.ptp(p) == 0 else float(stats.kendalltau(t, p).statistic)
+
+
+def plcc(truth: Column, pred: Column) -> float:
+    """Pearson correlation in [-1, 1]; nan if either side is constant."""
+    return _pearson(*_checked(truth, pred))
+
+
+def rmse(truth: Column, pred: Column) -> float:
+    """Root mean squared error, in the units of the truth."""
+    t, p = _checked(truth, pred)
+    return float(np.sqrt(np.mean((t - p) ** 2)))
+
+
+@dataclass(frozen=True)
+class QualityMap:
+    """A monotone map from predictions to the label scale.
+
+    "logistic4": beta = (b1, b2, b3, b4) of b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)), falling if b1 < b2.
+    "linear": beta = (slope, intercept), where no logistic fits better than the straight line.
+    """
+
+    kind: Literal["logistic4", "linear"]
+    beta: tuple[float, ...]
+
+    def __call__(self, pred: ArrayLike) -> FloatArray:
+        """Mapped predictions, in the shape of `pred` and the units of the truth."""
+        x = np.asarray(pred, dtype=np.float64)
+        if self.kind == "linear":
+            return self.beta[0] * x + self.beta[1]
+        b1, b2, b3, b4 = self.beta
+        return b2 + (b1 - b2) * _sigmoid(x, b3, abs(b4))
+
+
+def fit_logistic4(truth: Column, pred: Column) -> QualityMap:
+    """Least-squares fit of the VQEG 4-parameter logistic, rising or falling as the data do.
+
+    b1 and b2 enter linearly, so the best b3 and b4 are those whose sigmoid correlates most with the truth: a
+    search in two dimensions, started from a grid and hence from no guess. Centre and scale stay within 6 and
+    [1/16, 16] standard deviations of the predictions. Where the search does not converge, or finds nothing
+    better than a line, the line is returned and `kind` says so.
+    """
+    t, p = _checked(truth, pred)
+    mean, std = float(p.mean()), float(p.std())
+
+    def shortfall(theta: FloatArray) -> float:
+        r = _pearson(t, _sigmoid(p, mean + std * theta[0], std * 2.0 ** theta[1]))
+        return 1.0 if np.isnan(r) else 1.0 - abs(r)
+
+    if np.ptp(t) == 0 or np.unique(p).size < 4:
+        return QualityMap("linear", _line(p, t))
+    grid = _logistic_grid()
+    start = grid[int(np.argmin([shortfall(theta) for theta in grid]))]
+    simplex = start + np.vstack([np.zeros(2), np.diag(np.where(start > 0, -0.5, 0.5))])
+    options = {"xatol": 1e-6, "fatol": 1e-12, "initial_simplex": simplex}
+    box = [(-6.0, 6.0), (-4.0, 4.0)]
+    found = optimize.minimize(shortfall, start, method="Nelder-Mead", bounds=box, options=options)
+    if not found.success or found.fun > 1.0 - abs(_pearson(t, p)) - 1e-9:
+        return QualityMap("linear", _line(p, t))
+    center, scale = mean + std * float(found.x[0]), std * 2.0 ** float(found.x[1])
+    slope, intercept = _line(_sigmoid(p, center, scale), t)
+    return QualityMap("logistic4", (intercept + slope, intercept, center, scale))
+
+
+def plcc_logistic4(truth: Column, pred: Column) -> float:
+    """Pearson correlation after `fit_logistic4`, in [0, 1] as the fit takes either polarity, or nan."""
+    t, p = _checked(truth, pred)
+    return float("nan") if np.ptp(p) == 0 else _pearson(t, fit_logistic4(t, p)(p))
+
+
+def rmse_logistic4(truth: Column, pred: Column) -> float:
+    """Root mean squared error after `fit_logistic4`, in the units of the truth."""
+    return rmse(truth, fit_logistic4(truth, pred)(pred))
+
+
+class WithinContent(NamedTuple):
+    """A mean over contents: its value in [-1, 1] (nan if none was used), contents used and dropped."""
+
+    value: float
+    used: int
+    dropped: int
+
+
+def fisher_z_mean(correlations: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Weighted mean of correlations in [-1, 1] through Fisher's z = arctanh(r); nan if nothing weighs.
+
+    |r| above .99, so also 1, is taken as .99: arctanh(1) is infinite, and cutting only at 1 itself would rate
+    a perfect order below an almost perfect one.
+    """
+    r = np.asarray(correlations, dtype=np.float64)
+    w = np.ones_like(r) if weights is None else np.asarray(weights, dtype=np.float64)
+    if r.ndim != 1 or r.shape != w.shape or not np.all((np.abs(r) <= 1) & np.isfinite(w) & (w >= 0)):
+        raise ValueError(f"want correlations in [-1, 1] and as many weights >= 0, got {r} and {w}")
+    return float(np.tanh(_ratio(w @ np.arctanh(np.clip(r, -_MAX_R, _MAX_R)), w.sum())))
+
+
+def within_content_srcc(truth: Column, pred: Column, content: Column, min_count: int = 3) -> WithinContent:
+    """Fisher z mean, weighted by size, of the SRCC inside each content (n,).
+
+    Contents with fewer than `min_count` rows or one constant truth are dropped. A constant prediction counts
+    as 0: it orders nothing, and dropping it would leave predictors on different contents.
+    """
+    r, weight = _srccs(truth, pred, content, min_count)
+    return WithinContent(fisher_z_mean(r, weight), int((weight > 0).sum()), int((weight == 0).sum()))
+
+
+def pair_accuracy(
+    truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0
+) -> float:
+    """Share in [0, 1] of pairs in order, a tied prediction counting half; nan without pairs.
+
+    Pairs are of one `group` (n,), `eligible`, and differ in truth by more than `min_gap` (its units).
+    """
+    right, total = pair_counts(truth, pred, group, eligible, min_gap)
+    return float(_ratio(right.sum(), total.sum()))
+
+
+def pair_counts(
+    truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0
+) -> tuple[FloatArray, FloatArray]:
+    """Pairs in order and pairs in all, each (C,); see `pair_accuracy`."""
+    t, p = _checked(truth, pred)
+    if not (np.isfinite(min_gap) and min_gap >= 0):
+        raise ValueError(f"min_gap must be finite and >= 0, got {min_gap}")
+    rows_of = _rows_of(_codes(group, t.size))
+    right, total = np.zeros(len(rows_of)), np.zeros(len(rows_of))
+    for c, rows in enumerate(rows_of):
+        step = max(1, _CELLS_PER_BLOCK // rows.size)
+        for k in range(0, rows.size, step):
+            i, j = rows[k : k + step, None], rows[None, :]
+            counted = t[i] - t[j] > min_gap  # i is the better one, so each pair is met once
+            counted &= eligible is None or eligible(i, j)
+            right[c] += (counted & (p[i] > p[j])).sum() + 0.5 * (counted & (p[i] == p[j])).sum()
+            total[c] += counted.sum()
+    return right, total
+
+
+def bootstrap_by_content(
+    statistic: Resampled, content: Column, num_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval (low, high) of a statistic under resampling of whole contents (n,).
+
+    A content drawn twice counts as two. (nan, nan) for a single content, which tells nothing of others, and
+    where over 5 % of draws have no value.
+    """
+    num_contents = int(_codes(content).max()) + 1
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    chance = [1 / num_contents] * num_contents
+    draws = np.random.default_rng(seed).multinomial(num_contents, chance, num_resamples)
+    values = statistic(draws.astype(np.float64))
+    defined = values[np.isfinite(values)]
+    if num_contents < 2 or defined.size < 0.95 * num_resamples:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_bootstrap_by_content(
+    a: Resampled, b: Resampled, content: Column, num_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference a - b and its 95 % interval: (delta, low, high), both seeing the same resamples."""
+    once = np.ones((1, int(_codes(content).max()) + 1))
+    low, high = bootstrap_by_content(lambda counts: a(counts) - b(counts), content, num_resamples, seed)
+    return float((a(once) - b(once))[0]), low, high
+
+
+def resampled_rows(function: Callable[[IntArray, IntArray], float], content: Column) -> Resampled:
+    """Any statistic: `function(rows, contents)` gets the drawn row indices and, for each, a content number.
+
+    The copies of a content drawn twice carry different numbers. The plain form of every `resampled_*` below.
+    """
+    rows_of = _rows_of(_codes(content))
+
+    def value(count: FloatArray) -> float:
+        drawn = [rows_of[c] for c in np.repeat(np.arange(len(rows_of)), count.astype(np.int64))]
+        copies = np.repeat(np.arange(len(drawn)), [rows.size for rows in drawn])
+        return function(np.concatenate(drawn), copies)
+
+    return lambda counts: np.array([value(count) for count in counts])
+
+
+def resampled_srcc(truth: Column, pred: Column, content: Column) -> Resampled:
+    """`srcc`: a row drawn k times weighs k, and its mean rank follows from the weights below it."""
+    t, p = _checked(truth, pred)
+    codes = _codes(content, t.size)
+    sides = [_sorted_runs(t), _sorted_runs(p)]
+
+    def block(counts: FloatArray) -> FloatArray:
+        weight_Dn = counts[:, codes]
+        half = weight_Dn.sum(axis=1, keepdims=True) / 2
+        ranks = []
+        for order, starts, run in sides:
+            tied = np.add.reduceat(weight_Dn[:, order], starts, axis=1)
+            ranks.append((np.cumsum(tied, axis=1) - tied / 2 - half)[:, run])  # less the mean of all ranks
+        x, y = ranks
+        xy, xx, yy = (np.einsum("dn,dn,dn->d", weight_Dn, u, v) for u, v in ((x, y), (x, x), (y, y)))
+        return _ratio(xy, np.sqrt(xx * yy))
+
+    step = max(1, _CELLS_PER_BLOCK // t.size)
+    return lambda counts: np.concatenate([block(counts[k : k + step]) for k in range(0, len(counts), step)])
+
+
+def resampled_krcc(truth: Column, pred: Column, content: Column) -> Resampled:
+    """`krcc`: tau-b is a ratio of sums over pairs, so pairs of contents add their sums to C x C matrices."""
+    t, p = _checked(truth, pred)
+    codes = _codes(content, t.size)
+    if t.size > _MAX_KRCC_MATRIX_ROWS:
+        return resampled_rows(lambda rows, _: krcc(t[rows], p[rows]), codes)
+    order, starts, _ = _sorted_runs(codes)
+    sign_t, sign_p = (np.sign(v[order, None] - v[None, order]) for v in (t, p))
+    pairs = (sign_t * sign_p, np.abs(sign_t), np.abs(sign_p))
+    matrices = [np.add.reduceat(np.add.reduceat(m, starts, axis=1), starts, axis=0) for m in pairs]
+
+    def value(counts: FloatArray) -> FloatArray:
+        agree, untied_t, untied_p = (np.einsum("dc,dc->d", counts @ m, counts) for m in matrices)
+        return _ratio(agree, np.sqrt(untied_t * untied_p))
+
+    return value
+
+
+def resampled_plcc(truth: Column, pred: Column, content: Column) -> Resampled:
+    """`plcc`, from the moments of each content."""
+    t, p = _checked(truth, pred)
+    moments = _moments(t, p, _codes(content, t.size))
+    return lambda counts: _correlation(counts @ moments)[0]
+
+
+def resampled_rmse(truth: Column, pred: Column, content: Column) -> Resampled:
+    """`rmse`, from the squared error of each content."""
+    t, p = _checked(truth, pred)
+    codes = _codes(content, t.size)
+    squares, sizes = np.bincount(codes, (t - p) ** 2), np.bincount(codes)
+    return lambda counts: np.sqrt((counts @ squares) / (counts @ sizes))
+
+
+def resampled_logistic4(truth: Column, pred: Column, content: Column) -> tuple[Resampled, Resampled]:
+    """`plcc_logistic4` and `rmse_logistic4`, fitted anew in each draw.
+
+    The fit of a draw is the best of 126 sigmoids, half of them near the fit to all rows, of that fit and the
+    line. Their moments by content are summed once. PLCC above .5 is within .002 of a full search.
+    """
+    t, p = _checked(truth, pred)
+    codes = _codes(content, t.size)
+    mean, std, fitted = float(p.mean()), float(p.std()), fit_logistic4(t, p)
+    grid = _logistic_grid()
+    if fitted.kind == "logistic4":
+        found = ((fitted.beta[2] - mean) / std, np.log2(fitted.beta[3] / std))
+        grid = np.concatenate([grid, grid * (0.25, 0.375) + found + (0.0, 0.375)])
+    curves = [_moments(t, p, codes), _moments(t, fitted(p), codes)]
+    if std > 0:
+        curves += [_moments(t, _sigmoid(p, mean + std * c, std * 2.0**s), codes) for c, s in grid]
+
+    def fit(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        fits = [_correlation(counts @ moments) for moments in curves]
+        r = np.fmax.reduce([np.abs(r) for r, _ in fits])
+        return r, fits[0][1] * np.sqrt(1 - np.nan_to_num(r) ** 2)
+
+    return lambda counts: fit(counts)[0], lambda counts: fit(counts)[1]
+
+
+def resampled_within_content_srcc(
+    truth: Column, pred: Column, content: Column, min_count: int = 3
+) -> Resampled:
+    """`within_content_srcc`: resampling contents only changes how often each one's z counts."""
+    r, weight = _srccs(truth, pred, content, min_count)
+    weighted_z = weight * np.arctanh(np.clip(r, -_MAX_R, _MAX_R))
+    return lambda counts: np.tanh(_ratio(counts @ weighted_z, counts @ weight))
+
+
+def resampled_share(right: Column, total: Column) -> Resampled:
+    """`pair_accuracy`, from what `pair_counts` returns."""
+    return lambda counts: _ratio(counts @ np.asarray(right), counts @ np.asarray(total))
+
+
+def _checked(truth: Column, pred: Column) -> tuple[FloatArray, FloatArray]:
+    t, p = np.asarray(truth, dtype=np.float64), np.asarray(pred, dtype=np.float64)
+    if t.ndim != 1 or t.shape != p.shape or t.size < 2:
+        raise ValueError(f"want two 1-D arrays of one length, 2 or more, got shapes {t.shape} and {p.shape}")
+    if bad := int((~np.isfinite(t) | ~np.isfinite(p)).sum()):
+        raise ValueError(f"{bad} of {t.size} rows hold a non-finite truth or prediction")
+    return t, p
+
+
+def _codes(content: Column, size: int | None = None) -> IntArray:
+    labels: NDArray[Any] = np.asarray(content)
+    if labels.ndim != 1 or labels.size == 0 or (size is not None and labels.size != size):
+        raise ValueError(f"want one content label for each row, got shape {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def _rows_of(codes: IntArray) -> list[IntArray]:
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+
+
+def _pearson(x: FloatArray, y: FloatArray) -> float:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    dx, dy = x - x.mean(), y - y.mean()
+    xy, xx, yy = (float(np.einsum("n,n", u, v)) for u, v in ((dx, dy), (dx, dx), (dy, dy)))
+    return float(np.clip(xy / np.sqrt(xx * yy), -1, 1)) if xx * yy > 0 else float("nan")
+
+
+def _line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    dx = x - x.mean()
+    slope = 0.0 if np.ptp(x) == 0 else float(dx @ y / (dx @ dx))
+    return slope, float(y.mean() - slope * x.mean())
+
+
+def _sigmoid(x: FloatArray, center: float, scale: float) -> FloatArray:
+    return 0.5 + 0.5 * np.tanh((x - center) / (2 * scale))  # unlike exp, cannot overflow
+
+
+def _logistic_grid(per_std: int = 1) -> FloatArray:
+    """Centres and log2 scales (k, 2) in standard deviations: steps, S, bows and near-lines."""
+    centers, scales = np.linspace(-4, 4, 8 * per_std + 1), np.linspace(-4, 2, 6 * per_std + 1)
+    return np.array([(c, s) for c in centers for s in scales])
+
+
+def _srccs(truth: Column, pred: Column, content: Column, min_count: int) -> tuple[FloatArray, FloatArray]:
+    """SRCC and weight of each content, both (C,); dropped contents have weight 0."""
+    t, p = _checked(truth, pred)
+    if min_count < 2:
+        raise ValueError(f"min_count must be at least 2, got {min_count}")
+    codes = _codes(content, t.size)
+    sizes, keys = np.bincount(codes), (codes * t.size + _sorted_runs(v)[2] for v in (t, p))
+    x, y = (stats.rankdata(key) - np.cumsum(sizes)[codes] for key in keys)  # of each content on its own
+    r, spread = _correlation(_moments(x, y, codes))
+    return np.nan_to_num(r), np.where((sizes >= min_count) & (spread > 0), sizes, 0.0)
+
+
+def _sorted_runs(values: NDArray[Any]) -> tuple[IntArray, IntArray, IntArray]:
+    """Sorting order (n,), where in it each run of equal values starts, and the run of each row (n,)."""
+    run = np.unique(values, return_inverse=True)[1]
+    order = np.argsort(run, kind="stable")
+    return order, np.flatnonzero(np.diff(run[order], prepend=-1)), run
+
+
+def _moments(t: FloatArray, x: FloatArray, codes: IntArray) -> FloatArray:
+    """Sums (C, 6) of 1, t, x, tt, xx, tx about the overall means, which spares the digits."""
+    t, x = t - t.mean(), x - x.mean()
+    return np.stack([np.bincount(codes, v) for v in (np.ones_like(t), t, x, t * t, x * x, t * x)], axis=1)
+
+
+def _correlation(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Pearson correlation (D,) and standard deviation of the truth (D,) from sums (D, 6) of `_moments`."""
+    n, t, x, tt, xx, tx = sums.T
+    var_t, var_x = tt - t * t / n, xx - x * x / n
+    # what rounding leaves of a constant's variance is not variance
+    var_t, var_x = np.where(var_t > 1e-13 * tt, var_t, 0.0), np.where(var_x > 1e-13 * xx, var_x, 0.0)
+    return np.clip(_ratio(tx - t * x / n, np.sqrt(var_t * var_x)), -1, 1), np.sqrt(var_t / n)
+
+
+def _ratio(top: ArrayLike, bottom: ArrayLike) -> FloatArray:
+    a, b = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0))

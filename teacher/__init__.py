@@ -1,0 +1,1 @@
+"""Large models, offline: backbones, heads, and the soft-target cache."""
