@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import imageio_ffmpeg  # type: ignore[import-untyped]
+import imageio_ffmpeg
 
 GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
 SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
@@ -102,7 +102,8 @@ CODECS: dict[str, Codec] = {
         preset_option="-preset",
         crf_range=(0, 63),
         quality="-qp {crf}",
-        pinned="-threads 1 -qpa 1 -g {gop}",
+        # threads=0 is VVenC without a pool; with a pool of one thread it now and then writes no frame at all
+        pinned="-threads 1 -vvenc-params threads=0 -qpa 1 -g {gop}",
     ),
 }
 
@@ -212,8 +213,8 @@ def available_codecs() -> list[str]:
 
 def probe(source: Path, input_arguments: Sequence[str] = ()) -> Probe:
     """Decode the first frame of ``source`` and describe it. FfmpegError if ffmpeg cannot."""
-    # YUV4MPEG states the size after rotation, the exact rate and the depth in one line of stable text; the stream
-    # line that ffmpeg logs is neither exact nor stable.
+    # YUV4MPEG states the size after rotation, the exact rate and the depth in one line of stable text; the
+    # stream line that ffmpeg logs is neither exact nor stable.
     command = [*input_arguments, "-i", str(source.absolute()), "-map", "0:v:0", "-frames:v", "1"]
     command += ["-strict", "-1", "-f", "yuv4mpegpipe", "-"]
     header = run_ffmpeg(command).partition(b"\n")[0].decode()
@@ -223,6 +224,12 @@ def probe(source: Path, input_arguments: Sequence[str] = ()) -> Probe:
     width, height, numerator, denominator = (int(group) for group in found.groups())
     depth = re.search(r" C(?:4\d\dp|mono)(\d+)", header)
     return Probe(width, height, Fraction(numerator, denominator), int(depth[1]) if depth else 8)
+
+
+def _packets(video: Path) -> int:
+    """Coded frames in a file that ``encode`` wrote, counted without decoding."""
+    text = run_ffmpeg(["-i", str(video.absolute()), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"])
+    return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
 def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
@@ -247,9 +254,9 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
     carried over, samples are never converted between ranges or matrices. ``destination`` appears whole or not
     at all.
 
-    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths.
-    ValueError if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller than the master;
-    EncodeError if ffmpeg fails.
+    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths. ValueError
+    if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller than the master;
+    EncodeError if ffmpeg fails, or writes fewer frames than it was given.
     """
     codec = CODECS[spec.codec]
     if spec.codec not in available_codecs():
@@ -275,7 +282,11 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
             "{destination}",
         ]  # fmt: skip
         paths = {"{source}": str(source.absolute()), "{destination}": str(partial.absolute())}
-        run_ffmpeg([paths.get(argument, argument) for argument in command], writes=partial)
+        filled = [paths.get(argument, argument) for argument in command]
+        log = run_ffmpeg([*filled[:-1], "-stats_enc_pre", "pipe:1", filled[-1]], writes=partial)
+        given, written = len(log.splitlines()), _packets(partial)
+        if given != written:
+            raise FfmpegError("frames were lost", f"no error, but the file has {written} of {given} frames")
         os.replace(partial, destination)
     except FfmpegError as error:
         raise EncodeError(spec, error.words) from error

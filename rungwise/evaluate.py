@@ -221,7 +221,8 @@ def format_number(value: float | None, statistic: str) -> str:
         return "-"
     if statistic.startswith("rmse"):
         return f"{value:.2f}"
-    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
+    text = f"{value:.3f}".replace("-0.000", "0.000")
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
 def format_interval(figure: Interval | None, statistic: str) -> str:

@@ -97,8 +97,8 @@ def label(
     width, height = shown.width, shown.height
     if display_height is not None and display_height != height:
         width, height = 2 * round(width * display_height / height / 2), display_height
-    # Timestamps become the frame's index, and tags are overwritten after scaling: libvmaf would pair frames by
-    # the first, and ffmpeg would convert one video to agree with the other in the second.
+    # Timestamps become the frame's index, as libvmaf would pair frames by them; tags are overwritten after
+    # scaling, as ffmpeg would convert one video until its tags agree with the other's.
     prepare = (
         f"settb=1/25,setpts=N,scale={width}:{height}:{SCALER}"
         f",format={'yuv420p' if shown.bit_depth == 8 else 'yuv420p10le'}"
@@ -128,7 +128,7 @@ def label(
                 raise ValueError(
                     f"models is {list(models)}; ffmpeg {ffmpeg_version()} has not all of them built in; "
                     "use others, such as vmaf_v0.6.1, or an ffmpeg with a newer libvmaf "
-                    f"(a newer imageio-ffmpeg, or your own by IMAGEIO_FFMPEG_EXE); ffmpeg said:\n{error.words}"
+                    f"(a newer imageio-ffmpeg, or IMAGEIO_FFMPEG_EXE); ffmpeg said:\n{error.words}"
                 ) from error
             if re.search(r"image too small|no feature '", error.words):
                 raise ValueError(

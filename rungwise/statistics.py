@@ -191,9 +191,8 @@ def bootstrap_by_content(
     num_contents = int(_codes(content).max()) + 1
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    chance = [1 / num_contents] * num_contents
-    draws = np.random.default_rng(seed).multinomial(num_contents, chance, num_resamples)
-    values = statistic(draws.astype(np.float64))
+    rng, chance = np.random.default_rng(seed), [1 / num_contents] * num_contents
+    values = statistic(rng.multinomial(num_contents, chance, num_resamples).astype(np.float64))
     defined = values[np.isfinite(values)]
     if num_contents < 2 or defined.size < 0.95 * num_resamples:
         return float("nan"), float("nan")
@@ -339,11 +338,10 @@ def _rows_of(codes: IntArray) -> list[IntArray]:
 
 
 def _pearson(x: FloatArray, y: FloatArray) -> float:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
     dx, dy = x - x.mean(), y - y.mean()
     xy, xx, yy = (float(np.einsum("n,n", u, v)) for u, v in ((dx, dy), (dx, dx), (dy, dy)))
-    return float(np.clip(xy / np.sqrt(xx * yy), -1, 1)) if xx * yy > 0 else float("nan")
+    constant = np.ptp(x) == 0 or np.ptp(y) == 0 or xx * yy == 0
+    return float("nan") if constant else float(np.clip(xy / np.sqrt(xx * yy), -1, 1))
 
 
 def _line(x: FloatArray, y: FloatArray) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import imageio_ffmpeg  # type: ignore[import-untyped]
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -138,6 +138,16 @@ def test_encoder_failure_leaves_the_old_file(
         encode(master, rung, EncodeSpec("h264", height=108, crf=30))
     assert rung.read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["rung.mp4"]
+
+
+def test_an_encoder_that_loses_frames_is_an_error(
+    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lossy = CODECS["h264"].pinned + " -bsf:v noise=drop=gt(n\\,5)"  # ffmpeg itself calls this a success
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], pinned=lossy))
+    with pytest.raises(EncodeError, match="6 of 12 frames"):
+        encode(master, tmp_path / "rung.mp4", EncodeSpec("h264", height=108, crf=30))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

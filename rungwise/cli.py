@@ -1,0 +1,259 @@
+"""The verbs. stdout carries results, stderr progress; exit 0 ok, 1 an input or a gate failed, 2 usage.
+
+Every import that costs time is made inside its verb, so that `rungwise --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rungwise.config import RunConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A small no-reference model that judges compressed video: make a ladder, teach, distil, export, score.",
+)
+
+Config = Annotated[Path, typer.Argument(help="the run's YAML, such as configs/quickstart.yaml")]
+Runs = Annotated[Path, typer.Option("--runs", help="folder of artefacts")]
+SourcesOption = Annotated[Path | None, typer.Option("--sources", help="folder of your own masters")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False
+) -> None:
+    ctx.obj = {"debug": debug}
+
+
+@app.command()
+def probe(videos: Annotated[list[Path], typer.Argument(help="video files")], as_json: Json = False) -> None:
+    """Print what we see in a file: codec, size, rate, depth, colour, rotation, VFR, HDR."""
+    from rungwise.video import probe as look
+
+    for path in videos:
+        seen = look(path).model_dump()
+        if as_json:
+            print(json.dumps(seen))
+        else:
+            print("\n".join(f"{name:22}{value}" for name, value in seen.items() if value != ""))
+
+
+@app.command()
+def score(
+    videos: Annotated[list[Path], typer.Argument(help="video files")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="exported .onnx file")],
+    display_height: Annotated[
+        int | None, typer.Option("--display-height", min=2, help="lines at which the videos are shown [each its own]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score videos with an exported file. One line a video, as they are done."""
+    from rungwise.progress import note
+    from rungwise.scorer import Scorer
+
+    scorer = Scorer(model)
+    heights: set[int] = set()
+    failed = 0
+    for path in videos:
+        try:
+            result = scorer.score(path, display_height=display_height)
+        except ValueError as error:
+            failed += 1
+            if as_json:
+                print(json.dumps({"path": str(path), "error": str(error)}), flush=True)
+            note(f"rungwise score: {error}")
+            continue
+        heights.add(result.display_height)
+        if as_json:
+            print(json.dumps(result.as_dict()), flush=True)
+        else:
+            interval = "" if result.low is None else f"  [{result.low:.1f}, {result.high:.1f}]"
+            print(
+                f"{result.score:7.3f}{interval}  {result.path}  "
+                f"({result.width}x{result.height}, shown at {result.display_height} lines)",
+                flush=True,
+            )
+    if display_height is None and len(heights) > 1:
+        note(
+            "warning: scores hold at different display heights "
+            f"({', '.join(map(str, sorted(heights)))}) and don't compare; give --display-height"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def masters(
+    out: Annotated[Path, typer.Argument(help="folder to write to")],
+    names: Annotated[list[str] | None, typer.Argument(help="scenes [all]")] = None,
+    height: Annotated[int, typer.Option(min=64, help="lines; 16:9")] = 360,
+    frames: Annotated[int, typer.Option(min=1, help="frames a scene")] = 48,
+    fps: Annotated[float, typer.Option(min=1, help="frames a second")] = 24.0,
+    sheet: Annotated[bool, typer.Option("--sheet", help="write a contact sheet too")] = False,
+) -> None:
+    """Render the built-in scenes as lossless masters, for use elsewhere."""
+    from rungwise.masters import SCENES, contact_sheet, write_master
+    from rungwise.progress import track
+
+    chosen = names or sorted(SCENES)
+    out.mkdir(parents=True, exist_ok=True)
+    width = round(height * 16 / 9 / 2) * 2
+    for name in track(chosen, "masters", total=len(chosen)):
+        write_master(name, out / f"{name}.mkv", width=width, height=height, num_frames=frames, fps=fps)
+        print(out / f"{name}.mkv")
+    if sheet:
+        contact_sheet(chosen, out / "contact_sheet.png")
+        print(out / "contact_sheet.png")
+
+
+@app.command()
+def ladder(config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, as_json: Json = False) -> None:
+    """Encode every rung of every master and label it against its master."""
+    from rungwise.config import load_config
+    from rungwise.ladder import make_ladder, make_masters, read_failures, read_ladder
+
+    settings = load_config(config, sources=sources)
+    artefact = make_ladder(settings.ladder, make_masters(settings.sources, runs), runs)
+    failures, table = read_failures(artefact), read_ladder(artefact)
+    facts = {"table": str(artefact.path / "table.parquet"), "encodes": len(table), "failures": failures}
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print(f"{len(table)} encodes of {table['content'].nunique()} contents: {facts['table']}")
+    _report_failures(failures)
+
+
+def _report_failures(failures: dict[str, str]) -> None:
+    from rungwise.progress import note
+
+    for clip, reason in failures.items():
+        note(f"failed: {clip}: {reason}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str, as_json: bool) -> None:
+    """Make everything up to one stage, and print where its artefact lies."""
+    outcome, _ = _pipeline(config, runs, sources, device, until)
+    artefact = outcome.artefacts[until]
+    if as_json:
+        print(json.dumps({"stage": until, "id": artefact.id, "path": str(artefact.path), "failures": outcome.failures}))
+    elif until == "evaluate":
+        print((artefact.path / "table.txt").read_text(), end="")
+        print(artefact.path / "report.html")
+    else:
+        print(artefact.path)
+    _report_failures(outcome.failures)
+
+
+def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> tuple[Any, RunConfig]:
+    from rungwise.config import load_config
+
+    try:
+        pipeline = importlib.import_module("distill.pipeline")
+    except ImportError as error:
+        raise ValueError(
+            f"this verb needs a checkout with the training rooms ({error}): "
+            "clone the repository and `pip install -e '.[train]'`"
+        ) from error
+    settings = load_config(config, sources=sources)
+    return pipeline.run(settings, runs, until=until, device=device), settings
+
+
+@app.command()
+def teach(
+    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+) -> None:
+    """Tune the teacher on the train contents (makes what comes before it)."""
+    _run(config, runs, sources, device, "teach", as_json)
+
+
+@app.command()
+def cache(
+    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+) -> None:
+    """Run the teacher over every view once and keep its soft targets."""
+    _run(config, runs, sources, device, "cache", as_json)
+
+
+@app.command()
+def distill(
+    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+) -> None:
+    """Distil the student from labels and the cache."""
+    _run(config, runs, sources, device, "distill", as_json)
+
+
+@app.command()
+def export(
+    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+) -> None:
+    """Write the student as one ONNX file, parity checked."""
+    _run(config, runs, sources, device, "export", as_json)
+
+
+@app.command()
+def evaluate(
+    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+) -> None:
+    """Judge teacher, student and export on the held-out contents, beside log-bitrate."""
+    _run(config, runs, sources, device, "evaluate", as_json)
+
+
+@app.command()
+def quickstart(
+    config: Config = Path("configs/quickstart.yaml"),
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """The main job from masters to a scored video; a second run finds everything made."""
+    outcome, settings = _pipeline(config, runs, sources, device, "evaluate")
+    evaluation, exported = outcome.artefacts["evaluate"].path, outcome.artefacts["export"].path
+    model = exported / "student.onnx"
+    if as_json:
+        facts = {
+            "evaluation": json.loads((evaluation / "evaluation.json").read_text()),
+            "report": str(evaluation / "report.html"),
+            "model": str(model),
+            "seconds": {stage: round(value, 1) for stage, value in outcome.seconds.items()},
+            "failures": outcome.failures,
+        }
+        print(json.dumps(facts))
+    else:
+        print((evaluation / "table.txt").read_text())
+        spent = ", ".join(f"{stage} {value:.0f}" for stage, value in outcome.seconds.items())
+        print(f"seconds:  {spent}; total {sum(outcome.seconds.values()):.0f}")
+        print(f"report:   {evaluation / 'report.html'}")
+        print(f"model:    {model}")
+        print(f"score your own file:  {Path(sys.argv[0])} score --model {model} YOUR_VIDEO")
+    _report_failures(outcome.failures)
+
+
+def main() -> None:
+    """Entry point: one clear line for a user's error, a traceback only under --debug."""
+    try:
+        app()
+    except (ValueError, RuntimeError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        print(f"rungwise {verb}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("rungwise: stopped; what is finished is kept, run again to go on", file=sys.stderr)
+        sys.exit(130)
