@@ -85,7 +85,7 @@ CODECS: dict[str, Codec] = {
         encoder="libvpx-vp9",
         suffix=".webm",
         pixel_format="yuv420p",
-        presets=("8", "7", "6", "5", "4", "3", "2", "1", "0"),
+        presets=("5", "4", "3", "2", "1", "0"),  # with -deadline good a higher one writes the bytes of 5
         default_preset="5",
         preset_option="-cpu-used",
         crf_range=(0, 63),
@@ -254,9 +254,10 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
     carried over, samples are never converted between ranges or matrices. ``destination`` appears whole or not
     at all.
 
-    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths. ValueError
-    if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller than the master;
-    EncodeError if ffmpeg fails, or writes fewer frames than it was given.
+    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths.
+
+    ValueError if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller
+    than the master; EncodeError if ffmpeg fails, or writes fewer frames than it was given.
     """
     codec = CODECS[spec.codec]
     if spec.codec not in available_codecs():

@@ -22,9 +22,7 @@ DEFAULT_GAP_SHARE = 0.05
 Polarity = Literal["higher_is_better", "lower_is_better"]
 Pairs = Callable[[IntArray, IntArray], Any]
 Bootstrap = Callable[[Resampled, IntArray], tuple[float, float]]
-_FEW_CONTENTS = 10
-_MAX_DRAWN_ROWS = 10_000_000
-_MIN_RESAMPLES = 100
+_FEW_CONTENTS, _MIN_RESAMPLES, _MAX_DRAWN_ROWS = 10, 100, 10_000_000
 
 
 class _Frozen(BaseModel):
@@ -108,9 +106,9 @@ STATISTICS: Mapping[str, str] = {
     "plcc_linear": "PLCC",
     "rmse": "RMSE after logistic",
     "rmse_raw": "RMSE raw",
-    "pairs_same_codec": "pairs in order, same codec",
-    "pairs_cross_codec": "pairs in order, across codecs",
-    "pairs_cross_resolution": "pairs in order, across resolutions",
+    "pairs_same_codec": "Pairs in order, same codec",
+    "pairs_cross_codec": "Pairs in order, across codecs",
+    "pairs_cross_resolution": "Pairs in order, across resolutions",
 }
 
 
@@ -205,13 +203,12 @@ def to_csv(evaluation: Evaluation) -> str:
     writer.writerow(["predictor", "against", "statistic", "n", "value", "low", "high"])
     for result in evaluation.predictors:
         for statistic in STATISTICS:
-            figure = getattr(result, statistic) or Interval(value=None)
-            figures = (figure.value, figure.low, figure.high)
-            writer.writerow([result.predictor, "", statistic, result.n, *figures])
+            f = getattr(result, statistic) or Interval(value=None)
+            writer.writerow([result.predictor, "", statistic, result.n, f.value, f.low, f.high])
     for d in evaluation.differences:
         for statistic in ("srcc", "within_content_srcc"):
-            figure = getattr(d, statistic)
-            writer.writerow([d.predictor, d.against, statistic, d.n, figure.value, figure.low, figure.high])
+            f = getattr(d, statistic)
+            writer.writerow([d.predictor, d.against, statistic, d.n, f.value, f.low, f.high])
     return out.getvalue()
 
 
@@ -236,17 +233,15 @@ def format_interval(figure: Interval | None, statistic: str) -> str:
 def format_table(evaluation: Evaluation) -> str:
     """Plain aligned text: statistics down, predictors across, then the differences and the notes."""
     results = evaluation.predictors
-    rows = [
-        ["", *(r.predictor for r in results)],
-        ["rows / contents", *(f"{r.n} / {r.contents}" for r in results)],
-    ]
+    rows = [["", *(r.predictor for r in results)]]
+    rows += [["rows / contents", *(f"{r.n} / {r.contents}" for r in results)]]
     rows += [[name, *(format_interval(getattr(r, k), k) for r in results)] for k, name in STATISTICS.items()]
     lines = _aligned(rows)
     if evaluation.differences:
         rows = [["difference", "SRCC", "SRCC within content"]]
         for d in evaluation.differences:
-            figures = (format_interval(d.srcc, "srcc"), format_interval(d.within_content_srcc, "srcc"))
-            rows.append([f"{d.predictor} - {d.against}", *figures])
+            srcc, within = (format_interval(figure, "srcc") for figure in (d.srcc, d.within_content_srcc))
+            rows.append([f"{d.predictor} - {d.against}", srcc, within])
         lines += ["", *_aligned(rows)]
     return "\n".join([*lines, "", *evaluation.notes]) + "\n"
 
@@ -257,8 +252,6 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 class _Rungs(NamedTuple):
-    """The rows (n,) that a predictor is judged on."""
-
     truth: FloatArray
     pred: FloatArray
     content: IntArray
@@ -401,6 +394,6 @@ def _codes(column: "pd.Series[Any]") -> IntArray:
 
 
 def _interval(value: float, low: float, high: float) -> Interval:
-    """nan, which JSON does not know, becomes None."""
+    # JSON knows no nan
     a, b, c = (float(v) if np.isfinite(v) else None for v in (value, low, high))
     return Interval(value=a, low=b, high=c)

@@ -51,7 +51,7 @@ svg .name{font-size:13.5px;font-weight:600;fill:var(--ink)}svg .rule{stroke:var(
 main{padding:24px 16px 48px}h1{font-size:25px}h2{font-size:19px;margin-top:40px}
 dl{grid-template-columns:1fr 1fr;gap:12px 16px}.tiles{grid-template-columns:1fr 1fr;gap:10px}
 .tile{padding:12px 14px}.tile b{font-size:26px}.tile span{font-size:13px}table{font-size:14px}
-th,td{padding-right:14px}td small{display:block;margin:0}}
+th,td{padding-right:9px}td small{display:block;margin:0;font-size:12px;letter-spacing:-.02em}}
 """
 
 
@@ -77,7 +77,8 @@ def write_report(
     Raises:
         ValueError: the table is not the one that was evaluated (its length differs or a column is missing).
     """
-    shown = {"title": title, "facts": dict(facts), "timelines": dict(timelines or {})}
+    lines = {clip: [(float(t), float(s)) for t, s in points] for clip, points in (timelines or {}).items()}
+    shown = {"title": title, "facts": dict(facts), "timelines": lines}
     page = _page(evaluation, _data(evaluation, table) | shown)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
@@ -122,8 +123,7 @@ def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
     for char in "<>&\u2028\u2029":  # what could end the script element or the text early
         embedded = embedded.replace(char, f"\\u{ord(char):04x}")
     facts = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in data["facts"].items())
-    drawn = len(data["contents_drawn"])
-    left_out = f" Drawn: {drawn} of {evaluation.contents} contents, evenly picked; figures use all."
+    drawn = f" Drawn: {len(data['contents_drawn'])} of {evaluation.contents} contents, evenly picked."
     sections = [
         f"<h1>{_text(data['title'])}</h1><dl>{facts}</dl>",
         _tiles(evaluation),
@@ -132,12 +132,12 @@ def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
         _tables(evaluation),
         "<ul class='notes'>" + "".join(f"<li>{_text(note)}</li>" for note in evaluation.notes) + "</ul>",
         "<h2>Truth against prediction</h2><p>One mark an encode; the line is the map to the label scale."
-        f"{left_out if drawn < evaluation.contents else ''}</p>",
+        f"{drawn if len(data['contents_drawn']) < evaluation.contents else ''}</p>",
         _legend([(name, _mark(14, 7, i, "")) for i, name in enumerate(data["contents_drawn"])]),
         _grid(_scatter(evaluation, result, data) for result in evaluation.predictors),
         _curves(evaluation, data),
         "<h2>Residuals by content</h2><p>Mapped prediction less label, in label points: encodes as dots, the "
-        "middle half as a bar, the median as a tick. A content off to one side is judged wrongly as a whole.</p>",
+        "middle half as a bar, the median as a tick. One off to a side is judged wrongly as a whole.</p>",
         _grid(_residuals(evaluation, result, data) for result in evaluation.predictors),
     ]
     if data["timelines"]:
@@ -219,7 +219,6 @@ def _axis(label: str, values: Sequence[float], num_ticks: int = 5) -> _Axis:
 
 
 def _log_axis(label: str, logs: Sequence[float]) -> _Axis:
-    """An axis for log10 values, its ticks in plain numbers."""
     low, high = min(logs) - 0.06, max(logs) + 0.06
     steps = (1, 2, 5) if high - low < 1.7 else (1, 3) if high - low < 2.6 else (1,)
     decades = range(int(np.floor(low)), int(np.ceil(high)) + 1)
@@ -273,10 +272,11 @@ def _mark(x: float, y: float, style: int, title: str, hollow: bool = False, radi
         f"M{x} {y - 1.3 * r}l{1.2 * r} {2.2 * r}h{-2.4 * r}z",
         f"M{x} {y - 1.4 * r}l{1.4 * r} {1.4 * r}l{-1.4 * r} {1.4 * r}l{-1.4 * r} {-1.4 * r}z",
     )
-    solid = f"fill='{color}' fill-opacity='.75'"
-    fill = f"fill='#fff' stroke='{color}' stroke-width='1.4'" if hollow else solid
+    solid, open_ = f"fill='{color}' fill-opacity='.75'", f"fill='#fff' stroke='{color}' stroke-width='1.4'"
     hover = f"<title>{_text(title)}</title>" if title else ""
-    return f"<path d='{paths[style // len(_COLORS) % len(paths)]}' {fill}>{hover}</path>"
+    return (
+        f"<path d='{paths[style // len(_COLORS) % len(paths)]}' {open_ if hollow else solid}>{hover}</path>"
+    )
 
 
 def _polyline(points: Sequence[tuple[float, float]], color: str, dashed: bool = False) -> str:
@@ -393,9 +393,7 @@ def _timeline(clip: str, points: Sequence[Sequence[float]]) -> str:
     x, y = _axis("seconds", [p[0] for p in points]), _axis("score", [p[1] for p in points])
 
     def draw(sx: Scale, sy: Scale) -> str:
-        at = [(sx(t), sy(s)) for t, s in points]
-        titles = [f"{t:.2f} s: {s:.2f}" for t, s in points]
-        hovers = (_mark(*xy, 0, title) for xy, title in zip(at, titles, strict=True))
-        return _polyline(at, _COLORS[0]) + "".join(hovers)
+        marks = (_mark(sx(t), sy(s), 0, f"{t:.2f} s: {s:.2f}") for t, s in points)
+        return _polyline([(sx(t), sy(s)) for t, s in points], _COLORS[0]) + "".join(marks)
 
     return _plot(clip, x, y, draw)

@@ -26,7 +26,12 @@ COLOR_TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 8: "l
 COLOR_RANGES = {1: "limited", 2: "full"}
 # swscale's matrices by H.273 matrix_coefficients. Files that say nothing are taken as BT.709: most encoders of
 # today mean it, and a y4m pipe, which cannot say, then gives the same pixels as the file.
-MATRICES = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M, 9: 9, 10: 9}
+MATRICES: dict[int, int] = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M, 9: 9, 10: 9}
+
+# Without accurate rounding and full chroma swscale's RGB is darker by about one code value.
+RGB_FLAGS = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+)
 
 
 class VideoInfo(BaseModel):
@@ -170,7 +175,7 @@ def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
         src_colorspace=matrix,
         src_color_range=source_range,
         dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.BICUBIC,
+        interpolation=RGB_FLAGS,
     )
     return _oriented(converted.to_ndarray(), frame.rotation)
 

@@ -1,0 +1,34 @@
+"""Small real material for the tests: built-in masters, and encodes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rungwise.encode import EncodeSpec, encode
+from rungwise.masters import write_master
+
+
+@pytest.fixture(scope="session")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lossless 192x108 master of 12 frames at 12 fps."""
+    path = tmp_path_factory.mktemp("master") / "street_a.mkv"
+    write_master("street_a", path, width=192, height=108, num_frames=12, fps=12.0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(master: Path) -> Path:
+    """An H.264 encode of the master at its own size."""
+    path = master.with_name("clip.mp4")
+    encode(master, path, EncodeSpec("h264", 108, crf=30))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_clip(master: Path) -> Path:
+    """An H.264 encode of the master at half its height."""
+    path = master.with_name("small.mp4")
+    encode(master, path, EncodeSpec("h264", 54, crf=30))
+    return path

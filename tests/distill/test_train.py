@@ -1,0 +1,96 @@
+"""The trainer: it learns, selects on validation, resumes to the same bits, and wants the targets it is told to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import distill.train
+from distill.train import Examples, fit, predict
+from rungwise.config import Training
+from rungwise.contract import Scale
+from student.models import STUDENTS
+
+SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
+WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "soft_target": 1.0, "feature": 1.0}
+TRAINING = Training.model_validate(
+    {
+        "epochs": 4,
+        "contents_per_batch": 2,
+        "clips_per_content": 4,
+        "learning_rate": 3e-3,
+        "backbone_learning_rate": 3e-3,
+        "weight_decay": 0.01,
+        "ema_decay": 0.5,
+        "losses": WEIGHTS,
+    }
+)
+
+
+def examples(count: int = 16) -> Examples:
+    """Noise over a flat picture: the more noise, the lower the score."""
+    generator = np.random.default_rng(0)
+    scores = np.linspace(5, 95, count).astype(np.float32)
+    noise = generator.normal(size=(count, 2, 1, 64, 64, 3)) * (100 - scores)[:, None, None, None, None, None] * 0.6
+    levels = np.stack([1 - scores / 100, scores / 100], -1)[:, None].repeat(2, 1).astype(np.float32)
+    features = generator.normal(size=(count, 2, 6)).astype(np.float32)
+    pixels = np.clip(128 + noise, 0, 255).astype(np.uint8)
+    contents = tuple(f"c{row % 4}" for row in range(count))
+    return Examples(pixels, scores, contents, {"levels": levels, "features": features})
+
+
+def student() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return STUDENTS["mamba"](
+        embed_dim=(16, 16, 16), depths=(1, 1, 1), state_dim=(4, 4, 4), feature_dim=8, num_levels=2, minimum=0.0, maximum=100.0
+    )
+
+
+def train(scratch: Path, training: Training = TRAINING, data: Examples | None = None) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+    model = student()
+    data = data or examples()
+    return model, fit(model, data, data, training, SCALE, seed=0, scratch=scratch, name="test")
+
+
+def test_it_learns_and_names_every_term(tmp_path: Path) -> None:
+    training = TRAINING.model_copy(update={"epochs": 12})
+    model, history = train(tmp_path, training)
+    assert len(history) == 12
+    assert set(WEIGHTS) <= set(history[0])
+    assert history[-1]["label"] < history[0]["label"] / 2
+    best = max(row["validation_srcc"] for row in history)
+    assert best > 0.9
+    data = examples()
+    from rungwise.statistics import srcc
+
+    assert srcc(data.scores, predict(model, data.pixels[:, 0])) == best  # the best epoch's weights are the ones kept
+
+
+def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, whole_history = train(tmp_path / "whole")
+    real, calls = distill.train._batch, []
+
+    def dies(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == 6:  # two batches an epoch: in the third epoch
+            raise KeyboardInterrupt
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(distill.train, "_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed")
+    resumed, resumed_history = train(tmp_path / "killed")
+    assert len(calls) == 6 + 4  # epochs three and four only
+    assert resumed_history == whole_history
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
+    data = examples()
+    bare = Examples(data.pixels, data.scores, data.contents, {})
+    with pytest.raises(ValueError, match="'soft_target' has weight 1.0 but there are no teacher levels"):
+        train(tmp_path, data=bare)

@@ -1,0 +1,48 @@
+"""Configs: strict, and all errors at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rungwise.config import load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_committed_config_loads_and_opens_with_its_command(path: Path) -> None:
+    load_config(path)
+    head = path.read_text().split("name:")[0]
+    assert all(word in head for word in ("# command:", "# hardware:", "# time:", "# expected:"))
+
+
+def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
+    values = yaml.safe_load(CONFIGS[0].read_text())
+    values["ladder"]["lable"] = "typo"
+    values["student"]["training"]["epochs"] = 0
+    del values["seed"]
+    values["sources"] = {}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"4 wrong key\(s\)") as error:
+        load_config(path)
+    for words in ("ladder.lable", "student.training.epochs", "seed: Field required", "`builtin` or `folder`"):
+        assert words in str(error.value)
+
+
+def test_sources_replace_the_masters(tmp_path: Path) -> None:
+    assert load_config(CONFIGS[0], sources=tmp_path).sources.folder == tmp_path
+
+
+def test_files_that_are_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such config"):
+        load_config(tmp_path / "absent.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match="not YAML"):
+        load_config(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ValueError, match="mapping"):
+        load_config(tmp_path / "list.yaml")
