@@ -148,7 +148,7 @@ def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
 def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact:
     """Tune the teacher on the train contents' labels."""
     teacher = config.teacher
-    settings = {"num_levels": teacher.num_levels, "feature_dim": teacher.feature_dim} | _range(data.scale)
+    settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"}) | _range(data.scale)
     key = _training_key("teach", TEACH_VERSION, config, teacher.model_dump(mode="json"), {"views": data.views})
 
     def build(folder: Path) -> None:
@@ -167,7 +167,12 @@ def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact
             device=device,
         )
         write_json(folder / "history.json", history)
-        save_checkpoint(folder / "teacher.safetensors", model.to("cpu"), settings, _contract(config, data, key, teacher.model))
+        save_checkpoint(
+            folder / "teacher.safetensors",
+            model.to("cpu"),
+            settings,
+            _contract(config, data, key, teacher.model),
+        )
 
     return run_stage(runs, key, build)
 

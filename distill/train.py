@@ -69,7 +69,11 @@ def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu")
 
 
 def loss_terms(
-    judged: Judged, batch: Mapping[str, Tensor], scale: Scale, weights: Mapping[str, float], projector: nn.Module
+    judged: Judged,
+    batch: Mapping[str, Tensor],
+    scale: Scale,
+    weights: Mapping[str, float],
+    projector: nn.Module,
 ) -> dict[str, Tensor]:
     """The named terms whose weight is above 0, on one batch."""
     span = scale.maximum - scale.minimum
@@ -114,13 +118,13 @@ def fit(
     torch.manual_seed(seed)
     projector: nn.Module = nn.Identity()
     if weights["feature"] > 0:
-        projector = nn.Linear(model.levels.in_features, train.targets["features"].shape[-1])
+        own_width = next(judge(model, train.pixels[:1, 0])).feature.shape[-1]
+        projector = nn.Linear(own_width, train.targets["features"].shape[-1])
     model.to(device)
     projector.to(device)
     average = copy.deepcopy(model)
-    backbone = list(model.backbone.parameters())
-    known = {id(parameter) for parameter in backbone}
-    heads = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    backbone = [p for name, p in model.named_parameters() if name.startswith("backbone.") and p.requires_grad]
+    heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
     optimizer = torch.optim.AdamW(
         [
             {"params": backbone, "peak": training.backbone_learning_rate},
@@ -128,7 +132,10 @@ def fit(
         ],
         weight_decay=training.weight_decay,
     )
-    batching = {"contents_per_batch": training.contents_per_batch, "clips_per_content": training.clips_per_content}
+    batching = {
+        "contents_per_batch": training.contents_per_batch,
+        "clips_per_content": training.clips_per_content,
+    }
     plan = [epoch_batches(train.contents, **batching, seed=seed, epoch=epoch) for epoch in range(training.epochs)]
     total_steps = sum(len(batches) for batches in plan)
     state = {"model": model, "projector": projector, "average": average}
@@ -143,8 +150,8 @@ def fit(
             terms = loss_terms(model(batch["frames"]), batch, scale, weights, projector)
             loss = losses.total_loss(terms, weights)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([*backbone, *heads], 1.0)
             optimizer.step()
             step += 1
             _move_average(average, model, min(training.ema_decay, step / (step + 10)))
@@ -160,7 +167,10 @@ def fit(
             _save(scratch / "best.pt", average.state_dict())
         write_json(scratch / "history.json", history)
         everything = {part: module.state_dict() for part, module in state.items()}
-        _save(scratch / "checkpoint.pt", everything | {"optimizer": optimizer.state_dict(), "step": step, "epoch": epoch})
+        _save(
+            scratch / "checkpoint.pt",
+            everything | {"optimizer": optimizer.state_dict(), "step": step, "epoch": epoch},
+        )
         note(f"{name}: epoch {epoch + 1}: " + ", ".join(f"{term} {value:.4f}" for term, value in row.items()))
     model.load_state_dict(torch.load(scratch / "best.pt", weights_only=True))
     model.eval()

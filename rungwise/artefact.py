@@ -130,7 +130,9 @@ def verify_files(artefact: Artefact) -> None:
     manifest = json.loads((artefact.path / "manifest.json").read_text(encoding="utf-8"))
     for name, digest in hash_files(artefact.path).items():
         if manifest["files"].pop(name, None) != digest:
-            raise ValueError(f"{artefact.path / name}: bytes differ from the manifest; delete {artefact.path} and rerun")
+            raise ValueError(
+                f"{artefact.path / name}: bytes differ from the manifest; delete {artefact.path} and rerun"
+            )
     if manifest["files"]:
         raise ValueError(f"{artefact.path}: {next(iter(manifest['files']))} is missing; delete the folder and rerun")
 

@@ -9,12 +9,9 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rungwise.config import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,7 +53,8 @@ def score(
     videos: Annotated[list[Path], typer.Argument(help="video files")],
     model: Annotated[Path, typer.Option("--model", "-m", help="exported .onnx file")],
     display_height: Annotated[
-        int | None, typer.Option("--display-height", min=2, help="lines at which the videos are shown [each its own]")
+        int | None,
+        typer.Option("--display-height", min=2, help="lines at which the videos are shown [each its own]"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -147,7 +145,7 @@ def _report_failures(failures: dict[str, str]) -> None:
 
 def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str, as_json: bool) -> None:
     """Make everything up to one stage, and print where its artefact lies."""
-    outcome, _ = _pipeline(config, runs, sources, device, until)
+    outcome = _pipeline(config, runs, sources, device, until)
     artefact = outcome.artefacts[until]
     if as_json:
         print(json.dumps({"stage": until, "id": artefact.id, "path": str(artefact.path), "failures": outcome.failures}))
@@ -159,7 +157,7 @@ def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str
     _report_failures(outcome.failures)
 
 
-def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> tuple[Any, RunConfig]:
+def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> Any:
     from rungwise.config import load_config
 
     try:
@@ -169,13 +167,16 @@ def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until
             f"this verb needs a checkout with the training rooms ({error}): "
             "clone the repository and `pip install -e '.[train]'`"
         ) from error
-    settings = load_config(config, sources=sources)
-    return pipeline.run(settings, runs, until=until, device=device), settings
+    return pipeline.run(load_config(config, sources=sources), runs, until=until, device=device)
 
 
 @app.command()
 def teach(
-    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Tune the teacher on the train contents (makes what comes before it)."""
     _run(config, runs, sources, device, "teach", as_json)
@@ -183,7 +184,11 @@ def teach(
 
 @app.command()
 def cache(
-    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Run the teacher over every view once and keep its soft targets."""
     _run(config, runs, sources, device, "cache", as_json)
@@ -191,7 +196,11 @@ def cache(
 
 @app.command()
 def distill(
-    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Distil the student from labels and the cache."""
     _run(config, runs, sources, device, "distill", as_json)
@@ -199,7 +208,11 @@ def distill(
 
 @app.command()
 def export(
-    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Write the student as one ONNX file, parity checked."""
     _run(config, runs, sources, device, "export", as_json)
@@ -207,7 +220,11 @@ def export(
 
 @app.command()
 def evaluate(
-    config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, device: Device = "cpu", as_json: Json = False
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Judge teacher, student and export on the held-out contents, beside log-bitrate."""
     _run(config, runs, sources, device, "evaluate", as_json)
@@ -222,7 +239,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The main job from masters to a scored video; a second run finds everything made."""
-    outcome, settings = _pipeline(config, runs, sources, device, "evaluate")
+    outcome = _pipeline(config, runs, sources, device, "evaluate")
     evaluation, exported = outcome.artefacts["evaluate"].path, outcome.artefacts["export"].path
     model = exported / "student.onnx"
     if as_json:

@@ -115,6 +115,7 @@ class Teacher(Section):
     model: Literal["efficientnet_lite0"]
     num_levels: Annotated[int, Field(ge=2)]
     feature_dim: Positive
+    frozen_stages: Annotated[int, Field(ge=0, le=7)]
     training: Training
 
 

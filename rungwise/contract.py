@@ -72,7 +72,8 @@ def golden_input(recipe: ViewRecipe, batch: int = 2) -> NDArray[np.uint8]:
     b, t, y, x, c = np.indices(shape, dtype=np.int64)
     waves = (x * (3 + b) + y * (5 - 2 * b) + t * 7 + c * 40) % 256
     noise = np.random.PCG64(20_26).random_raw(waves.size).reshape(shape) % np.uint64(64)
-    return np.clip(waves * 3 // 4 + noise.astype(np.int64), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(waves * 3 // 4 + noise.astype(np.int64), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def sha256_array(array: NDArray[np.uint8]) -> str:

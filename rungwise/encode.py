@@ -55,8 +55,7 @@ CODECS: dict[str, Codec] = {
         preset_option="-preset",
         crf_range=(0, 51),
         quality="-crf {crf}",
-        pinned="-threads 1 -g {gop} -keyint_min {gop} -sc_threshold 0"
-        " -x264-params open-gop=0:sliced-threads=0",
+        pinned="-threads 1 -g {gop} -keyint_min {gop} -sc_threshold 0 -x264-params open-gop=0:sliced-threads=0",
     ),
     "hevc": Codec(
         encoder="libx265",
@@ -147,9 +146,7 @@ class EncodeSpec:
         if self.height < 2 or self.height % 2:
             raise ValueError(f"height is {self.height}; it must be even and at least 2 (4:2:0 video)")
         if (self.crf is None) == (self.bitrate_kbps is None):
-            raise ValueError(
-                f"crf is {self.crf} and bitrate_kbps is {self.bitrate_kbps}; exactly one must be given"
-            )
+            raise ValueError(f"crf is {self.crf} and bitrate_kbps is {self.bitrate_kbps}; exactly one must be given")
         low, high = codec.crf_range
         if self.crf is not None and not low <= self.crf <= high:
             raise ValueError(f"crf is {self.crf}; for {self.codec} it must be from {low} to {high}")
@@ -266,9 +263,7 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
             f"it has {', '.join(available_codecs())} (set IMAGEIO_FFMPEG_EXE to use another ffmpeg)"
         )
     if destination.suffix != codec.suffix:
-        raise ValueError(
-            f"destination is {str(destination)!r}; for {spec.codec} it must end in {codec.suffix}"
-        )
+        raise ValueError(f"destination is {str(destination)!r}; for {spec.codec} it must end in {codec.suffix}")
     if destination.exists() and source.exists() and destination.samefile(source):
         raise ValueError(f"destination is {str(destination)!r}; it must not be the source itself")
     partial = destination.with_name(f"{destination.stem}.partial{codec.suffix}")

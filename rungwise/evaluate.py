@@ -323,15 +323,11 @@ def _prediction_columns(table: pd.DataFrame, predictors: Sequence[str], truth: s
     if "bitrate_kbps" in table.columns:
         bitrate = _numbers(table, "bitrate_kbps")
         if not (bitrate[~np.isnan(bitrate)] > 0).all() or np.isinf(bitrate).any():
-            raise ValueError(
-                f"bitrate_kbps must be finite and above 0, or NaN if unknown, got {np.nanmin(bitrate)}"
-            )
+            raise ValueError(f"bitrate_kbps must be finite and above 0, or NaN if unknown, got {np.nanmin(bitrate)}")
         if np.isfinite(bitrate).sum() > 1:
             columns[PREDICTOR_LOG_BITRATE] = np.log10(bitrate)
     if len(table) < 2 or not columns:
-        raise ValueError(
-            f"nothing to evaluate: {len(table)} rows, predictors {list(predictors)}, no bitrate_kbps"
-        )
+        raise ValueError(f"nothing to evaluate: {len(table)} rows, predictors {list(predictors)}, no bitrate_kbps")
     return columns
 
 
@@ -369,9 +365,7 @@ def _notes(
     """What a reader must know of these figures, in sentences."""
     contents = table["content"].nunique()
     notes = [f"Brackets: 95 % intervals from {resamples} resamples of {contents} contents."]
-    notes.append(
-        f"Pairs: encodes of one content, labels more than {gap:g} apart; a tied prediction is half right."
-    )
+    notes.append(f"Pairs: encodes of one content, labels more than {gap:g} apart; a tied prediction is half right.")
     if resamples < wanted:
         notes.append(f"{wanted} resamples were asked for; {len(table)} rows are too many for that.")
     if contents < _FEW_CONTENTS:

@@ -74,8 +74,8 @@ def make_masters(sources: Sources, runs: Path) -> list[Master]:
                     raise error
 
     artefact = run_stage(runs, key, build)
-    paths = {name: artefact.path / f"{name}.mkv" for name in names}
-    return [Master(name, name, path, sha256_file(path)) for name, path in paths.items()]
+    rendered = {name: artefact.path / f"{name}.mkv" for name in names}
+    return [Master(name, name, path, sha256_file(path)) for name, path in rendered.items()]
 
 
 def ladder_specs(config: Ladder, master_height: int) -> list[EncodeSpec]:

@@ -128,9 +128,7 @@ def _view(image: Image.Image, size: tuple[int, int], x: float, y: float, zoom: f
     zoom = max(zoom, size[0] / image.width, size[1] / image.height)
     w, h = size[0] / zoom, size[1] / zoom
     left, top = min(max(x - w / 2, 0), image.width - w), min(max(y - h / 2, 0), image.height - h)
-    return image.resize(
-        size, _BICUBIC, box=(left, top, min(left + w, image.width), min(top + h, image.height))
-    )
+    return image.resize(size, _BICUBIC, box=(left, top, min(left + w, image.width), min(top + h, image.height)))
 
 
 def _put(frame: Image.Image, sprite: Image.Image, x: float, y: float, angle: float = 0.0) -> None:
@@ -148,9 +146,7 @@ def _put(frame: Image.Image, sprite: Image.Image, x: float, y: float, angle: flo
     frame.paste(tile, (left, top), tile)
 
 
-def _sway(
-    image: Image.Image, shift: Callable[[float, float], tuple[float, float]], cells: int
-) -> Image.Image:
+def _sway(image: Image.Image, shift: Callable[[float, float], tuple[float, float]], cells: int) -> Image.Image:
     """The image warped by a smooth field: ``shift(x, y)`` is a mesh corner's displacement, pixels."""
     xs = [round(image.width * i / cells) for i in range(cells + 1)]
     ys = [round(image.height * i / cells) for i in range(cells + 1)]
@@ -187,9 +183,7 @@ def _shape(
         shade = 1 + 0.25 * u
     else:
         angle = np.arctan2(v, u)
-        outline = 0.85 + sum(
-            rng.normal(0, 0.13 / k) * np.cos(k * angle + rng.uniform(0, _TAU)) for k in range(2, 6)
-        )
+        outline = 0.85 + sum(rng.normal(0, 0.13 / k) * np.cos(k * angle + rng.uniform(0, _TAU)) for k in range(2, 6))
         inside = outline - np.hypot(u, v)
         shade = 1.08 - 0.3 * (u + v) * rng.uniform(0.2, 1) - 0.25 * np.exp(-6 * np.maximum(inside, 0))
     alpha = np.clip(inside * radius / edge + 0.5, 0, 1)
@@ -207,9 +201,7 @@ def _crown(rng: Rng, h: int, w: int, colour: F32, edge: float, texture: F32) -> 
     return _image(_lit(colour, np.maximum(shade, 0.1).astype(np.float32)), alpha)
 
 
-def _painted(
-    w: float, h: float, unit: float, paint: Callable[[ImageDraw.ImageDraw, At], None]
-) -> Image.Image:
+def _painted(w: float, h: float, unit: float, paint: Callable[[ImageDraw.ImageDraw, At], None]) -> Image.Image:
     """RGBA sprite; ``paint(pen, at)`` draws at 4x, for anti-aliasing; ``at`` scales lengths by unit."""
     big = Image.new("RGBA", (4 * math.ceil(w) + 8, 4 * math.ceil(h) + 8))
     paint(ImageDraw.Draw(big), lambda *v: [4 + 4 * unit * a for a in v])
@@ -262,9 +254,7 @@ def _dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 
     def colour() -> F32:
         far = rng.uniform() < 0.15
-        return _hsv(
-            hue + rng.normal(0, 0.25 if far else 0.05), rng.beta(2, 5 - 2 * far), rng.uniform(0.12, 0.9)
-        )
+        return _hsv(hue + rng.normal(0, 0.25 if far else 0.05), rng.beta(2, 5 - 2 * far), rng.uniform(0.12, 0.9))
 
     smallest = h * (0.06 - 0.05 * s.detail)
     for i in range(int(150 + 900 * s.detail)):
@@ -396,18 +386,14 @@ def _landscape(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             return _view(flat, (w, h), cw / 2, 0.55 * ch, 0.75 + _sweep(t, 0.12 * s.speed, 0.8))
         if s.variant == 2:
             return _view(flat, (w, h), cw / 2 + 0.04 * h * shake_x(t), ch / 2 + 0.035 * h * shake_y(t), 1.05)
-        return _view(
-            flat, (w, h), cw / 2 + 0.02 * h * shake_x(t / 4), h / 2 + _sweep(t, 0.12 * h * s.speed, ch - h)
-        )
+        return _view(flat, (w, h), cw / 2 + 0.02 * h * shake_x(t / 4), h / 2 + _sweep(t, 0.12 * h * s.speed, ch - h))
 
     return draw
 
 
 def _facade(rng: Rng, w: int, h: int, texture: F32, detail: float, lit: float = 0.0) -> Image.Image:
     """RGB building front with a window grid; ``lit`` is the share of lit windows (0 is daylight)."""
-    wall = _hsv(
-        rng.uniform(0.0, 0.15), rng.uniform(0.05, 0.45), rng.uniform(0.35, 0.8) * (0.16 if lit else 1)
-    )
+    wall = _hsv(rng.uniform(0.0, 0.15), rng.uniform(0.05, 0.45), rng.uniform(0.35, 0.8) * (0.16 if lit else 1))
     tone = 1 + (0.04 + 0.08 * detail) * _crop(rng, texture, 2 * h, 2 * w)
     front = _image(_lit(wall, tone))
     pen = ImageDraw.Draw(front)
@@ -422,11 +408,7 @@ def _facade(rng: Rng, w: int, h: int, texture: F32, detail: float, lit: float = 
             x1, y1 = x0 + fill_x * dx, y0 + fill_y * dy
             if lit:
                 on = rng.uniform() < lit
-                glass = (
-                    _hsv(rng.choice([0.11, 0.13, 0.09, 0.55]), 0.45, rng.uniform(0.5, 1))
-                    if on
-                    else wall * 0.6
-                )
+                glass = _hsv(rng.choice([0.11, 0.13, 0.09, 0.55]), 0.45, rng.uniform(0.5, 1)) if on else wall * 0.6
             else:
                 glass = _hsv(0.57, rng.uniform(0.1, 0.3), rng.uniform(0.15, 0.55))
             pen.rectangle((x0 - 0.04 * dx, y0 - 0.03 * dy, x1 + 0.04 * dx, y1 + 0.05 * dy), fill=trim)
@@ -450,9 +432,7 @@ def _car(rng: Rng, size: float, texture: F32) -> Image.Image:
             panes = int(long * 2)
             for i in range(panes):
                 a = 0.12 + i * (long - 0.2) / panes
-                pen.rectangle(
-                    at(a, 0.14, a + (long - 0.2) / panes - 0.06, 0.42), fill=_rgb(_hsv(0.57, 0.25, 0.25))
-                )
+                pen.rectangle(at(a, 0.14, a + (long - 0.2) / panes - 0.06, 0.42), fill=_rgb(_hsv(0.57, 0.25, 0.25)))
         else:
             roof = at(0.42, 0.42, 0.7, 0.06, 1.5, 0.06, 1.86, 0.42)
             pen.polygon(roof, fill=_rgb(body * 0.9))
@@ -524,9 +504,7 @@ def _street(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             cars.append((lane, car if way > 0 else ImageOps.mirror(car), start, pace))
             start += rng.uniform(0.75, 1.1) * h
     crowd = []
-    for foot in np.sort(
-        rng.uniform(0.72, 1.05 if walkers else 0.76, 8 + int((34 if walkers else 6) * s.detail))
-    ):
+    for foot in np.sort(rng.uniform(0.72, 1.05 if walkers else 0.76, 8 + int((34 if walkers else 6) * s.detail))):
         parts = _person(rng, h * (0.2 + (foot - 0.72) * 1.1), texture)
         pace = rng.choice([-1, 1]) * rng.uniform(0.06, 0.16) * h * s.speed
         if pace < 0:
@@ -577,9 +555,7 @@ def _film(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         assert isinstance(picture, Image.Image)
         x, y = picture.width / 2 + 0.0016 * h * shift_x(t), picture.height / 2 + 0.0016 * h * shift_y(t)
         picture = _view(picture, (w, h), x, y)
-        frame = np.asarray(
-            picture.convert("L").convert("RGB") if s.variant < 2 else picture, dtype=np.float32
-        )
+        frame = np.asarray(picture.convert("L").convert("RGB") if s.variant < 2 else picture, dtype=np.float32)
         return frame * (tint * np.float32(1 + 0.012 * flicker(t)))
 
     return draw
@@ -609,9 +585,7 @@ def _fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         layers.append(_soft(_image(rgba[..., :3], rgba[..., 3]), h * 0.0015 * (2 - i) * (1.3 - s.detail)))
     back = _image(sky)
     back.paste(layers[0], (0, 0), layers[0])
-    drift = _soft(
-        _image(np.broadcast_to(tone, (h, cw, 3)), 0.55 * _step(0.5 + 0.4 * _fractal(rng, h, cw, 3.0))), 1
-    )
+    drift = _soft(_image(np.broadcast_to(tone, (h, cw, 3)), 0.55 * _step(0.5 + 0.4 * _fractal(rng, h, cw, 3.0))), 1)
 
     def draw(t: float) -> Image.Image:
         at = _sweep(t, 0.12 * h * s.speed, cw - w)
@@ -678,14 +652,10 @@ def _night_city(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         way, lane = rng.choice([-1, 1]), rng.uniform(0.76, 0.93)
         colour = _hsv(0.12, 0.25, 1.0) if way > 0 else _hsv(0.0, 0.85, 1.0)
         sprite = _disc((0.25 * (lane - 0.55)) * h, colour, True)
-        lights.append(
-            (sprite, rng.uniform(0, w), lane * h, way * rng.uniform(0.3, 0.7) * h * s.speed * (lane - 0.5))
-        )
+        lights.append((sprite, rng.uniform(0, w), lane * h, way * rng.uniform(0.3, 0.7) * h * s.speed * (lane - 0.5)))
     bokeh = [
         (
-            _disc(
-                h * rng.uniform(0.03, 0.085), _hsv(rng.choice([0.1, 0.08, 0.0, 0.55, 0.35]), 0.65, 1.0), False
-            ),
+            _disc(h * rng.uniform(0.03, 0.085), _hsv(rng.choice([0.1, 0.08, 0.0, 0.55, 0.35]), 0.65, 1.0), False),
             rng.uniform(0, w),
             rng.uniform(0.2, 0.95) * h,
             _wander(rng, 0.3 * s.speed),
@@ -706,14 +676,117 @@ def _night_city(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     return draw
 
 
-_PROSE = (
-    "The river was low that summer and the stones along its bank were warm until late in the evening. "
-    "We measured the water every morning, wrote it in a small green book, and walked home past the mill. "
-    "A picture holds more than it shows: edges, grain, light falling off towards the corner of a room. "
-    "Each frame follows the last by a fortieth of a second and the eye forgives all but a stutter. "
-    "Choose the settings that keep what people notice; 37 of 128 samples differ by less than 0.5 units. "
-    "Nobody reads the manual until something breaks, and then everybody wants an index with page numbers. "
-).split()
+_PROSE = [
+    "The",
+    "river",
+    "was",
+    "low",
+    "that",
+    "summer",
+    "and",
+    "the",
+    "stones",
+    "along",
+    "its",
+    "bank",
+    "were",
+    "warm",
+    "until",
+    "late",
+    "in",
+    "the",
+    "evening.",
+    "We",
+    "measured",
+    "the",
+    "water",
+    "every",
+    "morning,",
+    "wrote",
+    "it",
+    "in",
+    "a",
+    "small",
+    "green",
+    "book,",
+    "and",
+    "walked",
+    "home",
+    "past",
+    "the",
+    "mill.",
+    "A",
+    "picture",
+    "holds",
+    "more",
+    "than",
+    "it",
+    "shows:",
+    "edges,",
+    "grain,",
+    "light",
+    "falling",
+    "off",
+    "towards",
+    "the",
+    "corner",
+    "of",
+    "a",
+    "room.",
+    "Each",
+    "frame",
+    "follows",
+    "the",
+    "last",
+    "by",
+    "a",
+    "fortieth",
+    "of",
+    "a",
+    "second",
+    "and",
+    "the",
+    "eye",
+    "forgives",
+    "all",
+    "but",
+    "a",
+    "stutter.",
+    "Choose",
+    "the",
+    "settings",
+    "that",
+    "keep",
+    "what",
+    "people",
+    "notice;",
+    "37",
+    "of",
+    "128",
+    "samples",
+    "differ",
+    "by",
+    "less",
+    "than",
+    "0.5",
+    "units.",
+    "Nobody",
+    "reads",
+    "the",
+    "manual",
+    "until",
+    "something",
+    "breaks,",
+    "and",
+    "then",
+    "everybody",
+    "wants",
+    "an",
+    "index",
+    "with",
+    "page",
+    "numbers.",
+]
 
 
 def _page(rng: Rng, w: int, h: int, size: float, ink: F32, paper: F32, code: bool) -> Image.Image:
@@ -726,18 +799,14 @@ def _page(rng: Rng, w: int, h: int, size: float, ink: F32, paper: F32, code: boo
         kind = rng.choice(["text", "text", "text", "picture"])
         if kind == "picture" and not code:
             pw, ph = int(0.75 * w), int(7 * size)
-            shot = _ramp(
-                np.clip(0.5 + 0.22 * _crop(rng, texture, ph, pw), 0, 1), _SKIES[int(rng.integers(4))]
-            )
+            shot = _ramp(np.clip(0.5 + 0.22 * _crop(rng, texture, ph, pw), 0, 1), _SKIES[int(rng.integers(4))])
             page.paste(_image(shot), (int(1.2 * size), int(y)))
             y += ph + size
             continue
         bold = ImageFont.load_default(size=size * 1.5)
         font = ImageFont.load_default(size=size)
         if not code:
-            pen.text(
-                (1.2 * size, y), " ".join(_PROSE[word : word + 4]).capitalize(), font=bold, fill=_rgb(ink)
-            )
+            pen.text((1.2 * size, y), " ".join(_PROSE[word : word + 4]).capitalize(), font=bold, fill=_rgb(ink))
             y += 2.3 * size
         for _ in range(int(rng.integers(4, 9))):
             x = 1.2 * size + (2 * size * int(rng.integers(0, 4)) if code else 0)
@@ -760,18 +829,14 @@ def _screen(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     dark = s.variant in (1, 3)
     size = h * (0.044 - 0.018 * s.detail)
     ink, paper = (
-        (_hsv(0.6, 0.05, 0.85), _hsv(0.62, 0.2, 0.13))
-        if dark
-        else (_hsv(0.6, 0.3, 0.12), _hsv(0.1, 0.01, 0.99))
+        (_hsv(0.6, 0.05, 0.85), _hsv(0.62, 0.2, 0.13)) if dark else (_hsv(0.6, 0.3, 0.12), _hsv(0.1, 0.01, 0.99))
     )
     accent = _hsv(rng.uniform(), 0.6, 0.75)
     shade = 1 + 0.25 * _fractal(rng, h, w, 3.2)
     desk = _image(_lit(_hsv(rng.uniform(), 0.5, 0.4), np.maximum(shade, 0.2)))
     pen = ImageDraw.Draw(desk)
     small = ImageFont.load_default(size=0.034 * h)
-    left, top, right, bottom = (
-        int(a) for a in (0.05 * w, 0.06 * h, (0.95 - 0.2 * (s.variant == 2)) * w, 0.94 * h)
-    )
+    left, top, right, bottom = (int(a) for a in (0.05 * w, 0.06 * h, (0.95 - 0.2 * (s.variant == 2)) * w, 0.94 * h))
     bar, side = int(0.07 * h), int(0.2 * w)
     pen.rounded_rectangle((left, top, right, bottom), 0.015 * h, fill=_rgb(accent * 0.55))
     pen.text((left + 0.1 * h, top + 0.012 * h), "Field notes - draft 7", font=small, fill=(240, 240, 240))
@@ -781,18 +846,12 @@ def _screen(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     pen.rectangle((left, top + bar, left + side, bottom - 4), fill=_rgb(paper * 0.8 + accent * 0.15))
     for i in range(int((bottom - top - bar) / (0.055 * h)) - 1):
         row = top + bar + (0.02 + 0.055 * i) * h
-        pen.rectangle(
-            (left + 0.02 * h, row, left + 0.05 * h, row + 0.03 * h), fill=_rgb(_hsv(0.13 * i, 0.5, 0.7))
-        )
-        pen.text(
-            (left + 0.065 * h, row - 0.004 * h), _PROSE[3 * i + 1].capitalize(), font=small, fill=_rgb(ink)
-        )
+        pen.rectangle((left + 0.02 * h, row, left + 0.05 * h, row + 0.03 * h), fill=_rgb(_hsv(0.13 * i, 0.5, 0.7)))
+        pen.text((left + 0.065 * h, row - 0.004 * h), _PROSE[3 * i + 1].capitalize(), font=small, fill=_rgb(ink))
     hole = (left + side, top + bar, right - 4, bottom - 4)
     hole_w, hole_h = hole[2] - hole[0], hole[3] - hole[1]
     page = _page(rng, hole_w, 3 * h, size, ink, paper, code=dark)
-    note = _page(
-        rng, int(0.42 * h), int(0.4 * h), 0.03 * h, _hsv(0.1, 0.5, 0.2), _hsv(0.14, 0.3, 0.98), code=False
-    )
+    note = _page(rng, int(0.42 * h), int(0.4 * h), 0.03 * h, _hsv(0.1, 0.5, 0.2), _hsv(0.14, 0.3, 0.98), code=False)
     ImageDraw.Draw(note).rectangle((0, 0, note.width, 0.03 * h), fill=_rgb(accent))
     pad = int(0.03 * h)
     shadow = Image.new("L", (note.width + 2 * pad, note.height + 2 * pad))
@@ -851,9 +910,7 @@ def _gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             sun_y = 0.7 - 0.1 * math.cos(0.3 * t * s.speed)
             d = np.hypot(x - np.float32(sun_x), y - np.float32(sun_y))
             glow = np.exp(-d * 4) + 1.2 * np.clip((0.05 - d) * h + 0.5, 0, 1)
-            layer = np.asarray(
-                _view(wisps, (w, h), w / 2 + _sweep(t, 0.05 * h * s.speed, w), h / 2), np.float32
-            )
+            layer = np.asarray(_view(wisps, (w, h), w / 2 + _sweep(t, 0.05 * h * s.speed, w), h / 2), np.float32)
             frame = base + glow[..., None] * glow_colour
             frame += layer[..., 3:] * np.float32(1 / 255) * (layer[..., :3] - frame)
             frame += land * (frame * np.float32(0.08) + 6 - frame)
@@ -897,9 +954,7 @@ def _water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     backdrop += 0.6 * cloud * (np.array(sky[-1], np.float32) * 0.7 + 0.3 - backdrop)
     shore = horizon - 0.05 * (0.6 + 0.4 * _ridge(rng, w, 2.2))[None, :]
     land = np.clip((y - shore) * h + 0.5, 0, 1)[..., None]
-    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * _lit(
-        _hsv(0.25, 0.3, 0.25), 1 + 0.3 * _relief(rng, h, w)
-    )
+    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * _lit(_hsv(0.25, 0.3, 0.25), 1 + 0.3 * _relief(rng, h, w))
     backdrop += land * (rock - backdrop)
 
     depth = (np.float32(0.35) / (y[first:] - np.float32(horizon - 0.03))).astype(np.float32)
@@ -937,9 +992,7 @@ def _water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         gloss = np.clip(fresnel + np.float32(1.5) * slope_y[..., None], 0.03, 1)
         water = deep + gloss * (water - deep)
         if sun:
-            spread = ((x - x.mean()) * np.float32(0.35) + slope_x) ** 2 * 70 + (
-                slope_y - np.float32(0.16)
-            ) ** 2 * 70
+            spread = ((x - x.mean()) * np.float32(0.35) + slope_x) ** 2 * 70 + (slope_y - np.float32(0.16)) ** 2 * 70
             water += np.exp(-spread)[..., None] * np.array([255, 210, 150], np.float32)
         return np.concatenate([backdrop[:first] * 255, water]).astype(np.float32)
 
@@ -969,9 +1022,7 @@ def _foliage(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     front = []
     for _ in range(int(16 + 44 * s.detail)):
         sprite = leaf(1.25 * size * rng.uniform(0.8, 1.3), 0.68)
-        front.append(
-            (sprite, rng.uniform(0, w), rng.uniform(0, h), rng.normal(1.3, 0.7), _wander(rng, 0.7 * s.speed))
-        )
+        front.append((sprite, rng.uniform(0, w), rng.uniform(0, h), rng.normal(1.3, 0.7), _wander(rng, 0.7 * s.speed)))
     gust, gust_2 = _wander(rng, 0.35 * s.speed), _wander(rng, 0.5 * s.speed)
     off_x, off_y = (cw - w) / 2, (ch - h) / 2
 
@@ -1063,9 +1114,7 @@ _KNOBS: dict[str, tuple[tuple[float, float, float, float, float], ...]] = {
 }
 
 SCENES: dict[str, Scene] = {
-    f"{family}_{'abcd'[i]}": Scene(
-        f"{family}_{'abcd'[i]}", family, zlib.crc32(f"{family}/{i}".encode()), i, *knobs
-    )
+    f"{family}_{'abcd'[i]}": Scene(f"{family}_{'abcd'[i]}", family, zlib.crc32(f"{family}/{i}".encode()), i, *knobs)
     for family, contents in _KNOBS.items()
     for i, knobs in enumerate(contents)
 }
@@ -1131,13 +1180,41 @@ def write_master(name: str, path: Path, *, width: int, height: int, num_frames: 
     rate = Fraction(fps).limit_denominator(1001)
     command = [
         str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()),  # the package has no type hints
-        *"-hide_banner -loglevel error -y -filter_threads 1 -f rawvideo -pix_fmt rgb24".split(),
+        *[
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-y",
+            "-filter_threads",
+            "1",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+        ],
         *f"-video_size {width}x{height} -framerate {rate} -i pipe:0 -vf".split(),
         "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p,"
         "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709",
-        *"-c:v ffv1 -level 3 -coder 1 -context 0 -g 1 -slices 4 -slicecrc 1 -threads 1".split(),
-        *"-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv".split(),
-        *"-map_metadata -1 -fflags +bitexact -flags:v +bitexact -f matroska".split(),
+        *[
+            "-c:v",
+            "ffv1",
+            "-level",
+            "3",
+            "-coder",
+            "1",
+            "-context",
+            "0",
+            "-g",
+            "1",
+            "-slices",
+            "4",
+            "-slicecrc",
+            "1",
+            "-threads",
+            "1",
+        ],
+        *["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
+        *["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-f", "matroska"],
         str(partial),
     ]
     try:
@@ -1158,9 +1235,7 @@ def write_master(name: str, path: Path, *, width: int, height: int, num_frames: 
             if process.returncode:
                 log.seek(0)
                 tail = log.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise RuntimeError(
-                    f"ffmpeg failed on {partial} (status {process.returncode}): " + "\n".join(tail)
-                )
+                raise RuntimeError(f"ffmpeg failed on {partial} (status {process.returncode}): " + "\n".join(tail))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

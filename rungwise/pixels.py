@@ -43,9 +43,7 @@ def make_pixels(table: pd.DataFrame, config: Views, runs: Path, *, dataset_sha25
         pixels = open_memmap(path, mode="r+" if path.is_file() else "w+", dtype=np.uint8, shape=shape)
         rows = [row for row in range(len(table)) if not (done / f"{row}.json").is_file()]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for row, views in track(
-                pool.map(partial(_decode, table, config, pixels), rows), "views", total=len(rows)
-            ):
+            for row, views in track(pool.map(partial(_decode, table, config, pixels), rows), "views", total=len(rows)):
                 pixels.flush()
                 write_json(done / f"{row}.json", [view.model_dump(mode="json") for view in views])
         chosen = {table["clip"].iloc[row]: json.loads((done / f"{row}.json").read_text()) for row in range(len(table))}

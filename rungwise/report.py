@@ -227,9 +227,7 @@ def _log_axis(label: str, logs: Sequence[float]) -> _Axis:
     return _Axis(label, low, high, [(float(np.log10(m)), f"{m:g}") for m in marks])
 
 
-def _plot(
-    name: str, x: _Axis, y: _Axis, draw: Callable[[Scale, Scale], str], left: int = 46, height: int = 270
-) -> str:
+def _plot(name: str, x: _Axis, y: _Axis, draw: Callable[[Scale, Scale], str], left: int = 46, height: int = 270) -> str:
     """Axes and grid around what `draw` makes of the two scales (value -> SVG coordinate)."""
 
     def sx(value: float) -> float:
@@ -274,9 +272,7 @@ def _mark(x: float, y: float, style: int, title: str, hollow: bool = False, radi
     )
     solid, open_ = f"fill='{color}' fill-opacity='.75'", f"fill='#fff' stroke='{color}' stroke-width='1.4'"
     hover = f"<title>{_text(title)}</title>" if title else ""
-    return (
-        f"<path d='{paths[style // len(_COLORS) % len(paths)]}' {open_ if hollow else solid}>{hover}</path>"
-    )
+    return f"<path d='{paths[style // len(_COLORS) % len(paths)]}' {open_ if hollow else solid}>{hover}</path>"
 
 
 def _polyline(points: Sequence[tuple[float, float]], color: str, dashed: bool = False) -> str:
@@ -354,12 +350,8 @@ def _curves(evaluation: Evaluation, data: dict[str, Any]) -> str:
     scale = "as it is" if is_raw else "mapped to the label scale"
     said = f"Solid and filled: label. Dashed and hollow: {_text(first.predictor)}, {scale}."
     line = [(0.0, 7.0), (28.0, 7.0)]
-    keys = [
-        (name, _polyline(line, _COLORS[i % len(_COLORS)]) + _mark(14, 7, i, "")) for name, i in style.items()
-    ]
-    return f"{heading}<p>{said}</p>{_legend(keys)}" + _grid(
-        panel(content) for content in data["contents_drawn"]
-    )
+    keys = [(name, _polyline(line, _COLORS[i % len(_COLORS)]) + _mark(14, 7, i, "")) for name, i in style.items()]
+    return f"{heading}<p>{said}</p>{_legend(keys)}" + _grid(panel(content) for content in data["contents_drawn"])
 
 
 def _residuals(evaluation: Evaluation, result: PredictorResult, data: dict[str, Any]) -> str:

@@ -149,9 +149,7 @@ def within_content_srcc(truth: Column, pred: Column, content: Column, min_count:
     return WithinContent(fisher_z_mean(r, weight), int((weight > 0).sum()), int((weight == 0).sum()))
 
 
-def pair_accuracy(
-    truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0
-) -> float:
+def pair_accuracy(truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0) -> float:
     """Share in [0, 1] of pairs in order, a tied prediction counting half; nan without pairs.
 
     Pairs are of one `group` (n,), `eligible`, and differ in truth by more than `min_gap` (its units).
@@ -303,9 +301,7 @@ def resampled_logistic4(truth: Column, pred: Column, content: Column) -> tuple[R
     return lambda counts: fit(counts)[0], lambda counts: fit(counts)[1]
 
 
-def resampled_within_content_srcc(
-    truth: Column, pred: Column, content: Column, min_count: int = 3
-) -> Resampled:
+def resampled_within_content_srcc(truth: Column, pred: Column, content: Column, min_count: int = 3) -> Resampled:
     """`within_content_srcc`: resampling contents only changes how often each one's z counts."""
     r, weight = _srccs(truth, pred, content, min_count)
     weighted_z = weight * np.arctanh(np.clip(r, -_MAX_R, _MAX_R))

@@ -20,18 +20,40 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}  # ITU-T H.273 transfer_characteristics
-COLOR_SPACES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c"}
-COLOR_PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 12: "p3"}
-COLOR_TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 8: "linear", 13: "srgb", 14: "bt2020-10"}
+COLOR_SPACES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020nc",
+    10: "bt2020c",
+}
+COLOR_PRIMARIES = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020",
+    12: "p3",
+}
+COLOR_TRANSFERS = {
+    1: "bt709",
+    4: "gamma22",
+    5: "gamma28",
+    6: "smpte170m",
+    8: "linear",
+    13: "srgb",
+    14: "bt2020-10",
+}
 COLOR_RANGES = {1: "limited", 2: "full"}
 # swscale's matrices by H.273 matrix_coefficients. Files that say nothing are taken as BT.709: most encoders of
 # today mean it, and a y4m pipe, which cannot say, then gives the same pixels as the file.
 MATRICES: dict[int, int] = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M, 9: 9, 10: 9}
 
 # Without accurate rounding and full chroma swscale's RGB is darker by about one code value.
-RGB_FLAGS = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
-)
+RGB_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 
 
 class VideoInfo(BaseModel):
@@ -161,7 +183,7 @@ def _luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
         frame = frame.reformat(format="gray")
         deep = False
     plane = frame.planes[0]
-    samples: NDArray[Any] = np.frombuffer(plane, np.dtype("<u2") if deep else np.uint8)
+    samples: NDArray[Any] = np.frombuffer(memoryview(plane), np.dtype("<u2" if deep else "u1"))
     pixels = samples.reshape(plane.height, -1)[:, : plane.width]
     return _oriented(pixels, frame.rotation)
 

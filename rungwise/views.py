@@ -194,9 +194,9 @@ def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
         for number, view in enumerate(views):
             for cell, (y, x) in enumerate(view.corners_yx):
                 row, column = divmod(cell, grid)
-                pixels[
-                    number, slots, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch
-                ] = shown.patch(y, x, patch)
+                pixels[number, slots, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] = (
+                    shown.patch(y, x, patch)
+                )
     return pixels
 
 

@@ -53,7 +53,9 @@ def export_onnx(model: nn.Module, contract: Contract, path: Path, *, opset: int)
         )
     assert program is not None
     graph = program.model_proto
-    foreign = sorted({f"{node.domain}::{node.op_type}" for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
+    foreign = sorted(
+        {f"{node.domain}::{node.op_type}" for node in graph.graph.node if node.domain not in ("", "ai.onnx")}
+    )
     if foreign:
         raise ValueError(f"export: operators outside the standard domain: {', '.join(foreign)}")
     onnx.helper.set_model_props(graph, {METADATA_KEY: contract.model_dump_json()})

@@ -59,4 +59,5 @@ class TemporalSSD(nn.Module):
         value_BTHP = value.reshape(batch, length, self.num_heads, -1)
         y = ssd(value_BTHP * step_BTH.unsqueeze(-1), -step_BTH * self.log_decay.exp(), b, c)
         y = (y + value_BTHP * self.skip.view(1, 1, -1, 1)).reshape(batch, length, dim)
-        return x_BTD + self.out_proj(y * functional.silu(gate))
+        mixed: Tensor = self.out_proj(y * functional.silu(gate))
+        return x_BTD + mixed

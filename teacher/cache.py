@@ -48,7 +48,8 @@ def write_cache(
         path = folder / _shard_name(start // clips_per_shard)
         if path.is_file():
             continue
-        tensors = {name: np.ascontiguousarray(value) for name, value in judge(pixels[start : start + clips_per_shard]).items()}
+        judged = judge(pixels[start : start + clips_per_shard])
+        tensors = {name: np.ascontiguousarray(value) for name, value in judged.items()}
         partial = path.with_name(path.name + ".partial")
         partial.write_bytes(save(tensors))
         partial.replace(path)
@@ -73,13 +74,14 @@ def read_cache(cache: Artefact, clips: Sequence[str], views: dict[str, list[View
     Raises:
         ValueError: a clip is not in the cache, or was seen in another view than the one to be replayed.
     """
-    index = pd.read_parquet(cache.path / "index.parquet").set_index("clip")
-    missing = [clip for clip in clips if clip not in index.index]
+    table = pd.read_parquet(cache.path / "index.parquet")
+    index = {row["clip"]: row for row in table.to_dict("records")}
+    missing = [clip for clip in clips if clip not in index]
     if missing:
         raise ValueError(f"{cache.path}: {len(missing)} clips are not in this cache, the first {missing[0]!r}")
-    shards = {name: load_file(cache.path / name) for name in sorted(set(index.loc[list(clips), "shard"]))}
+    shards = {name: load_file(cache.path / name) for name in sorted({index[clip]["shard"] for clip in clips})}
     for clip in clips:
-        seen = [View.model_validate(view) for view in json.loads(index.loc[clip, "views"])]
+        seen = [View.model_validate(view) for view in json.loads(index[clip]["views"])]
         for number, (have, want) in enumerate(zip(seen, views[clip], strict=True)):
             if have != want:
                 fields = [name for name in View.model_fields if getattr(have, name) != getattr(want, name)]
@@ -87,7 +89,5 @@ def read_cache(cache: Artefact, clips: Sequence[str], views: dict[str, list[View
                     f"{cache.path}: clip {clip!r}, view {number}: {fields[0]}: cached "
                     f"{getattr(have, fields[0])}, wanted {getattr(want, fields[0])}"
                 )
-    rows = [(index.loc[clip, "shard"], index.loc[clip, "row"]) for clip in clips]
-    return {
-        field: np.stack([shards[shard][field][row] for shard, row in rows]).astype(np.float32) for field in FIELDS
-    }
+    rows = [(index[clip]["shard"], index[clip]["row"]) for clip in clips]
+    return {field: np.stack([shards[shard][field][row] for shard, row in rows]).astype(np.float32) for field in FIELDS}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -33,16 +33,23 @@ class EfficientNetLite0(nn.Module):
     their ImageNet statistics: batches of one ladder are no fair sample of pictures.
     """
 
-    def __init__(self, *, num_levels: int, feature_dim: int, minimum: float, maximum: float) -> None:
+    def __init__(
+        self, *, num_levels: int, feature_dim: int, frozen_stages: int, minimum: float, maximum: float
+    ) -> None:
+        """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward."""
         super().__init__()
-        self.backbone = timm.create_model(
-            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(0, 1, 2, 3, 4)
-        )
+        self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
+        if frozen_stages:
+            for part in (self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen_stages]):
+                part.requires_grad_(False)
         width = 2 * sum(self.backbone.feature_info.channels())
         self.head = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim)
         )
         self.levels = nn.Linear(feature_dim, num_levels)
+        self.level_values: Tensor
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
@@ -90,7 +97,7 @@ def load_imagenet_lite0(model: EfficientNetLite0, path: Path | None = None) -> N
     model.backbone.load_state_dict({names[key]: foreign[key] for key in names}, strict=True)
 
 
-def _timm_names(backbone: nn.Module) -> dict[str, str]:
+def _timm_names(backbone: Any) -> dict[str, str]:
     """Key in the package's file -> key in timm's model."""
     stem = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
     renames = dict(stem)

@@ -45,11 +45,19 @@ def examples(count: int = 16) -> Examples:
 def student() -> torch.nn.Module:
     torch.manual_seed(0)
     return STUDENTS["mamba"](
-        embed_dim=(16, 16, 16), depths=(1, 1, 1), state_dim=(4, 4, 4), feature_dim=8, num_levels=2, minimum=0.0, maximum=100.0
+        embed_dim=(16, 16, 16),
+        depths=(1, 1, 1),
+        state_dim=(4, 4, 4),
+        feature_dim=8,
+        num_levels=2,
+        minimum=0.0,
+        maximum=100.0,
     )
 
 
-def train(scratch: Path, training: Training = TRAINING, data: Examples | None = None) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+def train(
+    scratch: Path, training: Training = TRAINING, data: Examples | None = None
+) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     model = student()
     data = data or examples()
     return model, fit(model, data, data, training, SCALE, seed=0, scratch=scratch, name="test")
@@ -92,5 +100,5 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.
 def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
     data = examples()
     bare = Examples(data.pixels, data.scores, data.contents, {})
-    with pytest.raises(ValueError, match="'soft_target' has weight 1.0 but there are no teacher levels"):
+    with pytest.raises(ValueError, match=r"'soft_target' has weight 1\.0 but there are no teacher levels"):
         train(tmp_path, data=bare)

@@ -40,9 +40,7 @@ def write_clip(path: Path, frames: int = 12, width: int = 192, height: int = 108
 
 def timestamps(path: Path) -> list[float]:
     """The decoded frames' times in seconds."""
-    text = run_ffmpeg(
-        ["-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framecrc", "-"]
-    ).decode()
+    text = run_ffmpeg(["-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framecrc", "-"]).decode()
     found = re.search(r"#tb 0: (\d+)/(\d+)", text)
     assert found
     unit = Fraction(int(found[1]), int(found[2]))
@@ -84,9 +82,7 @@ def test_keeps_rate_count_and_colour_tags(codec: str, tmp_path: Path) -> None:
     # WebM and Matroska count in milliseconds
     assert float(made.fps) == pytest.approx(30000 / 1001, rel=1e-3)
     assert timestamps(rung) == pytest.approx(timestamps(clip), abs=1e-3)
-    shown = subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-i", rung], capture_output=True, text=True, check=False
-    )
+    shown = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", rung], capture_output=True, text=True, check=False)
     assert re.search(r"Video: .*\(tv, bt709", shown.stderr)
 
 
@@ -100,9 +96,7 @@ def test_every_encoder_is_pinned_to_one_thread_and_a_gop() -> None:
 
 
 def test_command_is_for_a_manifest(master: Path, tmp_path: Path) -> None:
-    command = encode(
-        master, tmp_path / "rung.mp4", EncodeSpec("h264", height=72, bitrate_kbps=100, preset="medium")
-    )
+    command = encode(master, tmp_path / "rung.mp4", EncodeSpec("h264", height=72, bitrate_kbps=100, preset="medium"))
     assert command[0] == "ffmpeg"
     assert command[-1] == "{destination}"
     assert command[command.index("-i") + 1] == "{source}"
@@ -128,9 +122,7 @@ def test_failure_shows_the_words_of_ffmpeg_and_leaves_no_file(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
 
 
-def test_encoder_failure_leaves_the_old_file(
-    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoder_failure_leaves_the_old_file(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rung = tmp_path / "rung.mp4"
     rung.write_bytes(b"before")
     monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], pinned="-profile:v nonsense"))

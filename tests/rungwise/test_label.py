@@ -14,13 +14,9 @@ PAIRS = Path(__file__).parents[2].parent / "shared" / "data" / "vmaf_pairs"
 def write_clip(path: Path, frames: int = 12, width: int = 288, height: int = 162) -> Path:
     """A y4m clip of a textured gradient that moves."""
     rng = np.random.default_rng(7)
-    coarse = (
-        rng.integers(-40, 40, (height // 4 + 1, (width + 3 * frames) // 4)).repeat(4, 0).repeat(4, 1)[:height]
-    )
+    coarse = rng.integers(-40, 40, (height // 4 + 1, (width + 3 * frames) // 4)).repeat(4, 0).repeat(4, 1)[:height]
     canvas = np.clip(np.linspace(60, 190, coarse.shape[1]) + coarse, 16, 235).astype(np.uint8)
-    chroma = np.tile(
-        np.linspace(100, 150, width // 2).astype(np.uint8), (2 * ((height + 1) // 2), 1)
-    )  # U above V
+    chroma = np.tile(np.linspace(100, 150, width // 2).astype(np.uint8), (2 * ((height + 1) // 2), 1))  # U above V
     with path.open("wb") as file:
         file.write(f"YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420mpeg2\n".encode())
         for index in range(frames):
@@ -58,9 +54,7 @@ def test_values_netflix_asserts(pair: tuple[str, str], raw: RawVideo, expected: 
     reference, distorted = (PAIRS / name for name in pair)
     if not reference.exists() or not distorted.exists():
         pytest.skip(f"needs Netflix's test pair, absent at {PAIRS}")
-    assert label(reference, distorted, models=[V0], raw=raw).metrics[V0].mean == pytest.approx(
-        expected, abs=1e-4
-    )
+    assert label(reference, distorted, models=[V0], raw=raw).metrics[V0].mean == pytest.approx(expected, abs=1e-4)
 
 
 def test_identical_video(folder: Path) -> None:

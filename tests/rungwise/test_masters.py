@@ -99,9 +99,7 @@ def test_master_decodes_with_its_labels(tmp_path: Path) -> None:
 
 def test_failed_write_leaves_nothing_and_tells_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No such file or directory"):
-        masters.write_master(
-            "gradient_a", tmp_path / "no" / "a.mkv", width=128, height=72, num_frames=2, fps=24.0
-        )
+        masters.write_master("gradient_a", tmp_path / "no" / "a.mkv", width=128, height=72, num_frames=2, fps=24.0)
     assert not list(tmp_path.iterdir())
 
 

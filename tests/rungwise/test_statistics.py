@@ -19,9 +19,7 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data" / "mos" / "p
 POINTS: list[Callable[[FloatArray, FloatArray], float]] = [st.srcc, st.krcc, st.plcc, st.plcc_logistic4]
 
 
-def make_rows(
-    num_contents: int = 12, per_content: int = 9, seed: int = 0
-) -> tuple[FloatArray, FloatArray, IntArray]:
+def make_rows(num_contents: int = 12, per_content: int = 9, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
     """Truth, a saturating prediction with offsets by content, and the content of each row."""
     rng = np.random.default_rng(seed)
     content = np.repeat(np.arange(num_contents), per_content)
@@ -205,9 +203,7 @@ def test_large_krcc_path_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, pred, content = make_rows()
     matrix = st.bootstrap_by_content(st.resampled_krcc(truth, pred, content), content, 50)
     monkeypatch.setattr(st, "_MAX_KRCC_MATRIX_ROWS", 1)
-    assert st.bootstrap_by_content(st.resampled_krcc(truth, pred, content), content, 50) == pytest.approx(
-        matrix
-    )
+    assert st.bootstrap_by_content(st.resampled_krcc(truth, pred, content), content, 50) == pytest.approx(matrix)
 
 
 def test_bootstrap_is_seeded_and_holds_the_value() -> None:

@@ -18,7 +18,12 @@ def test_probe_sees_the_file(clip: Path) -> None:
     assert (seen.fps, seen.bit_depth, seen.pixel_format) == (12.0, 8, "yuv420p")
     assert seen.duration_seconds == pytest.approx(1.0, abs=1e-3)
     assert (seen.color_space, seen.color_range) == ("bt709", "limited")
-    assert (seen.rotation_degrees, seen.variable_frame_rate, seen.interlaced, seen.hdr) == (0, False, False, "")
+    assert (seen.rotation_degrees, seen.variable_frame_rate, seen.interlaced, seen.hdr) == (
+        0,
+        False,
+        False,
+        "",
+    )
     assert 0 < seen.bitrate_kbps <= clip.stat().st_size * 8 / 1000
 
 

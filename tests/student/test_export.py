@@ -97,7 +97,11 @@ def test_a_checkpoint_with_other_weights_is_refused(folder: Path, tmp_path: Path
     with safe_open(folder / "student.safetensors", framework="pt") as stream:
         metadata = stream.metadata()
     weights = load_file(folder / "student.safetensors")
-    save_file(weights | {"levels.bias": weights["levels.bias"] + torch.tensor([1.0, 0, 0, 0, 0])}, tmp_path / "a.safetensors", metadata)
+    save_file(
+        weights | {"levels.bias": weights["levels.bias"] + torch.tensor([1.0, 0, 0, 0, 0])},
+        tmp_path / "a.safetensors",
+        metadata,
+    )
     with pytest.raises(ValueError, match="golden scores are off"):
         load_checkpoint(tmp_path / "a.safetensors")
     weights.pop("levels.bias")

@@ -32,7 +32,11 @@ VIEWS = {
 
 def judge(pixels: np.ndarray) -> dict[str, np.ndarray]:
     scores = pixels.reshape(len(pixels), 2, -1).mean(-1).astype(np.float32)
-    return {"scores": scores, "levels": scores[..., None].repeat(3, -1), "features": scores[..., None].astype(np.float16)}
+    return {
+        "scores": scores,
+        "levels": scores[..., None].repeat(3, -1),
+        "features": scores[..., None].astype(np.float16),
+    }
 
 
 def build(runs: Path, judge=judge) -> Artefact:  # type: ignore[no-untyped-def]

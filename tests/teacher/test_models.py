@@ -23,7 +23,7 @@ GOLDEN = [
 
 @pytest.fixture(scope="module")
 def teacher() -> EfficientNetLite0:
-    model = EfficientNetLite0(num_levels=5, feature_dim=8, minimum=0.0, maximum=100.0)
+    model = EfficientNetLite0(num_levels=5, feature_dim=8, frozen_stages=2, minimum=0.0, maximum=100.0)
     load_imagenet_lite0(model)
     return model.eval()
 
@@ -72,3 +72,10 @@ def test_batch_norm_keeps_its_statistics_in_training(teacher: EfficientNetLite0)
     teacher(torch.zeros(2, 1, 64, 64, 3, dtype=torch.uint8))
     teacher.eval()
     torch.testing.assert_close(teacher.backbone.bn1.running_mean, before, rtol=0, atol=0)
+
+
+def test_frozen_stages_get_no_gradient_and_the_rest_does(teacher: EfficientNetLite0) -> None:
+    teacher(torch.from_numpy(picture()[None, None])).score.sum().backward()
+    idle = {name for name, p in teacher.named_parameters() if p.grad is None}
+    frozen = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.", "backbone.blocks.1.")
+    assert idle == {name for name, _ in teacher.named_parameters() if name.startswith(frozen)}

@@ -1,0 +1,232 @@
+"""The whole road on six small scenes: every artefact, the second run, a kill in every stage, and the verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import distill.pipeline
+import distill.train
+import rungwise.pixels
+import teacher.cache
+from distill.checkpoint import load_checkpoint
+from distill.pipeline import STAGES, Outcome, conformal, run
+from rungwise.cli import app
+from rungwise.config import RunConfig, load_config
+from rungwise.scorer import Scorer
+
+ROOT = Path(__file__).parents[2]
+CHANGES = {
+    "sources": {
+        "builtin": ["street_a", "fog_b", "screen_a", "water_a", "film_c", "night_city_a"],
+        "width": 192,
+        "height": 108,
+        "num_frames": 6,
+        "fps": 6.0,
+    },
+    "ladder": {
+        "label": "vmaf_v0.6.1",  # v1 wants larger pictures
+        "extra_labels": [],
+        "rungs": [
+            {"codec": "h264", "preset": "ultrafast", "scales": [1.0, 0.5], "crf": [25, 45]},
+            {"codec": "hevc", "preset": "ultrafast", "scales": [1.0], "crf": [35]},
+        ],
+    },
+    "splits": {"validation": 1, "test": 2, "seed": 0},
+    "views": {
+        "per_clip": 2,
+        "recipe": {"num_frames": 2, "frame_choice": "uniform", "grid": 2, "patch_px": 32},
+    },
+    "cache": {"clips_per_shard": 12},
+    "evaluate": {"num_resamples": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart's config, made small."""
+    values = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text()) | CHANGES
+    values["student"] |= {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4]}
+    for part in ("teacher", "student"):
+        values[part]["training"] |= {"epochs": 2, "contents_per_batch": 3, "clips_per_content": 5}
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(config_path: Path) -> RunConfig:
+    """The small config, read."""
+    return load_config(config_path)
+
+
+@pytest.fixture(scope="module")
+def unbroken(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A whole run: its folder and outcome."""
+    runs = tmp_path_factory.mktemp("runs")
+    return runs, run(config, runs)
+
+
+def test_every_stage_leaves_its_artefact(unbroken: tuple[Path, Outcome]) -> None:
+    _, outcome = unbroken
+    assert set(outcome.artefacts) == set(STAGES) - {"masters"}
+    assert outcome.failures == {}
+    files = {stage: {path.name for path in artefact.path.iterdir()} for stage, artefact in outcome.artefacts.items()}
+    assert {"report.html", "evaluation.json", "table.txt", "predictions.csv"} <= files["evaluate"]
+    assert {"student.onnx", "parity.json"} <= files["export"]
+    assert all("scratch" not in names and "manifest.json" in names for names in files.values())
+
+
+def test_the_table_has_the_baseline_and_torch_equals_onnx(unbroken: tuple[Path, Outcome]) -> None:
+    folder = unbroken[1].artefacts["evaluate"].path
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    names = [result["predictor"] for result in evaluation["predictors"]]
+    assert set(names) == {"log-bitrate", "teacher", "student", "student-onnx"}
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert set(predictions["split"]) == {"test"}
+    assert predictions["content"].nunique() == 2
+    # One is judged from stored views, the other from the file: the view is replayed to the bit.
+    np.testing.assert_allclose(predictions["student"], predictions["student-onnx"], atol=1e-3)
+
+
+def test_no_content_is_in_two_splits_and_selection_sees_validation_alone(
+    config: RunConfig, unbroken: tuple[Path, Outcome]
+) -> None:
+    runs, outcome = unbroken
+    data = distill.pipeline.prepare(config, outcome.artefacts["ladder"], runs)
+    contents = {split: set(data.examples(split).contents) for split in ("train", "validation", "test")}
+    assert [len(contents[split]) for split in ("train", "validation", "test")] == [3, 1, 2]
+    assert len(set().union(*contents.values())) == 6
+
+
+def test_a_second_run_hits_everything(config: RunConfig, unbroken: tuple[Path, Outcome]) -> None:
+    runs, first = unbroken
+    second = run(config, runs)
+    assert all(artefact.hit for artefact in second.artefacts.values())
+    assert second.artefacts.keys() == first.artefacts.keys()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
+    config: RunConfig, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies_at(call: int, module: object, name: str) -> None:
+        real, calls = getattr(module, name), []
+
+        def wrapper(*arguments: object, **options: object) -> object:
+            calls.append(1)
+            if len(calls) == call:
+                raise Killed
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(module, name, wrapper)
+
+    for call, module, name in (
+        (9, rungwise.ladder, "label"),
+        (7, rungwise.pixels, "read_views"),
+        (2, distill.train, "_batch"),  # teach, second epoch
+        (2, teacher.cache, "save"),
+        (1, distill.pipeline, "conformal"),  # distill, after its last epoch
+        (1, distill.pipeline, "parity"),
+        (1, distill.pipeline, "write_report"),
+    ):
+        dies_at(call, module, name)
+        with pytest.raises(Killed):
+            run(config, tmp_path)
+        monkeypatch.undo()
+    outcome = run(config, tmp_path)
+    for stage in ("teach", "cache", "distill", "evaluate"):
+        assert outcome.artefacts[stage].id == unbroken[1].artefacts[stage].id
+    mine, theirs = ((end.artefacts["evaluate"].path / "predictions.csv").read_bytes() for end in (outcome, unbroken[1]))
+    assert mine == theirs
+
+
+def test_checkpoints_carry_their_contract(unbroken: tuple[Path, Outcome]) -> None:
+    _, contract, _ = load_checkpoint(unbroken[1].artefacts["distill"].path / "student.safetensors")
+    assert contract.scale.kind == "vmaf_v0.6.1"
+    assert contract.calibration is not None
+    assert contract.training_id == unbroken[1].artefacts["distill"].id
+    _, of_teacher, _ = load_checkpoint(unbroken[1].artefacts["teach"].path / "teacher.safetensors")
+    assert of_teacher.model == "efficientnet_lite0"
+
+
+def test_conformal_half_width_by_hand() -> None:
+    residuals = np.arange(1, 11, dtype=np.float32)
+    assert conformal(residuals, 0.8).half_width == 9.0  # ceil(11 * 0.8) = 9th smallest
+    assert conformal(residuals, 0.99).half_width == 10.0
+
+
+def test_verbs_print_results_to_stdout_and_the_scored_number_is_the_scorers(
+    config_path: Path, unbroken: tuple[Path, Outcome], clip: Path, small_clip: Path, tmp_path: Path
+) -> None:
+    runs, _ = unbroken
+    runner = CliRunner()
+    done = runner.invoke(app, ["quickstart", str(config_path), "--runs", str(runs)])
+    assert done.exit_code == 0
+    assert "log-bitrate" in done.stdout
+    assert "report.html" in done.stdout
+    assert "score --model" in done.stdout
+    as_json = runner.invoke(app, ["quickstart", str(config_path), "--runs", str(runs), "--json"])
+    facts = json.loads(as_json.stdout)
+    scored = runner.invoke(app, ["score", "--model", facts["model"], "--json", str(clip)])
+    assert json.loads(scored.stdout)["score"] == Scorer(facts["model"]).score(clip).score
+
+    mixed = runner.invoke(app, ["score", "--model", facts["model"], str(clip), str(small_clip)])
+    assert mixed.exit_code == 0
+    assert "shown at 54 lines" in mixed.stdout
+    assert "different display heights (54, 108)" in mixed.stderr
+    agreed = runner.invoke(app, ["score", "-m", facts["model"], "--display-height", "108", str(clip), str(small_clip)])
+    assert "different display heights" not in agreed.stderr
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    partly = runner.invoke(app, ["score", "-m", facts["model"], "--json", str(bad), str(clip)])
+    assert partly.exit_code == 1
+    lines = [json.loads(line) for line in partly.stdout.splitlines()]
+    assert "not a video" in lines[0]["error"]
+    assert "score" in lines[1]
+    for verb in ("ladder", "teach", "cache", "distill", "export", "evaluate"):
+        assert runner.invoke(app, [verb, str(config_path), "--runs", str(runs), "--json"]).exit_code == 0
+
+
+def test_probe_prints_what_it_sees(clip: Path) -> None:
+    seen = CliRunner().invoke(app, ["probe", str(clip), "--json"])
+    assert json.loads(seen.stdout)["codec"] == "h264"
+    assert "192" in CliRunner().invoke(app, ["probe", str(clip)]).stdout
+
+
+def run_verb(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from rungwise.cli import main; main()", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
+
+
+def test_errors_are_one_line_and_a_traceback_only_under_debug(tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent.yaml")
+    plain = run_verb("teach", absent)
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert "no such config" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in run_verb("--debug", "teach", absent).stderr
+    assert run_verb("score").returncode == 2
+
+
+def test_training_verbs_outside_a_checkout_say_so_in_one_line(
+    tmp_path: Path, config_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distill.pipeline", None)
+    done = CliRunner().invoke(app, ["teach", str(config_path), "--runs", str(tmp_path)])
+    assert isinstance(done.exception, ValueError)
+    assert "needs a checkout" in str(done.exception)
