@@ -31,9 +31,11 @@ from rungwise.report import write_report
 from rungwise.scorer import Scorer
 from rungwise.table import assign_splits
 from student.export import export_onnx, parity
+from student.models import PRETRAINED as STUDENT_PRETRAINED
 from student.models import STUDENTS
 from teacher.cache import CACHE_VERSION, read_cache, write_cache
-from teacher.models import PRETRAINED, TEACHERS
+from teacher.models import PRETRAINED as TEACHER_PRETRAINED
+from teacher.models import TEACHERS
 
 TEACH_VERSION = 1
 DISTILL_VERSION = 1
@@ -51,6 +53,7 @@ class Data:
     ladder: Artefact
     views: Artefact
     scale: Scale
+    patch_px: int
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -68,6 +71,7 @@ class Data:
             pixels=self.pixels[rows],
             scores=self.table["score"].to_numpy(np.float32)[rows],
             contents=tuple(self.table["content"].iloc[rows]),
+            patch_px=self.patch_px,
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
 
@@ -142,7 +146,7 @@ def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
         minimum=float(first["score_min"]),
         maximum=float(first["score_max"]),
     )
-    return Data(table, ladder, views, scale)
+    return Data(table, ladder, views, scale, config.views.recipe.patch_px)
 
 
 def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact:
@@ -154,7 +158,7 @@ def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact
     def build(folder: Path) -> None:
         torch.manual_seed(config.seed)
         model = TEACHERS[teacher.model](**settings)
-        PRETRAINED[teacher.model](model)
+        TEACHER_PRETRAINED[teacher.model](model)
         history = fit(
             model,
             data.examples("train"),
@@ -229,6 +233,7 @@ def distil(config: RunConfig, data: Data, cache: Artefact, runs: Path, *, device
         validation = data.examples("validation")
         torch.manual_seed(config.seed)
         model = STUDENTS[student.model](**settings)
+        STUDENT_PRETRAINED[student.model](model)
         history = fit(
             model,
             data.examples("train", targets),

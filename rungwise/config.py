@@ -97,9 +97,15 @@ class LossWeights(Section):
 
 
 class Training(Section):
-    """One optimiser run. Learning rates are peaks of a one-cycle cosine."""
+    """One optimiser run. Learning rates are peaks of a one-cycle cosine.
+
+    A training sample is a part of a view: `sample_frames` of its frames, `sample_grid`^2 of its patches.
+    """
 
     epochs: Positive
+    sample_frames: Positive
+    sample_grid: Positive
+    validate_every: Positive  # epochs; the last is always judged
     contents_per_batch: Positive
     clips_per_content: Positive
     learning_rate: Rate

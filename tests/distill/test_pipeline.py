@@ -57,7 +57,7 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text()) | CHANGES
     values["student"] |= {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4]}
     for part in ("teacher", "student"):
-        values[part]["training"] |= {"epochs": 2, "contents_per_batch": 3, "clips_per_content": 5}
+        values[part]["training"] |= {"epochs": 2, "validate_every": 1, "contents_per_batch": 3, "clips_per_content": 5}
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

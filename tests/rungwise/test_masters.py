@@ -34,7 +34,8 @@ def test_there_are_enough_scenes_and_families() -> None:
 
 def test_frames_are_moving_pictures(clips: dict[str, NDArray[np.uint8]]) -> None:
     for name, frames in clips.items():
-        assert frames.shape == (3, 72, 128, 3) and frames.dtype == np.uint8, name
+        assert frames.shape == (3, 72, 128, 3), name
+        assert frames.dtype == np.uint8, name
         luma = frames.astype(np.float64).mean(axis=3).reshape(3, -1)
         assert luma.std(axis=1).min() > 2, name
         for before, after in pairwise(luma):

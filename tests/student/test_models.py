@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from student.models import STUDENTS
+from rungwise.lite0 import match_keys, weights_path
+from student.models import PRETRAINED, STUDENTS
 
 SMALL = {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 16}
 
@@ -41,4 +42,14 @@ def test_every_weight_is_trained(student: nn.Module) -> None:
     student.train()(clips(2, 128)).score.sum().backward()
     # At 128 px: over the 1 x 1 map that 64 px leave to the last stage a softmax has no gradient.
     idle = [name for name, p in student.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert idle == []
+    frozen = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.", "backbone.blocks.1.")
+    assert idle == [name for name, _ in student.named_parameters() if name.startswith(frozen)]
+
+
+def test_the_stem_holds_the_imagenet_weights(student: nn.Module) -> None:
+    PRETRAINED["mamba"](student)
+    weights = torch.load(weights_path(), weights_only=True)
+    own = student.backbone.state_dict()
+    for key, package in match_keys(own, weights, "file").items():
+        torch.testing.assert_close(own[key], weights[package], rtol=0, atol=0)
+    assert sum(parameter.numel() for parameter in student.backbone.parameters()) < 100_000

