@@ -50,7 +50,8 @@ def match_keys(timm_keys: Iterable[str], package_keys: Iterable[str], where: str
     present = set(package_keys)
     wanted = {key: package_key(key) for key in timm_keys}
     missing = [key for key in wanted.values() if key not in present]
-    known = r"_blocks\.(\d|1[0-5])\._(expand_conv|depthwise_conv|project_conv|bn[012])\.\w+|_(conv_stem|bn0|conv_head|bn1|fc)\.\w+"
+    known = r"_blocks\.(\d|1[0-5])\._(expand_conv|depthwise_conv|project_conv|bn[012])\.\w+"
+    known += r"|_(conv_stem|bn0|conv_head|bn1|fc)\.\w+"
     unknown = [key for key in sorted(present) if not re.fullmatch(known, key)]
     if unknown or missing:
         odd = f"unknown key {unknown[0]!r}" if unknown else f"missing key {missing[0]!r}"
