@@ -21,6 +21,7 @@ clean:
 	rm -rf .venv runs build dist *.egg-info
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "installing pinned dependencies into .venv (minutes, once)" >&2
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $@

@@ -6,7 +6,6 @@ Each stage is a function of a config and of earlier artefacts, and leaves one ar
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.train import Examples, fit, judge, predict
-from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage, write_json, write_text
+from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage, verify_files, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.contract import Calibration, Contract, Scale
 from rungwise.evaluate import evaluate_predictors, format_table
@@ -229,6 +228,7 @@ def distil(config: RunConfig, data: Data, cache: Artefact, runs: Path, *, device
     key = _training_key("distill", DISTILL_VERSION, config, params, {"cache": cache, "views": data.views})
 
     def build(folder: Path) -> None:
+        verify_files(cache)
         targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
         validation = data.examples("validation")
         torch.manual_seed(config.seed)
@@ -356,9 +356,3 @@ def _contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contr
 
 def _range(scale: Scale) -> dict[str, float]:
     return {"minimum": scale.minimum, "maximum": scale.maximum}
-
-
-def read_history(artefact: Artefact) -> list[dict[str, float]]:
-    """Losses and validation figures by epoch."""
-    history: list[dict[str, float]] = json.loads((artefact.path / "history.json").read_text())
-    return history

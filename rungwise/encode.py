@@ -266,7 +266,8 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
         raise ValueError(f"destination is {str(destination)!r}; for {spec.codec} it must end in {codec.suffix}")
     if destination.exists() and source.exists() and destination.samefile(source):
         raise ValueError(f"destination is {str(destination)!r}; it must not be the source itself")
-    partial = destination.with_name(f"{destination.stem}.partial{codec.suffix}")
+    # The process id keeps apart an ffmpeg that outlives a killed run and the one that does its work again.
+    partial = destination.with_name(f"{destination.stem}.{os.getpid()}.partial{codec.suffix}")
     try:
         master = probe(source)
         if spec.height > master.height:

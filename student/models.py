@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rungwise.lite0 import match_keys, weights_path
 from student.ssd import TemporalSSD
 
-STEM_STAGES = 3  # of EfficientNet-Lite0's seven: 81 thousand weights, stride 8
+STEM_STAGES = 3  # of EfficientNet-Lite0's seven: 56 thousand weights, stride 8
 STEM_CHANNELS = (16, 24, 40)
 
 
@@ -115,7 +115,11 @@ def _mean_and_deviation(map_NCHW: Tensor) -> Tensor:
 
 
 def load_imagenet_stem(model: MambaStudent) -> None:
-    """Fill the stem with ImageNet weights (`rungwise.lite0`), strictly; the rest starts from the seed."""
+    """Fill the stem with ImageNet weights (`rungwise.lite0`), strictly; the rest starts from the seed.
+
+    Raises:
+        ValueError: the file's keys are not EfficientNet-Lite0's; the first odd one is named.
+    """
     path = weights_path()
     foreign = torch.load(path, map_location="cpu", weights_only=True)
     keys = match_keys(model.backbone.state_dict(), foreign, str(path))

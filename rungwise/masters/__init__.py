@@ -110,7 +110,7 @@ def write_master(name: str, path: Path, *, width: int, height: int, num_frames: 
     import imageio_ffmpeg
 
     frames = render(name, width=width, height=height, num_frames=num_frames, fps=fps)
-    partial = path.with_name(path.name + ".partial.mkv")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial.mkv")
     rate = Fraction(fps).limit_denominator(1001)
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
