@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ def make_masters(sources: Sources, runs: Path) -> list[Master]:
 
     def build(folder: Path) -> None:
         missing = [name for name in names if not (folder / f"{name}.mkv").is_file()]
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        # Spawned, not forked: a forked worker would outlive a killed run and hold the artefact's lock with it.
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             jobs = {name: partial(write_master, name, folder / f"{name}.mkv", **size) for name in missing}
             for _, error in _run_jobs(pool, jobs, "masters"):
                 if error is not None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +115,21 @@ def test_builtin_masters_are_an_artefact(tmp_path: Path) -> None:
     assert [master.content for master in first] == ["screen_a", "fog_a"]
     assert make_masters(sources, tmp_path) == first
     assert len(list((tmp_path / "masters").iterdir())) == 1
+
+
+def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> None:
+    size = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
+    script = (
+        "import sys; from pathlib import Path; from rungwise.config import Sources; "
+        "from rungwise.ladder import make_masters; "
+        f"make_masters(Sources(builtin=('screen_a', 'fog_a'), **{size}), Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, start_new_session=True)
+    while not list((tmp_path / "masters").glob("*.partial/*.partial.mkv")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    masters = make_masters(Sources(builtin=("screen_a", "fog_a"), **size), tmp_path)
+    assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
