@@ -158,8 +158,6 @@ def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str
 
 
 def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> Any:
-    from rungwise.config import load_config
-
     try:
         pipeline = importlib.import_module("distill.pipeline")
     except ImportError as error:
@@ -167,6 +165,8 @@ def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until
             f"this verb needs a checkout with the training rooms ({error}): "
             "clone the repository and `pip install -e '.[train]'`"
         ) from error
+    from rungwise.config import load_config
+
     return pipeline.run(load_config(config, sources=sources), runs, until=until, device=device)
 
 
@@ -270,6 +270,13 @@ def main() -> None:
             raise
         verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         print(f"rungwise {verb}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ImportError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(
+            f"rungwise: this verb needs more than the scorer ({error}): pip install 'rungwise[ladder]'", file=sys.stderr
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("rungwise: stopped; what is finished is kept, run again to go on", file=sys.stderr)

@@ -207,8 +207,8 @@ def test_probe_prints_what_it_sees(clip: Path) -> None:
     assert "192" in CliRunner().invoke(app, ["probe", str(clip)]).stdout
 
 
-def run_verb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from rungwise.cli import main; main()", *arguments]
+def run_verb(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"{before}\nfrom rungwise.cli import main; main()", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
 
@@ -230,3 +230,13 @@ def test_training_verbs_outside_a_checkout_say_so_in_one_line(
     done = CliRunner().invoke(app, ["teach", str(config_path), "--runs", str(tmp_path)])
     assert isinstance(done.exception, ValueError)
     assert "needs a checkout" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing", "words"),
+    [("ladder", "yaml", "pip install 'rungwise[ladder]'"), ("teach", "torch", "needs a checkout")],
+)
+def test_a_missing_library_is_one_line_too(verb: str, missing: str, words: str) -> None:
+    done = run_verb(verb, "run.yaml", before=f"import sys; sys.modules[{missing!r}] = None")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert words in done.stderr
