@@ -13,7 +13,7 @@ from torch import nn
 
 from distill.train import predict
 from rungwise.artefact import canonical_json
-from rungwise.contract import Contract, Golden, check_golden, golden_input, sha256_array
+from rungwise.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
 from student.models import STUDENTS
 from teacher.models import TEACHERS
 
@@ -35,7 +35,8 @@ def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], c
         tolerance=TORCH_TOLERANCE,
     )
     contract = contract.model_copy(update={"golden": golden})
-    metadata = {"rungwise": contract.model_dump_json(), "settings": canonical_json(settings)}
+    # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
+    metadata = {METADATA_KEY: canonical_json({"contract": contract.model_dump(mode="json"), "settings": settings})}
     partial = path.with_name(path.name + ".partial")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial, metadata)
     partial.replace(path)
@@ -50,10 +51,11 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Contract, dict[str, Any]]:
     """
     with safe_open(path, framework="pt") as stream:
         metadata = stream.metadata() or {}
-    if not {"rungwise", "settings"} <= metadata.keys():
+    if METADATA_KEY not in metadata:
         raise ValueError(f"{path}: carries no contract, so it is no checkpoint of rungwise")
-    contract = Contract.model_validate_json(metadata["rungwise"])
-    settings: dict[str, Any] = json.loads(metadata["settings"])
+    carried = json.loads(metadata[METADATA_KEY])
+    contract = Contract.model_validate(carried["contract"])
+    settings: dict[str, Any] = carried["settings"]
     model = build_model(contract.model, settings)
     try:
         model.load_state_dict(load_file(path), strict=True)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from rungwise.views import VIEWS_VERSION, ViewRecipe
 
 CONTRACT_VERSION = 1
+METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
 
 
 class Scale(BaseModel):

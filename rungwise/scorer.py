@@ -10,11 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rungwise.contract import Contract, check_golden, golden_input
+from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_input
 from rungwise.video import probe
 from rungwise.views import make_views, read_views
-
-METADATA_KEY = "rungwise"  # the contract's place in the ONNX file
 
 
 @dataclass(frozen=True)

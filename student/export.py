@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rungwise.contract import Contract, golden_input
-from rungwise.scorer import METADATA_KEY, Scorer
+from rungwise.contract import METADATA_KEY, Contract, golden_input
+from rungwise.scorer import Scorer
 
 PARITY_TOLERANCE = 1e-3  # score units of 100, that is 1e-5 of the scale
 

@@ -47,8 +47,8 @@ def build(runs: Path, judge=judge) -> Artefact:  # type: ignore[no-untyped-def]
 def test_targets_come_back_in_the_order_asked(tmp_path: Path) -> None:
     cache = build(tmp_path)
     assert sorted(path.name for path in cache.path.glob("shard*")) == [f"shard-0000{n}.safetensors" for n in range(3)]
-    targets = read_cache(cache, ["clip4", "clip0"], VIEWS)
-    np.testing.assert_array_equal(targets["scores"], judge(PIXELS)["scores"][[4, 0]])
+    targets = read_cache(cache, ["clip3", "clip0"], VIEWS)
+    np.testing.assert_array_equal(targets["scores"], judge(PIXELS)["scores"][[3, 0]])
     assert targets["levels"].shape == (2, 2, 3)
     assert targets["features"].dtype == np.float32
 
