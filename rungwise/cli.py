@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,64 +171,30 @@ def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until
     return pipeline.run(load_config(config, sources=sources), runs, until=until, device=device)
 
 
-@app.command()
-def teach(
-    config: Config,
-    runs: Runs = Path("runs"),
-    sources: SourcesOption = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Tune the teacher on the train contents (makes what comes before it)."""
-    _run(config, runs, sources, device, "teach", as_json)
+STAGE_VERBS = {
+    "teach": "Tune the teacher on the train contents (makes what comes before it).",
+    "cache": "Run the teacher over every view once and keep its soft targets.",
+    "distill": "Distil the student from labels and the cache.",
+    "export": "Write the student as one ONNX file, parity checked.",
+    "evaluate": "Judge teacher, student and export on the held-out contents, beside log-bitrate.",
+}
 
 
-@app.command()
-def cache(
-    config: Config,
-    runs: Runs = Path("runs"),
-    sources: SourcesOption = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Run the teacher over every view once and keep its soft targets."""
-    _run(config, runs, sources, device, "cache", as_json)
+def _stage_verb(stage: str) -> Callable[..., None]:
+    def verb(
+        config: Config,
+        runs: Runs = Path("runs"),
+        sources: SourcesOption = None,
+        device: Device = "cpu",
+        as_json: Json = False,
+    ) -> None:
+        _run(config, runs, sources, device, stage, as_json)
+
+    return verb
 
 
-@app.command()
-def distill(
-    config: Config,
-    runs: Runs = Path("runs"),
-    sources: SourcesOption = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Distil the student from labels and the cache."""
-    _run(config, runs, sources, device, "distill", as_json)
-
-
-@app.command()
-def export(
-    config: Config,
-    runs: Runs = Path("runs"),
-    sources: SourcesOption = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Write the student as one ONNX file, parity checked."""
-    _run(config, runs, sources, device, "export", as_json)
-
-
-@app.command()
-def evaluate(
-    config: Config,
-    runs: Runs = Path("runs"),
-    sources: SourcesOption = None,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Judge teacher, student and export on the held-out contents, beside log-bitrate."""
-    _run(config, runs, sources, device, "evaluate", as_json)
+for _stage, _help in STAGE_VERBS.items():
+    app.command(name=_stage, help=_help)(_stage_verb(_stage))
 
 
 @app.command()
