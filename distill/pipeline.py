@@ -22,7 +22,7 @@ from distill.train import Examples, fit, judge, predict
 from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage, verify_files, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.contract import Calibration, Contract, Scale
-from rungwise.evaluate import evaluate_predictors, format_table
+from rungwise.evaluate import evaluate_predictors, format_table, to_json
 from rungwise.ladder import make_ladder, make_masters, read_failures, read_ladder
 from rungwise.pixels import make_pixels, open_pixels, read_view_lists
 from rungwise.progress import note
@@ -316,7 +316,7 @@ def evaluate(
         assert calibration is not None
         covered = float((np.abs(table["student"] - table["score"]) <= calibration.half_width).mean())
         table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
-        write_text(folder / "evaluation.json", result.model_dump_json(indent=2) + "\n")
+        write_text(folder / "evaluation.json", to_json(result))
         write_text(folder / "table.txt", format_table(result) + "\n")
         facts = {
             "run": config.name,

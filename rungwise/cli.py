@@ -30,10 +30,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 
 
 @app.callback()
-def _options(
-    ctx: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False
-) -> None:
-    ctx.obj = {"debug": debug}
+def _options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
+    """Options of every verb; `main` reads --debug where errors end."""
 
 
 @app.command()
