@@ -37,6 +37,28 @@ def rank_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return (score_gap * label_order).relu().mean()
 
 
+def vector_loss(logits_BK: Tensor, label_B: Tensor) -> Tensor:
+    """Mean of 1 - cos(softmax(logits), p), p_k = softmax_k(-(y - k)^2), y = label * (K - 1) (CLIPVQA, section 3)."""
+    levels = torch.arange(logits_BK.shape[1], dtype=label_B.dtype, device=label_B.device)
+    target_BK = (-(label_B.unsqueeze(1) * (len(levels) - 1) - levels).square()).softmax(-1)
+    return 1 - functional.cosine_similarity(logits_BK.softmax(-1), target_BK).mean()
+
+
+def contrast_loss(embeddings_BVZ: Tensor, class_B: Tensor, temperature: float = 0.1) -> Tensor:
+    """Supervised contrast of unit vectors over classes (CONVIQT, section 4); V views of each clip.
+
+    L_i = log sum_{k != i} exp(z_i.z_k / tau) - 1/|P(i)| sum_{j in P(i)} z_i.z_j / tau, P(i) the others of i's
+    class, a clip's own other views among them; mean over all clips and views.
+    """
+    views = embeddings_BVZ.shape[1]
+    z_ND, class_N = embeddings_BVZ.flatten(0, 1), class_B.repeat_interleave(views)
+    similarity = z_ND @ z_ND.T / temperature
+    self_NN = torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
+    positive_NN = (class_N.unsqueeze(0) == class_N.unsqueeze(1)) & ~self_NN
+    others = similarity.masked_fill(self_NN, -torch.inf).logsumexp(1)
+    return (others - (similarity * positive_NN).sum(1) / positive_NN.sum(1).clamp(min=1)).mean()
+
+
 def soft_target_loss(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
     """KL(target || softmax(logits)), the teacher's level distribution being the target; mean over clips."""
     return functional.kl_div(logits_BK.log_softmax(-1), target_BK, reduction="batchmean")

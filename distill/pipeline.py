@@ -10,69 +10,34 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
-from distill.train import Examples, fit, judge, predict
+from distill.data import Data, make_contract, prepare, training_key
+from distill.teaching import cache_inputs, cache_targets, teach
+from distill.train import fit, predict
 from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage, verify_files, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.contract import Calibration, Contract, Scale
+from rungwise.contract import Calibration
 from rungwise.evaluate import evaluate_predictors, format_table, to_json
-from rungwise.ladder import make_ladder, make_masters, read_failures, read_ladder
-from rungwise.pixels import make_pixels, open_pixels, read_view_lists
+from rungwise.ladder import make_ladder, make_masters, read_failures
+from rungwise.pixels import read_view_lists
 from rungwise.progress import note
 from rungwise.report import write_report
 from rungwise.scorer import Scorer
-from rungwise.table import assign_splits
 from student.export import export_onnx, parity
 from student.models import PRETRAINED as STUDENT_PRETRAINED
 from student.models import STUDENTS
-from teacher.cache import CACHE_VERSION, read_cache, write_cache
-from teacher.models import PRETRAINED as TEACHER_PRETRAINED
-from teacher.models import TEACHERS
+from teacher.cache import open_cache, read_cache
 
-TEACH_VERSION = 1
 DISTILL_VERSION = 1
 EXPORT_VERSION = 1
 EVALUATE_VERSION = 1
 STAGES = ("masters", "ladder", "views", "teach", "cache", "distill", "export", "evaluate")
 PARITY_CLIPS = 8
-
-
-@dataclass(frozen=True)
-class Data:
-    """A labelled dataset, its views, and what its scores are."""
-
-    table: pd.DataFrame
-    ladder: Artefact
-    views: Artefact
-    scale: Scale
-    patch_px: int
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """pixels_NVTSSC uint8 in table order."""
-        return open_pixels(self.views)
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of one split."""
-        return np.flatnonzero((self.table["split"] == split).to_numpy())
-
-    def examples(self, split: str, targets: dict[str, NDArray[np.float32]] | None = None) -> Examples:
-        """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order)."""
-        rows = self.rows(split)
-        return Examples(
-            pixels=self.pixels[rows],
-            scores=self.table["score"].to_numpy(np.float32)[rows],
-            contents=tuple(self.table["content"].iloc[rows]),
-            patch_px=self.patch_px,
-            targets={name: values[rows] for name, values in (targets or {}).items()},
-        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +87,7 @@ def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str =
     cache = cache_targets(config, data, teacher, runs, device=device)
     if finished("cache", cache):
         return Outcome(artefacts, failures, seconds)
-    student = distil(config, data, cache, runs, device=device)
+    student = distil(config, data, teacher, cache, runs, device=device)
     if finished("distill", student):
         return Outcome(artefacts, failures, seconds)
     export = export_student(config, data, student, runs)
@@ -132,109 +97,23 @@ def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str =
     return Outcome(artefacts, failures, seconds)
 
 
-def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
-    """Read the ladder, split it by source group, and decode its views."""
-    table = read_ladder(ladder)
-    groups = dict(zip(table["content"], table["group"], strict=True))
-    table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump()))
-    views = make_pixels(table, config.views, runs, dataset_sha256=ladder.content_sha256)
-    first = table.iloc[0]
-    scale = Scale(
-        kind=first["score_kind"],
-        polarity=first["score_polarity"],
-        minimum=float(first["score_min"]),
-        maximum=float(first["score_max"]),
-    )
-    return Data(table, ladder, views, scale, config.views.recipe.patch_px)
-
-
-def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact:
-    """Tune the teacher on the train contents' labels."""
-    teacher = config.teacher
-    settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"}) | _range(data.scale)
-    key = _training_key("teach", TEACH_VERSION, config, teacher.model_dump(mode="json"), {"views": data.views})
-
-    def build(folder: Path) -> None:
-        torch.manual_seed(config.seed)
-        model = TEACHERS[teacher.model](**settings)
-        TEACHER_PRETRAINED[teacher.model](model)
-        history = fit(
-            model,
-            data.examples("train"),
-            data.examples("validation"),
-            teacher.training,
-            data.scale,
-            seed=config.seed,
-            scratch=folder / SCRATCH,
-            name="teach",
-            device=device,
-        )
-        write_json(folder / "history.json", history)
-        save_checkpoint(
-            folder / "teacher.safetensors",
-            model.to("cpu"),
-            settings,
-            _contract(config, data, key, teacher.model),
-        )
-
-    return run_stage(runs, key, build)
-
-
-def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, *, device: str) -> Artefact:
-    """Run the tuned teacher over every view once."""
-    key = StageKey(
-        "cache",
-        CACHE_VERSION,
-        config.cache.model_dump(mode="json"),
-        {"teacher": teacher.content_sha256, "views": data.views.content_sha256},
-    )
-
-    def build(folder: Path) -> None:
-        model, _, _ = load_checkpoint(teacher.path / "teacher.safetensors")
-        model.to(device)
-
-        def targets(pixels_MVTSSC: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-            clips, per_clip = pixels_MVTSSC.shape[:2]
-            judged = list(judge(model, pixels_MVTSSC.reshape(-1, *pixels_MVTSSC.shape[2:]), device=device))
-
-            def gather(parts: list[Any], dtype: type[np.generic]) -> NDArray[np.generic]:
-                joined = np.concatenate([part.float().cpu().numpy() for part in parts])
-                return joined.reshape(clips, per_clip, *joined.shape[1:]).astype(dtype)
-
-            return {
-                "scores": gather([part.score for part in judged], np.float32),
-                "levels": gather([part.logits.softmax(-1) for part in judged], np.float32),
-                "features": gather([part.feature for part in judged], np.float16),
-            }
-
-        write_cache(
-            folder,
-            list(data.table["clip"]),
-            read_view_lists(data.views),
-            data.pixels,
-            targets,
-            clips_per_shard=config.cache.clips_per_shard,
-        )
-
-    return run_stage(runs, key, build)
-
-
-def distil(config: RunConfig, data: Data, cache: Artefact, runs: Path, *, device: str) -> Artefact:
+def distil(config: RunConfig, data: Data, teacher: Artefact, cache: Artefact, runs: Path, *, device: str) -> Artefact:
     """Distil the student from labels and from the cache, and measure its interval on validation contents."""
     student = config.student
     chosen = student.model_dump(include={"embed_dim", "depths", "state_dim", "feature_dim"})
-    settings = chosen | {"num_levels": config.teacher.num_levels} | _range(data.scale)
+    settings = chosen | {"num_levels": config.teacher.num_levels} | data.range
     params = student.model_dump(mode="json") | {"interval_coverage": config.export.interval_coverage}
-    key = _training_key("distill", DISTILL_VERSION, config, params, {"cache": cache, "views": data.views})
+    key = training_key("distill", DISTILL_VERSION, config, params, {"cache": cache, "views": data.views})
 
     def build(folder: Path) -> None:
+        open_cache(cache.path, expect=cache_inputs(config, data, teacher.path / "teacher.safetensors"))
         verify_files(cache)
         targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
         validation = data.examples("validation")
         torch.manual_seed(config.seed)
         model = STUDENTS[student.model](**settings)
         STUDENT_PRETRAINED[student.model](model)
-        history = fit(
+        history, state = fit(
             model,
             data.examples("train", targets),
             validation,
@@ -245,9 +124,9 @@ def distil(config: RunConfig, data: Data, cache: Artefact, runs: Path, *, device
             name="distill",
             device=device,
         )
-        model.to("cpu")
-        residuals = np.abs(predict(model, validation.pixels[:, 0]) - validation.scores)
-        contract = _contract(config, data, key, student.model).model_copy(
+        model.to("cpu").load_state_dict(state, strict=True)
+        residuals = np.abs(predict(model, validation.inputs[:, 0]) - validation.scores)
+        contract = make_contract(config, data, key, student.model).model_copy(
             update={"calibration": conformal(residuals, config.export.interval_coverage)}
         )
         write_json(folder / "history.json", history)
@@ -333,26 +212,3 @@ def evaluate(
         write_report(folder / "report.html", result, table, title=f"{config.name}: held-out contents", facts=facts)
 
     return run_stage(runs, key, build)
-
-
-def _training_key(
-    stage: str, version: int, config: RunConfig, params: dict[str, Any], inputs: dict[str, Artefact]
-) -> StageKey:
-    everything = params | {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
-    return StageKey(stage, version, everything, {role: artefact.content_sha256 for role, artefact in inputs.items()})
-
-
-def _contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contract:
-    return Contract(
-        model=model,
-        view=config.views.recipe,
-        scale=data.scale,
-        calibration=None,
-        golden=None,
-        training_id=key.id,
-        dataset_sha256=data.ladder.content_sha256,
-    )
-
-
-def _range(scale: Scale) -> dict[str, float]:
-    return {"minimum": scale.minimum, "maximum": scale.maximum}

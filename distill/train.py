@@ -6,14 +6,15 @@ V views a clip, T frames, S pixels a side: pixels_NVTSSC uint8.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 
 from distill import losses
 from distill.batches import epoch_batches
+from distill.engine import ONE_PROCESS, Engine, make_engine
 from rungwise.artefact import write_json
-from rungwise.config import Training
+from rungwise.config import Augment, Execution, Training
 from rungwise.contract import Scale
 from rungwise.progress import note, track
 from rungwise.statistics import srcc
@@ -33,9 +35,10 @@ from rungwise.statistics import srcc
 class Examples:
     """What is learnt from, by row. `targets` holds the teacher's tensors by view, or nothing."""
 
-    pixels: NDArray[np.uint8]  # (N, V, T, S, S, 3), may be a memory map
+    inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or what frozen layers gave of them, (N, V, ...) float
     scores: NDArray[np.float32]  # (N,), label's scale, higher is better
     contents: tuple[str, ...]
+    classes: NDArray[np.int64]  # (N,), same encoder settings, same class: what contrast is taken over
     patch_px: int  # side of the patches a view is stitched from
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
@@ -54,14 +57,37 @@ class Judged(Protocol):
     def feature(self) -> Tensor: ...
 
 
-def judge(
-    model: nn.Module, pixels: NDArray[np.uint8], *, batch_size: int = 16, device: str = "cpu"
-) -> Iterator[Judged]:
-    """Judge pixels_NTSSC in batches, without gradients: the one way to get numbers from a torch model."""
+class Seen(NamedTuple):
+    """A judgement as the trainer passes it on; `embeddings` where the model is contrasted, `projected` for the
+    feature loss."""
+
+    score: Tensor
+    logits: Tensor
+    feature: Tensor
+    embeddings: Tensor | None
+    projected: Tensor
+
+
+class Bundle(nn.Module):
+    """A model with the projector that takes its feature to the teacher's width: what an engine runs."""
+
+    def __init__(self, model: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.model, self.projector = model, projector
+
+    def forward(self, inputs: Tensor) -> Seen:
+        """Judge a batch of what the model takes."""
+        judged = self.model(inputs)
+        embeddings = getattr(judged, "embeddings", None)
+        return Seen(judged.score, judged.logits, judged.feature, embeddings, self.projector(judged.feature))
+
+
+def judge(model: nn.Module, inputs: NDArray[Any], *, batch_size: int = 16, device: str = "cpu") -> Iterator[Judged]:
+    """Judge pixels_NTSSC (or what frozen layers gave of them) in batches, without gradients."""
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(pixels), batch_size):
-            yield model(torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device))
+        for start in range(0, len(inputs), batch_size):
+            yield model(torch.from_numpy(np.array(inputs[start : start + batch_size])).to(device))
 
 
 def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
@@ -70,23 +96,27 @@ def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu")
 
 
 def loss_terms(
-    judged: Judged,
-    batch: Mapping[str, Tensor],
-    scale: Scale,
-    weights: Mapping[str, float],
-    projector: nn.Module,
+    seen: Seen, batch: Mapping[str, Tensor], scale: Scale, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """The named terms whose weight is above 0, on one batch."""
     span = scale.maximum - scale.minimum
-    score, label = (judged.score - scale.minimum) / span, (batch["label"] - scale.minimum) / span
+    score, label = (seen.score.float() - scale.minimum) / span, (batch["label"] - scale.minimum) / span
     terms: dict[str, Callable[[], Tensor]] = {
         "label": lambda: losses.label_loss(score, label),
         "plcc": lambda: losses.plcc_loss(score, label),
         "rank": lambda: losses.rank_loss(score, label),
-        "soft_target": lambda: losses.soft_target_loss(judged.logits, batch["levels"]),
-        "feature": lambda: losses.feature_loss(projector(judged.feature), batch["features"]),
+        "vector": lambda: losses.vector_loss(seen.logits.float(), label),
+        "contrast": lambda: losses.contrast_loss(_embeddings(seen), batch["class"]),
+        "soft_target": lambda: losses.soft_target_loss(seen.logits, batch["levels"]),
+        "feature": lambda: losses.feature_loss(seen.projected, batch["features"]),
     }
     return {name: term() for name, term in terms.items() if weights[name] > 0}
+
+
+def _embeddings(seen: Seen) -> Tensor:
+    if seen.embeddings is None:
+        raise ValueError("losses.contrast: this model gives no embeddings to contrast; conviqt does")
+    return seen.embeddings.float()
 
 
 def fit(
@@ -100,19 +130,21 @@ def fit(
     scratch: Path,
     name: str,
     device: str = "cpu",
-) -> list[dict[str, float]]:
-    """Train `model` in place and leave in it the averaged weights of the best epoch on validation contents.
+    precision: str = "fp32",
+    execution: Execution = ONE_PROCESS,
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """Train `model`; return its history and the state dict with the averaged weights of the best epoch.
 
     Each epoch ends in a checkpoint in `scratch`; a killed run goes on from it and, on a CPU with the same number
-    of threads, ends in the same bits.
-
-    The best epoch is the one of least validation RMSE: with few validation contents SRCC jumps more.
+    of threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation
+    contents SRCC jumps more. A model with a `settle` method has a part that is fitted in closed form (ridge, an
+    affine map): it is fitted on the whole train split before each look at the validation split.
 
     Returns:
         One dict an epoch: mean of every loss term and, where judged, validation SRCC and RMSE (label units).
 
     Raises:
-        ValueError: a loss wants a teacher's targets and there are none.
+        ValueError: a loss wants a teacher's targets and there are none, or several processes without DeepSpeed.
     """
     weights = training.losses.model_dump()
     for term, field in (("soft_target", "levels"), ("feature", "features")):
@@ -121,67 +153,115 @@ def fit(
     torch.manual_seed(seed)
     projector: nn.Module = nn.Identity()
     if weights["feature"] > 0:
-        own_width = next(judge(model, train.pixels[:1, 0])).feature.shape[-1]
+        own_width = next(judge(model, train.inputs[:1, 0])).feature.shape[-1]
         projector = nn.Linear(own_width, train.targets["features"].shape[-1])
-    model.to(device)
-    projector.to(device)
-    average = copy.deepcopy(model)
-    backbone = [p for name, p in model.named_parameters() if name.startswith("backbone.") and p.requires_grad]
-    heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": backbone, "peak": training.backbone_learning_rate},
-            {"params": [*heads, *projector.parameters()], "peak": training.learning_rate},
-        ],
+    named = [(key.removeprefix("model."), p) for key, p in model.named_parameters() if p.requires_grad]
+    backbone = [p for key, p in named if key.startswith("backbone.")]
+    heads = [p for key, p in named if not key.startswith("backbone.")]
+    groups = [
+        {"params": backbone, "peak": training.backbone_learning_rate, "clip": True},
+        {"params": heads, "peak": training.learning_rate, "clip": True},
+        {"params": [*projector.parameters()], "peak": training.learning_rate, "clip": False},
+    ]
+    engine = make_engine(
+        Bundle(model, projector),
+        [group for group in groups if group["params"]],
         weight_decay=training.weight_decay,
+        device=device,
+        precision=precision,
+        execution=execution,
     )
-    batching = {
-        "contents_per_batch": training.contents_per_batch,
-        "clips_per_content": training.clips_per_content,
-    }
-    plan = [epoch_batches(train.contents, **batching, seed=seed, epoch=epoch) for epoch in range(training.epochs)]
+    plan = [
+        epoch_batches(
+            train.contents,
+            contents_per_batch=training.contents_per_batch,
+            clips_per_content=training.clips_per_content,
+            seed=seed,
+            epoch=epoch,
+        )
+        for epoch in range(training.epochs)
+    ]
     total_steps = sum(len(batches) for batches in plan)
-    state = {"model": model, "projector": projector, "average": average}
-    history, step = _resume(scratch, state, optimizer)
+    with engine.whole() as state:
+        average = {key: value.clone() for key, value in state.items()}
+    history, step = _resume(scratch, engine, average)
     left = range(len(history), training.epochs)
     for epoch in track(left, name, total=len(left)):
         sums: dict[str, float] = {}
         model.train()
         for rows in plan[epoch]:
-            for group in optimizer.param_groups:
+            for group in engine.optimizer.param_groups:
                 group["lr"] = group["peak"] * _one_cycle(step / total_steps)
-            batch = _batch(train, rows, training, seed=seed, epoch=epoch, device=device)
-            terms = loss_terms(model(batch["frames"]), batch, scale, weights, projector)
-            loss = losses.total_loss(terms, weights)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_([*backbone, *heads], 1.0)
-            optimizer.step()
+            batch = _batch(train, rows, training.augment, seed=seed, epoch=epoch, device=device)
+            seen = Seen(*engine(batch.pop("inputs")[engine.share(len(rows))], len(rows)))
+            terms = loss_terms(seen, batch, scale, weights)
+            engine.step(losses.total_loss(terms, weights))
             step += 1
-            _move_average(average, model, min(training.ema_decay, step / (step + 10)))
+            with engine.whole() as state:
+                _move_average(average, state, min(training.ema_decay, step / (step + 10)))
             for term, value in terms.items():
                 sums[term] = sums.get(term, 0.0) + float(value.detach()) / len(plan[epoch])
         row = dict(sums)
         if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
-            predicted = predict(average, validation.pixels[:, 0], device=device)
+            with averaged(engine, average):
+                _settle(engine, model, train, average)
+                predicted = judge_all(engine, validation).score.cpu().numpy()
             row["validation_srcc"] = srcc(validation.scores, predicted)
             row["validation_rmse"] = float(np.sqrt(np.mean((predicted - validation.scores) ** 2)))
             earlier = [entry["validation_rmse"] for entry in history if "validation_rmse" in entry]
             if row["validation_rmse"] <= min(earlier, default=math.inf):
-                _save(scratch / "best.pt", average.state_dict())
+                _save(scratch / "best.pt", average, engine)
         history.append(row)
-        write_json(scratch / "history.json", history)
-        everything = {part: module.state_dict() for part, module in state.items()}
-        _save(
-            scratch / "checkpoint.pt",
-            everything | {"optimizer": optimizer.state_dict(), "step": step, "epoch": epoch},
-        )
-        if "validation_srcc" in row:
+        _checkpoint(scratch, engine, average, history, step)
+        if "validation_srcc" in row and engine.where.rank == 0:
             figures = ", ".join(f"{term} {value:.4f}" for term, value in row.items())
             note(f"{name}: epoch {epoch + 1}/{training.epochs}: {figures}")
-    model.load_state_dict(torch.load(scratch / "best.pt", weights_only=True))
+    _barrier(engine)
+    best = torch.load(scratch / "best.pt", weights_only=True, map_location="cpu")
+    whole = {**engine.frozen_state(), **best}
     model.eval()
-    return history
+    return history, {key.removeprefix("model."): value for key, value in whole.items() if key.startswith("model.")}
+
+
+@contextlib.contextmanager
+def averaged(engine: Engine, average: Mapping[str, Tensor]) -> Iterator[None]:
+    """The averaged weights in the model's place, for the time of the context."""
+    with engine.whole() as state:
+        kept = {key: value.clone() for key, value in state.items()}
+    _put(engine, average)
+    try:
+        yield
+    finally:
+        _put(engine, kept)
+
+
+def _put(engine: Engine, values: Mapping[str, Tensor]) -> None:
+    with engine.whole(write=True) as state, torch.no_grad():
+        for key, value in state.items():
+            value.copy_(values[key])
+
+
+def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Seen:
+    """Judge every row's first view, in batches that the processes share; all of them get it all."""
+    engine.module.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(examples), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(examples)))
+            inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.share(len(rows))], 0]))
+            parts.append(Seen(*engine(inputs, len(rows))))
+    return Seen(*(None if column[0] is None else torch.cat(column).float() for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+
+def _settle(engine: Engine, model: nn.Module, train: Examples, average: dict[str, Tensor]) -> None:
+    """Fit what the model fits in closed form, in the averaged weights."""
+    settle = getattr(model, "settle", None)
+    if settle is None:
+        return
+    settle(judge_all(engine, train), torch.from_numpy(train.scores).to(engine.device))
+    with engine.whole() as state:
+        for key, value in state.items():
+            average[key].copy_(value)
 
 
 def _one_cycle(progress: float, warm_up: float = 0.1) -> float:
@@ -192,26 +272,27 @@ def _one_cycle(progress: float, warm_up: float = 0.1) -> float:
 
 
 def _batch(
-    train: Examples, rows: list[int], training: Training, *, seed: int, epoch: int, device: str
+    train: Examples, rows: list[int], augment: Augment | None, *, seed: int, epoch: int, device: str
 ) -> dict[str, Tensor]:
-    """One batch's tensors. Each row shows a sample of one of its views, drawn anew each epoch."""
+    """One batch's tensors. Each row shows one of its views, or a sample of it, drawn anew each epoch."""
     generator = np.random.default_rng([seed, epoch, rows[0]])
-    views = generator.integers(train.pixels.shape[1], size=len(rows))
-    frames = np.stack(
-        [
-            sample_view(train.pixels[row, view], train.patch_px, training, generator)
-            for row, view in zip(rows, views, strict=True)
-        ]
-    )
-    batch = {"frames": torch.from_numpy(frames), "label": torch.from_numpy(train.scores[rows])}
+    views = generator.integers(train.inputs.shape[1], size=len(rows))
+    shown = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
+    if augment is not None:
+        shown = [sample_view(view_TSSC, train.patch_px, augment, generator) for view_TSSC in shown]
+    batch = {
+        "inputs": torch.from_numpy(np.stack(shown)),
+        "label": torch.from_numpy(train.scores[rows]).to(device),
+        "class": torch.from_numpy(train.classes[rows]).to(device),
+    }
     for field in ("levels", "features"):
         if field in train.targets:
-            batch[field] = torch.from_numpy(train.targets[field][rows, views])
-    return {field: tensor.to(device) for field, tensor in batch.items()}
+            batch[field] = torch.from_numpy(train.targets[field][rows, views]).to(device)
+    return batch
 
 
 def sample_view(
-    view_TSSC: NDArray[np.uint8], patch_px: int, training: Training, generator: np.random.Generator
+    view_TSSC: NDArray[np.uint8], patch_px: int, augment: Augment, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
     """A part of a view: some frames in order, some patches in any order, maybe mirrored.
 
@@ -220,8 +301,8 @@ def sample_view(
     """
     frames, size = view_TSSC.shape[:2]
     grid = size // patch_px
-    kept_frames = np.sort(generator.choice(frames, min(training.sample_frames, frames), replace=False))
-    side = min(training.sample_grid, grid)
+    kept_frames = np.sort(generator.choice(frames, min(augment.sample_frames, frames), replace=False))
+    side = min(augment.sample_grid, grid)
     cells = generator.permutation(grid * grid)[: side * side]
     patches = view_TSSC[kept_frames].reshape(len(kept_frames), grid, patch_px, grid, patch_px, 3)
     chosen = patches[:, cells // grid, :, cells % grid]  # (cells, T, P, P, C): indexed axes come first
@@ -231,34 +312,59 @@ def sample_view(
     return np.ascontiguousarray(parts).reshape(len(kept_frames), side * patch_px, side * patch_px, 3)
 
 
-def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights and of batch-norm statistics."""
-    new = model.state_dict()
+def _move_average(average: dict[str, Tensor], new: Mapping[str, Tensor], decay: float) -> None:
+    """Exponential moving average of trained weights and of batch-norm statistics."""
     with torch.no_grad():
-        for key, value in average.state_dict().items():
+        for key, value in average.items():
             if value.is_floating_point():
                 value.lerp_(new[key], 1 - decay)
             else:
                 value.copy_(new[key])
 
 
-def _save(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(value, partial)
-    os.replace(partial, path)
+def _save(path: Path, value: object, engine: Engine) -> None:
+    if engine.where.rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        torch.save(value, partial)
+        os.replace(partial, path)
 
 
-def _resume(
-    scratch: Path, state: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> tuple[list[dict[str, float]], int]:
+def _checkpoint(
+    scratch: Path, engine: Engine, average: Mapping[str, Tensor], history: list[dict[str, float]], step: int
+) -> None:
+    """Everything that the next epoch needs; the last checkpoint stays whole until this one is."""
+    epoch = len(history)
+    if engine.where.rank == 0:
+        write_json(scratch / "history.json", history)
+    extra = engine.save(scratch, f"epoch-{epoch}")
+    with engine.whole() as state:
+        now = {key: value.cpu() for key, value in state.items()}
+    _save(
+        scratch / "checkpoint.pt",
+        {"state": now, "average": dict(average), "step": step, "epoch": epoch, **extra},
+        engine,
+    )
+    if engine.where.rank == 0:
+        for old in scratch.glob("epoch-*"):
+            if old.name != f"epoch-{epoch}":
+                shutil.rmtree(old)
+
+
+def _resume(scratch: Path, engine: Engine, average: dict[str, Tensor]) -> tuple[list[dict[str, float]], int]:
     """Take up the last finished epoch, if there is one: (history, step)."""
     path = scratch / "checkpoint.pt"
     if not path.is_file():
         return [], 0
-    saved = torch.load(path, weights_only=True)
-    for part, module in state.items():
-        module.load_state_dict(saved[part])
-    optimizer.load_state_dict(saved["optimizer"])
+    saved = torch.load(path, weights_only=True, map_location=engine.device)
+    engine.load(scratch, f"epoch-{saved['epoch']}", saved)
+    _put(engine, saved["state"])
+    for key, value in average.items():
+        value.copy_(saved["average"][key])
     history = json.loads((scratch / "history.json").read_text())
-    return history[: saved["epoch"] + 1], saved["step"]
+    return history[: saved["epoch"]], saved["step"]
+
+
+def _barrier(engine: Engine) -> None:
+    if engine.where.world > 1:
+        torch.distributed.barrier()

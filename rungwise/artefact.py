@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rungwise.ranks import ranks
+
+POLL_SECONDS = 0.2  # between looks at a shared folder
 SCRATCH = "scratch"  # removed before the manifest is written: checkpoints of unfinished work
 
 
@@ -154,29 +157,52 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def run_stage(runs: Path, key: StageKey, build: Callable[[Path], None]) -> Artefact:
+def run_stage(
+    runs: Path, key: StageKey, build: Callable[[Path], Mapping[str, Any] | None], *, shared: bool = False
+) -> Artefact:
     """Return the artefact of `key`, building it if it is not there.
 
-    `build(folder)` fills the folder; after a kill it is called again on the same half-filled folder and must
-    take up what is finished there. Files under `folder/scratch/` are dropped at the end.
+    `build(folder)` fills the folder and may return facts for the manifest; after a kill it is called again on the
+    same half-filled folder and must take up what is finished there. Files under `folder/scratch/` are dropped at
+    the end. Of several processes (rungwise/ranks.py) the first builds and the others wait, unless the work is
+    `shared`: then all call `build` on the one folder, and the first alone finishes it.
     """
     final = runs / key.stage / key.id
     if (final / "manifest.json").is_file():
         return open_artefact(final, expect=key)
     partial = final.with_name(f"{key.id}.partial")
+    if ranks().rank > 0:
+        return _follow(final, partial, key, build if shared else None)
     partial.mkdir(parents=True, exist_ok=True)
     with _locked(partial / ".lock"):
+        (partial / SCRATCH).mkdir(exist_ok=True)
         write_json(partial / "key.json", key.as_dict())
         started = time.monotonic()
-        build(partial)
+        facts = build(partial)
         shutil.rmtree(partial / SCRATCH, ignore_errors=True)
         for leftover in partial.rglob("*.partial*"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         (partial / "key.json").unlink()
         (partial / ".lock").unlink()
         files = hash_files(partial)
         seconds = round(time.monotonic() - started, 3)
         manifest = key.as_dict() | {"files": files, "content_sha256": sha256_json(files), "seconds": seconds}
-        write_json(partial / "manifest.json", manifest)
+        write_json(partial / "manifest.json", manifest | {"facts": dict(facts or {})})
         os.replace(partial, final)
     return Artefact(final, key, manifest["content_sha256"], seconds, hit=False)
+
+
+def _follow(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artefact:
+    """Wait for the first process to finish an artefact, lending a hand if `build` is given."""
+    while not (final / "manifest.json").is_file():
+        if build is not None and (partial / "key.json").is_file():
+            build(partial)
+            build = None
+        time.sleep(POLL_SECONDS)
+    return open_artefact(final, expect=key)
+
+
+def read_facts(artefact: Artefact) -> dict[str, Any]:
+    """What the stage's build noted in the manifest, such as a cache's fields."""
+    facts: dict[str, Any] = json.loads((artefact.path / "manifest.json").read_text(encoding="utf-8"))["facts"]
+    return facts

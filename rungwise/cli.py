@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +31,11 @@ Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
-    """Options of every verb; `main` reads --debug where errors end."""
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
+) -> None:
+    """Options of every verb; `main` reads --debug where errors end, and launchers say --local_rank twice."""
 
 
 @app.command()
@@ -144,9 +148,13 @@ def _report_failures(failures: dict[str, str]) -> None:
 
 def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str, as_json: bool) -> None:
     """Make everything up to one stage, and print where its artefact lies."""
+    from rungwise.ranks import ranks
+
     outcome = _pipeline(config, runs, sources, device, until)
     artefact = outcome.artefacts[until]
-    if as_json:
+    if ranks().rank > 0:
+        pass  # the first process speaks for all
+    elif as_json:
         print(json.dumps({"stage": until, "id": artefact.id, "path": str(artefact.path), "failures": outcome.failures}))
     elif until == "evaluate":
         print((artefact.path / "table.txt").read_text(), end="")
@@ -156,14 +164,18 @@ def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str
     _report_failures(outcome.failures)
 
 
-def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> Any:
+def _room(module: str) -> Any:
     try:
-        pipeline = importlib.import_module("distill.pipeline")
+        return importlib.import_module(module)
     except ImportError as error:
         raise ValueError(
             f"this verb needs a checkout with the training rooms ({error}): "
             "clone the repository and `pip install -e '.[train]'`"
         ) from error
+
+
+def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> Any:
+    pipeline = _room("distill.pipeline")
     from rungwise.config import load_config
 
     return pipeline.run(load_config(config, sources=sources), runs, until=until, device=device)
@@ -171,7 +183,7 @@ def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until
 
 STAGE_VERBS = {
     "teach": "Tune the teacher on the train contents (makes what comes before it).",
-    "cache": "Run the teacher over every view once and keep its soft targets.",
+    "cache": "Run the teacher over every view once; `cache verify RUN` audits a finished cache.",
     "distill": "Distil the student from labels and the cache.",
     "export": "Write the student as one ONNX file, parity checked.",
     "evaluate": "Judge teacher, student and export on the held-out contents, beside log-bitrate.",
@@ -192,7 +204,114 @@ def _stage_verb(stage: str) -> Callable[..., None]:
 
 
 for _stage, _help in STAGE_VERBS.items():
-    app.command(name=_stage, help=_help)(_stage_verb(_stage))
+    if _stage != "cache":
+        app.command(name=_stage, help=_help)(_stage_verb(_stage))
+
+
+class _ConfigOrVerb(TyperGroup):
+    """`cache CONFIG` and `cache verify RUN`: what is no verb goes to "make"."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+cache_app = typer.Typer(cls=_ConfigOrVerb, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache", help=STAGE_VERBS["cache"])
+cache_app.command(name="make", help="cache CONFIG: run the teacher over every view once; `make` may be left out.")(
+    _stage_verb("cache")
+)
+
+
+@cache_app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="a cache's folder (runs/cache/ID), or a runs folder: all its caches")],
+    sample: Annotated[int, typer.Option(min=1, help="clips to re-run")] = 32,
+    seed: Annotated[int | None, typer.Option(help="which clips [drawn anew each time, and printed]")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="allowed share of a field's scale [0.001 in fp32, 0.03 in bf16]")
+    ] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Re-run the teacher on random entries of a finished cache; exit 1 if anything is off."""
+    import secrets
+
+    folders = [run] if (run / "manifest.json").is_file() else sorted((run / "cache").glob("*/manifest.json"))
+    if not folders:
+        raise ValueError(f"{run}: neither a finished cache nor a runs folder with one; make one with `rungwise cache`")
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    failed = False
+    for folder in folders:
+        path = folder if folder.is_dir() else folder.parent
+        rows, allowed = _room("distill.teaching").verify_cache(
+            path, sample=sample, seed=seed, tolerance=tolerance, device=device
+        )
+        worst = {name: max(row[name] for row in rows) for name in rows[0] if name != "clip"}
+        off = sum(max(row[name] for name in worst) > allowed for row in rows)
+        failed |= off > 0
+        facts = {"cache": str(path), "clips": len(rows), "off": off, "seed": seed, "tolerance": allowed} | worst
+        if as_json:
+            print(json.dumps(facts | {"rows": rows}))
+        else:
+            figures = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
+            print(
+                f"{path}: {len(rows) - off} of {len(rows)} clips agree (seed {seed}, tolerance {allowed:g}); {figures}"
+            )
+    if failed:
+        raise typer.Exit(1)
+
+
+teacher_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(teacher_app, name="teacher", help="Work on teachers' checkpoints.")
+
+
+@teacher_app.callback()
+def _teacher() -> None:
+    """Work on teachers' checkpoints."""
+
+
+@teacher_app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="file, or hub id OWNER/NAME or OWNER/NAME/FILE")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write")],
+    as_json: Json = False,
+) -> None:
+    """Read an official InternVideo2 checkpoint safely and write safetensors with a card of what was read."""
+    facts = _room("teacher.convert").convert(source, out)
+    print(json.dumps(facts) if as_json else "\n".join(f"{name:12}{value}" for name, value in facts.items()))
+
+
+@app.command()
+def golden(
+    files: Annotated[list[Path], typer.Argument(help="golden files, checkpoints of ours, or exports")],
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="allowed absolute deviation [1e-4; a checkpoint's or export's own]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Re-run what files say of themselves: the largest deviation of every output; exit 1 above the tolerance."""
+    failed = False
+    for path in files:
+        if path.suffix == ".onnx":
+            from rungwise.scorer import golden_of_export
+
+            found, allowed = golden_of_export(path)
+        else:
+            found, allowed = _room("distill.golden").golden(path)
+        allowed = allowed if tolerance is None else tolerance
+        for output, deviation in found.items():
+            passed = deviation <= allowed
+            failed |= not passed
+            facts = {"file": str(path), "output": output, "deviation": deviation, "tolerance": allowed, "ok": passed}
+            if as_json:
+                # JSON has no infinity, which is what a NaN output deviates by.
+                print(json.dumps(facts | ({} if deviation < float("inf") else {"deviation": None})))
+            else:
+                print(f"{'ok  ' if passed else 'FAIL'}  {output:24} {deviation:.3g}  {path}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

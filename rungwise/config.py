@@ -92,19 +92,25 @@ class LossWeights(Section):
     label: Weight
     plcc: Weight
     rank: Weight
+    vector: Weight
+    contrast: Weight
     soft_target: Weight
     feature: Weight
 
 
-class Training(Section):
-    """One optimiser run. Learning rates are peaks of a one-cycle cosine.
+class Augment(Section):
+    """A training sample is a part of a view: `sample_frames` of its frames, `sample_grid`^2 of its patches, mirrored
+    half of the time."""
 
-    A training sample is a part of a view: `sample_frames` of its frames, `sample_grid`^2 of its patches.
-    """
-
-    epochs: Positive
     sample_frames: Positive
     sample_grid: Positive
+
+
+class Training(Section):
+    """One optimiser run. Learning rates are peaks of a one-cycle cosine. `augment` null: whole views, as they are."""
+
+    epochs: Positive
+    augment: Augment | None
     validate_every: Positive  # epochs; the last is always judged
     contents_per_batch: Positive
     clips_per_content: Positive
@@ -115,20 +121,121 @@ class Training(Section):
     losses: LossWeights
 
 
-class Teacher(Section):
-    """Which teacher, and how it is tuned."""
+class Execution(Section):
+    """How the teacher is run. Changes no answer beyond rounding, so it is not part of an artefact's id.
+
+    `zero_stage` null: plain PyTorch, one process. 0 to 3: DeepSpeed with that ZeRO stage, any number of processes.
+    """
+
+    zero_stage: Literal[0, 1, 2, 3] | None
+    gradient_checkpointing: bool
+    keep_frozen: bool  # run the frozen lower layers once and train from what they gave; needs `augment: null`
+
+
+class TeacherSection(Section):
+    """What all teachers' sections hold. bf16: frozen and trained weights stay fp32, products are taken in bf16."""
+
+    precision: Literal["fp32", "bf16"]
+    execution: Execution
+    training: Training
+
+    @model_validator(mode="after")
+    def _whole_views_are_kept(self) -> TeacherSection:
+        if self.execution.keep_frozen and self.training.augment is not None:
+            raise ValueError("execution.keep_frozen keeps what whole views gave: set training.augment to null")
+        return self
+
+
+class Lite0Teacher(TeacherSection):
+    """EfficientNet-Lite0 with ImageNet weights from a package."""
 
     model: Literal["efficientnet_lite0"]
     num_levels: Annotated[int, Field(ge=2)]
     feature_dim: Positive
     frozen_stages: Annotated[int, Field(ge=0, le=7)]
-    training: Training
+
+
+class InternVideo2Shape(Section):
+    """A shape that is none of the published sizes, for tests and experiments."""
+
+    embed_dim: Positive
+    depth: Positive
+    num_heads: Positive
+    mlp_ratio: Rate
+    attn_pool_num_heads: Positive
+    clip_embed_dim: Positive
+
+
+class InternVideo2Teacher(TeacherSection):
+    """InternVideo2; `checkpoint` is a file or a hub id ("OWNER/NAME" or "OWNER/NAME/FILE"), null: random weights."""
+
+    model: Literal["internvideo2"]
+    num_levels: Annotated[int, Field(ge=2)]
+    size: Literal["S", "B", "L", "1B", "6B"] | InternVideo2Shape
+    checkpoint: str | None
+    gelu: Literal["tanh", "exact"]
+    tune: Literal["head", "last_block", "internvqa", "all"]
+
+
+class QClipTeacher(TeacherSection):
+    """Q-CLIP; `clip` is a folder or a hub id; `vision` a timm PE-Core tower in place of CLIP's own, or null."""
+
+    model: Literal["q_clip"]
+    num_levels: Literal[5]
+    clip: str
+    vision: str | None
+    vision_checkpoint: str | None
+    adapter: Literal["paper", "release"]
+    adapted_layers: Positive
+
+
+class ClipVqaTeacher(TeacherSection):
+    """CLIPVQA; the text tower and the first `frozen_blocks` of the image tower keep their weights."""
+
+    model: Literal["clipvqa"]
+    num_levels: Literal[6]
+    clip: str
+    frozen_blocks: Annotated[int, Field(ge=0)]
+    aggregation_layers: Positive
+    cross_attention_layers: Positive
+
+
+class ConviqtTeacher(TeacherSection):
+    """CONVIQT; `backbone` is a timm name, `checkpoint` a safetensors file of it, "imagenet_lite0", or null: random."""
+
+    model: Literal["conviqt"]
+    num_levels: Annotated[int, Field(ge=2)]
+    backbone: str
+    checkpoint: str | None
+    gru_dim: Positive
+    contrast_dim: Positive
+
+    @model_validator(mode="after")
+    def _no_labels(self) -> ConviqtTeacher:
+        wanted = {name for name, weight in self.training.losses.model_dump().items() if weight > 0}
+        if wanted != {"contrast"}:
+            raise ValueError("conviqt learns by contrast alone and its score is a ridge regression: give "
+                             "training.losses.contrast a weight above 0 and all others 0")  # fmt: skip
+        return self
+
+
+Teacher = Annotated[
+    Lite0Teacher | InternVideo2Teacher | QClipTeacher | ClipVqaTeacher | ConviqtTeacher,
+    Field(discriminator="model"),
+]
 
 
 class Cache(Section):
-    """How soft targets are laid on disk. Changes no answer, but one cache is one layout."""
+    """What of the teacher is kept, and how it is laid on disk.
+
+    `layers` names modules of the teacher whose outputs are kept too, each averaged over time and place. Batches
+    are cut inside shards, so the bytes don't depend on how many processes share the work.
+    """
 
     clips_per_shard: Positive
+    clips_per_batch: Positive
+    feature_dtype: Literal["float16", "bfloat16"]
+    layers: tuple[str, ...]
 
 
 class Student(Section):
@@ -190,5 +297,11 @@ def load_config(path: Path, *, sources: Path | None = None) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        lines = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors()]
         raise ValueError(f"{path}: {len(lines)} wrong key(s)\n  " + "\n  ".join(lines)) from error
+
+
+def _where(location: tuple[str | int, ...]) -> str:
+    """A key's path as the YAML has it: pydantic puts the teacher's name between `teacher` and its keys."""
+    path = [str(part) for part in location]
+    return ".".join(path[:1] + path[2:] if path[0] == "teacher" and len(path) > 2 else path)

@@ -82,17 +82,26 @@ def sha256_array(array: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def check_golden(contract: Contract, scores: NDArray[np.float32], where: str) -> float:
+def golden_deviation(contract: Contract, scores: NDArray[np.float32], where: str) -> float:
     """Largest deviation of the scores of `golden_input(contract.view)` from the contract's, in score units.
 
     Raises:
-        ValueError: there is no golden output, this build makes another input, or the deviation is above the tolerance.
+        ValueError: there is no golden output, or this build makes another input.
     """
     if contract.golden is None:
         raise ValueError(f"{where}: the contract holds no golden output")
     if sha256_array(golden_input(contract.view)) != contract.golden.input_sha256:
         raise ValueError(f"{where}: this version makes another golden input; use the version that wrote the file")
-    deviation = float(np.abs(scores - np.asarray(contract.golden.scores, np.float32)).max())
+    return float(np.abs(scores - np.asarray(contract.golden.scores, np.float32)).max())
+
+
+def check_golden(contract: Contract, scores: NDArray[np.float32], where: str) -> None:
+    """Refuse weights whose golden scores don't come back.
+
+    Raises:
+        ValueError: as `golden_deviation`, or the deviation is above the contract's tolerance.
+    """
+    deviation = golden_deviation(contract, scores, where)
+    assert contract.golden is not None
     if not deviation <= contract.golden.tolerance:
         raise ValueError(f"{where}: golden scores are off by {deviation:.3g}, allowed {contract.golden.tolerance:.3g}")
-    return deviation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from rungwise.ranks import ranks
+
 Item = TypeVar("Item")
 QUIET_INTERVAL_SECONDS = 30.0  # between lines where stderr is a file and a moving bar would be noise
 
@@ -30,14 +32,24 @@ class _Rate(ProgressColumn):
 
 
 def note(message: str) -> None:
-    """One line of what is going on, to stderr."""
+    """One line of what is going on, to stderr; of several processes the first speaks for all."""
+    if ranks().rank > 0:
+        return
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
-def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """Pass items through, showing how many of `total` are done; a bar on a terminal, sparse lines in a log."""
+def track(
+    items: Iterable[Item], description: str, total: int, describe: Callable[[], str] | None = None
+) -> Iterator[Item]:
+    """Pass items through, showing how many of `total` are done; a bar on a terminal, sparse lines in a log.
+
+    `describe` adds what else is worth saying, such as shares of time.
+    """
+    if ranks().rank > 0:
+        yield from items
+        return
     if not sys.stderr.isatty():
-        yield from _log_lines(items, description, total)
+        yield from _log_lines(items, description, total, describe)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -49,15 +61,21 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield from progress.track(items, total=total, description=description)
+        task = progress.add_task(description, total=total)
+        for item in items:
+            yield item
+            progress.update(task, advance=1, description=f"{description} {describe()}" if describe else description)
 
 
-def _log_lines(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+def _log_lines(
+    items: Iterable[Item], description: str, total: int, describe: Callable[[], str] | None
+) -> Iterator[Item]:
     started = last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
         if now - last >= QUIET_INTERVAL_SECONDS or done == total:
             rate = done / max(now - started, 1e-9)
-            note(f"{description}: {done}/{total}, {rate:.1f}/s, eta {(total - done) / rate:.0f} s")
+            more = f", {describe()}" if describe else ""
+            note(f"{description}: {done}/{total}, {rate:.1f}/s, eta {(total - done) / rate:.0f} s{more}")
             last = now

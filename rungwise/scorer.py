@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_input
+from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_deviation, golden_input
 from rungwise.video import probe
 from rungwise.views import make_views, read_views
 
@@ -43,7 +43,7 @@ class Scorer:
         ValueError: the file is missing, is no export of ours, or its golden output does not come back.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 1, check: bool = True) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise ValueError(f"{self.path}: no such model file")
@@ -59,7 +59,8 @@ class Scorer:
         if METADATA_KEY not in metadata:
             raise ValueError(f"{self.path}: carries no rungwise contract; export it with `rungwise export`")
         self.contract = Contract.model_validate_json(metadata[METADATA_KEY])
-        check_golden(self.contract, self.judge(golden_input(self.contract.view)), str(self.path))
+        if check:
+            check_golden(self.contract, self.judge(golden_input(self.contract.view)), str(self.path))
 
     def judge(self, frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores_B of views, uint8 RGB, on the contract's scale."""
@@ -93,3 +94,15 @@ class Scorer:
             kind=scale.kind,
             polarity=scale.polarity,
         )
+
+
+def golden_of_export(path: Path) -> tuple[dict[str, float], float]:
+    """Deviation of an export's golden scores, and the tolerance that it carries.
+
+    Raises:
+        ValueError: the file is missing or no export of ours.
+    """
+    scorer = Scorer(path, check=False)
+    deviation = golden_deviation(scorer.contract, scorer.judge(golden_input(scorer.contract.view)), str(path))
+    assert scorer.contract.golden is not None
+    return {"score": deviation}, scorer.contract.golden.tolerance

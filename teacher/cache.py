@@ -1,93 +1,327 @@
 """The soft-target cache: what the teacher said of every view, in sharded safetensors with a Parquet index.
 
-Per clip and view: score (fp32), level distribution (fp32) and pooled feature (fp16), beside the view itself, which
-the student replays. A shard is written beside and renamed, so a half-written one is never taken for whole; a killed
-run goes on at the next shard.
+Per clip and view: score (fp32), level distribution (fp32), pooled feature and chosen layers' features (fp16 or
+bf16), beside the view itself, which the student replays. Any number of processes on any hosts that share the folder
+fill it: each takes the next free shard. A shard is locked while it is made, written beside and renamed, so a
+half-written one is never taken for whole, and a dead process's shard is simply free again.
+
+Shapes: M clips of a batch, V views, T frames, S pixels, K levels, D features.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Callable, Sequence
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
-from rungwise.artefact import Artefact, canonical_json
+from rungwise.artefact import POLL_SECONDS, SCRATCH, Artefact, canonical_json, mismatches, open_artefact
 from rungwise.progress import track
 from rungwise.views import View
 
-CACHE_VERSION = 1
-FIELDS = ("scores", "levels", "features")
+CACHE_VERSION = 2  # 2: layers, content hashes, batches cut inside shards
 
-# pixels_MVTSSC uint8 -> {"scores": (M, V) fp32, "levels": (M, V, K) fp32, "features": (M, V, D) fp16}
-Judge = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.generic]]]
+Fields = dict[str, Tensor]  # "scores" (M, V), "levels" (M, V, K), "features" (M, V, D), "layer.NAME" (M, V, D')
+Judge = Callable[[Tensor], Fields]  # pixels_MVTSSC uint8 on the device -> fields on the device
+Read = Callable[[int], NDArray[np.uint8]]  # row -> pixels_VTSSC
+
+
+@dataclass
+class Clock:
+    """Seconds the judging thread spent waiting for pixels, copying, and computing."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "copy": 0.0, "compute": 0.0})
+    last: float = field(default_factory=time.monotonic)
+    clips: int = 0
+
+    def lap(self, part: str | None) -> None:
+        """Book the time since the last lap to one part, or to none."""
+        now = time.monotonic()
+        if part is not None:
+            self.seconds[part] += now - self.last
+        self.last = now
+
+    def shares(self) -> str:
+        """As "decode 5%, copy 1%, compute 94%"."""
+        total = sum(self.seconds.values()) or 1.0
+        return ", ".join(f"{part} {value / total:.0%}" for part, value in self.seconds.items())
+
+
+def judge_stream(
+    batches: Iterator[Sequence[int]],
+    read: Read,
+    judge: Judge,
+    *,
+    device: str,
+    workers: int,
+    clock: Clock,
+    ahead: int = 3,
+) -> Iterator[Fields]:
+    """Judge batches of rows while the next ones are decoded and copied; at most `ahead` batches wait in memory.
+
+    On a GPU batch n + 1 is queued before we wait for batch n, so the card never waits for this thread.
+    """
+    cuda = device.startswith("cuda")
+    copies = torch.cuda.Stream(device) if cuda else None
+    waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
+    running: deque[tuple[Fields, Any]] = deque()
+
+    def fetch() -> Fields:
+        answers, done = running.popleft()
+        if done is not None:
+            done.synchronize()
+        clock.lap("compute")
+        clock.clips += len(answers["scores"])
+        return answers
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            clock.lap(None)
+            while True:
+                while len(waiting) < ahead and (rows := next(batches, None)) is not None:
+                    waiting.append([pool.submit(read, row) for row in rows])
+                if not waiting:
+                    break
+                pixels_MVTSSC = torch.from_numpy(np.stack([job.result() for job in waiting.popleft()]))
+                clock.lap("decode")
+                if copies is not None:
+                    with torch.cuda.stream(copies):
+                        pixels_MVTSSC = pixels_MVTSSC.pin_memory().to(device, non_blocking=True)
+                    torch.cuda.current_stream(device).wait_stream(copies)
+                    pixels_MVTSSC.record_stream(torch.cuda.current_stream(device))
+                clock.lap("copy")
+                answers = {name: value.to("cpu", non_blocking=cuda) for name, value in judge(pixels_MVTSSC).items()}
+                running.append((answers, torch.cuda.current_stream(device).record_event() if cuda else None))
+                clock.lap("compute")
+                if len(running) > cuda:
+                    yield fetch()
+                    clock.lap(None)
+            while running:
+                yield fetch()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def write_cache(
     folder: Path,
-    clips: Sequence[str],
-    views: dict[str, list[View]],
-    pixels: NDArray[np.uint8],
+    num_clips: int,
+    read: Read,
     judge: Judge,
     *,
     clips_per_shard: int,
-) -> None:
-    """Fill a stage folder with shards and their index; finished shards of a killed run are kept.
+    clips_per_batch: int,
+    device: str = "cpu",
+    workers: int = 1,
+    turns: Sequence[int | None] | None = None,
+    describe: Callable[[Clock], str] = Clock.shares,
+) -> Clock:
+    """Fill a stage folder with shards; finished ones of a killed run are kept. Returns when all shards are there.
+
+    Shard i holds clips [i * clips_per_shard, (i + 1) * clips_per_shard), cut into batches from its own start, so
+    its bytes depend on nothing else.
 
     Args:
-        clips: names, in the order of `pixels`.
-        pixels: (N, V, T, S, S, 3) uint8.
-        judge: the teacher.
+        turns: the shards of this process if all processes must judge in lockstep (ZeRO-3), None among them for a
+            turn without one. Without `turns` each process takes the next free shard.
+        describe: what the progress line says beside the rate.
     """
-    starts = range(0, len(clips), clips_per_shard)
-    for start in track(starts, "cache", total=len(starts)):
-        path = folder / _shard_name(start // clips_per_shard)
-        if path.is_file():
+    shards = [range(start, min(start + clips_per_shard, num_clips)) for start in range(0, num_clips, clips_per_shard)]
+    clock = Clock()
+    held: dict[int, IO[str]] = {}
+
+    def judged(numbers: Iterator[int | None]) -> Iterator[int]:
+        """Clips done, as they are done."""
+        owed: deque[tuple[int | None, int]] = deque()  # of each shard under way: its number, how many batches
+
+        def batches() -> Iterator[Sequence[int]]:
+            for number in numbers:
+                rows = range(1) if number is None else shards[number]
+                starts = range(0, clips_per_shard if turns is not None else len(rows), clips_per_batch)
+                owed.append((number, len(starts)))
+                yield from (rows[start : start + clips_per_batch] or rows[:1] for start in starts)
+
+        parts: list[Fields] = []
+        for fields in judge_stream(batches(), read, judge, device=device, workers=workers, clock=clock):
+            parts.append(fields)
+            number, expected = owed[0]
+            if len(parts) == expected:
+                owed.popleft()
+                if number is not None:
+                    _write_shard(folder, number, parts, len(shards[number]))
+                    if number in held:
+                        held.pop(number).close()
+                    yield from shards[number]
+                parts = []
+
+    def all_clips() -> Iterator[int]:
+        if turns is not None:
+            yield from judged(iter(turns))
+        while missing_shards(folder, len(shards)):
+            # Others' shards are looked at again: if their process died, they are free now.
+            yield from judged(_free_shards(folder, len(shards), held))
+            time.sleep(POLL_SECONDS)
+
+    missing = sum(len(shards[number]) for number in missing_shards(folder, len(shards)))
+    try:
+        for _ in track(all_clips(), "cache", total=missing, describe=lambda: describe(clock)):
+            pass
+    finally:
+        for lock in held.values():
+            lock.close()
+    return clock
+
+
+def missing_shards(folder: Path, count: int) -> list[int]:
+    """Shards that are not written yet; none once the first process has finished the artefact."""
+    if not (folder / SCRATCH).is_dir():
+        return []
+    return [number for number in range(count) if not (folder / _shard_name(number)).is_file()]
+
+
+def _free_shards(folder: Path, count: int, held: dict[int, IO[str]]) -> Iterator[int]:
+    """One pass over the shards, taking each that is neither written nor another's; its lock goes into `held`.
+
+    The lock lives until the shard is written or the process is dead, so nothing is ever left over.
+    """
+    for number in missing_shards(folder, count):
+        try:
+            lock = (folder / SCRATCH / f"{number}.lock").open("w")
+        except FileNotFoundError:  # the artefact is finished and renamed
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another's
+            lock.close()
             continue
-        judged = judge(pixels[start : start + clips_per_shard])
-        tensors = {name: np.ascontiguousarray(value) for name, value in judged.items()}
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(tensors))
-        partial.replace(path)
-    index = pd.DataFrame(
-        {
-            "clip": list(clips),
-            "shard": [_shard_name(row // clips_per_shard) for row in range(len(clips))],
-            "row": [row % clips_per_shard for row in range(len(clips))],
-            "views": [canonical_json([view.model_dump(mode="json") for view in views[clip]]) for clip in clips],
-        }
-    )
-    index.to_parquet(folder / "index.parquet", index=False)
+        held[number] = lock
+        if (folder / _shard_name(number)).is_file():
+            held.pop(number).close()
+            continue
+        yield number
+
+
+def _write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int) -> None:
+    joined = {name: torch.cat([part[name] for part in parts])[:num_clips].contiguous() for name in parts[0]}
+    for name, value in joined.items():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"shard {number}: {name} holds values that are not finite in {value.dtype}; "
+                "set cache.feature_dtype to bfloat16, which has float32's range"
+            )
+    path = folder / _shard_name(number)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    partial.write_bytes(save(joined))
+    partial.replace(path)
 
 
 def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def read_cache(cache: Artefact, clips: Sequence[str], views: dict[str, list[View]]) -> dict[str, NDArray[np.float32]]:
+def write_index(folder: Path, table: pd.DataFrame, views: Mapping[str, list[View]], *, clips_per_shard: int) -> None:
+    """Where each clip's row lies, with the views the teacher saw and the hash of the file it saw them of.
+
+    Args:
+        table: `clip`, `path` (relative to the ladder's artefact) and `video_sha256`, in the order of the shards.
+    """
+    index = pd.DataFrame(
+        {
+            "clip": table["clip"],
+            "path": table["path"],
+            "video_sha256": table["video_sha256"],
+            "shard": [_shard_name(row // clips_per_shard) for row in range(len(table))],
+            "row": [row % clips_per_shard for row in range(len(table))],
+            "views": [canonical_json([view.model_dump(mode="json") for view in views[clip]]) for clip in table["clip"]],
+        }
+    )
+    index.to_parquet(folder / "index.parquet", index=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip of a cache."""
+
+    clip: str
+    path: str
+    video_sha256: str
+    shard: str
+    row: int
+    views: list[View]
+
+
+def read_index(cache: Artefact) -> dict[str, Entry]:
+    """Clip -> entry."""
+    rows = pd.read_parquet(cache.path / "index.parquet").to_dict("records")
+    return {
+        row["clip"]: Entry(**row | {"views": [View.model_validate(view) for view in json.loads(row["views"])]})
+        for row in ({str(name): value for name, value in row.items()} for row in rows)
+    }
+
+
+def open_cache(path: Path, *, expect: Mapping[str, str]) -> Artefact:
+    """Open a finished cache that was made of these inputs ("teacher", "preprocessing", "dataset", "views").
+
+    Raises:
+        ValueError: no cache, or other inputs; each one that differs is named.
+    """
+    cache = open_artefact(path)
+    if cache.key.stage != "cache":
+        raise ValueError(f"{path}: is an artefact of {cache.key.stage!r}, not a cache")
+    differences = list(mismatches({name: cache.key.inputs.get(name) for name in expect}, expect))
+    if differences:
+        raise ValueError(f"{path}: a cache of something else: " + "; ".join(differences))
+    return cache
+
+
+def read_shard(path: Path) -> Fields:
+    """A shard's tensors by field.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path}: not a whole shard ({error}); delete {path.parent} and run the cache again"
+        ) from error
+
+
+def read_cache(
+    cache: Artefact, clips: Sequence[str], views: Mapping[str, list[View]]
+) -> dict[str, NDArray[np.float32]]:
     """The teacher's targets of the named clips, in their order, as fp32 arrays by field.
 
     Raises:
         ValueError: a clip is not in the cache, or was seen in another view than the one to be replayed.
     """
-    table = pd.read_parquet(cache.path / "index.parquet")
-    index = {row["clip"]: row for row in table.to_dict("records")}
+    index = read_index(cache)
     missing = [clip for clip in clips if clip not in index]
     if missing:
         raise ValueError(f"{cache.path}: {len(missing)} clips are not in this cache, the first {missing[0]!r}")
-    shards = {name: load_file(cache.path / name) for name in sorted({index[clip]["shard"] for clip in clips})}
+    shards = {name: read_shard(cache.path / name) for name in sorted({index[clip].shard for clip in clips})}
     for clip in clips:
-        seen = [View.model_validate(view) for view in json.loads(index[clip]["views"])]
-        for number, (have, want) in enumerate(zip(seen, views[clip], strict=True)):
+        for number, (have, want) in enumerate(zip(index[clip].views, views[clip], strict=True)):
             if have != want:
                 fields = [name for name in View.model_fields if getattr(have, name) != getattr(want, name)]
                 raise ValueError(
                     f"{cache.path}: clip {clip!r}, view {number}: {fields[0]}: cached "
                     f"{getattr(have, fields[0])}, wanted {getattr(want, fields[0])}"
                 )
-    rows = [(index[clip]["shard"], index[clip]["row"]) for clip in clips]
-    return {field: np.stack([shards[shard][field][row] for shard, row in rows]).astype(np.float32) for field in FIELDS}
+    rows = [(index[clip].shard, index[clip].row) for clip in clips]
+    names = next(iter(shards.values()))
+    return {name: torch.stack([shards[shard][name][row] for shard, row in rows]).float().numpy() for name in names}

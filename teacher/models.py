@@ -1,92 +1,53 @@
-"""Teachers by name, behind one interface.
-
-A teacher is an `nn.Module` that takes frames_BTHWC uint8 RGB and returns `Judgement`. Shapes: B clips, T frames,
-H W pixels, C channels, K quality levels, D feature width.
-"""
+"""Teachers by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import timm
-import torch
 from torch import Tensor, nn
 
-from rungwise.lite0 import match_keys, weights_path
+from rungwise.views import ViewRecipe
+from teacher.conviqt import Conviqt, conviqt_settings, load_conviqt, without_projector
+from teacher.internvideo2 import InternVideo2Quality, internvideo2_settings, load_internvideo2
+from teacher.lite0 import EfficientNetLite0, lite0_settings, load_imagenet_lite0
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class Judgement(NamedTuple):
-    """score_B on the label's scale, level logits_BK, feature_BD."""
-
-    score: Tensor
-    logits: Tensor
-    feature: Tensor
+Settings = dict[str, Any]
 
 
-class EfficientNetLite0(nn.Module):
-    """ImageNet EfficientNet-Lite0 whose every stage is pooled to means and deviations, then a small head.
+def _as_trained(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Settings, dict[str, Tensor]]:
+    return dict(settings), dict(state)
 
-    Deviation over space says how much texture a stage sees, which compression removes first. Batch norms keep
-    their ImageNet statistics: batches of one ladder are no fair sample of pictures.
+
+@dataclass(frozen=True)
+class Kind:
+    """How a teacher comes to be: its section of the config -> JSON-able settings -> module -> pretrained weights.
+
+    `settings` may read files (a CLIP folder's config); `build` may not: a checkpoint carries the settings. `finish`
+    drops what only training needed.
     """
 
-    def __init__(
-        self, *, num_levels: int, feature_dim: int, frozen_stages: int, minimum: float, maximum: float
-    ) -> None:
-        """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward."""
-        super().__init__()
-        self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
-        if frozen_stages:
-            for part in (self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen_stages]):
-                part.requires_grad_(False)
-        width = 2 * sum(self.backbone.feature_info.channels())
-        self.head = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim)
-        )
-        self.levels = nn.Linear(feature_dim, num_levels)
-        self.level_values: Tensor
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
-
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Training mode, but for batch norm."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
-        """Judge clips; uint8 RGB in, score on the label's scale out."""
-        batch, frames = frames_BTHWC.shape[:2]
-        x_NCHW = frames_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.levels.weight.dtype)
-        maps = self.backbone((x_NCHW - self.mean) / self.std)
-        pooled = [torch.cat([m.mean((2, 3)), (m.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1) for m in maps]
-        clip_BW = torch.cat(pooled, 1).view(batch, frames, -1).mean(1)
-        feature = self.head(clip_BW)
-        logits = self.levels(feature)
-        return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
+    settings: Callable[[Any, ViewRecipe], Settings]
+    build: Callable[..., nn.Module]
+    load: Callable[[Any, Any], None]
+    finish: Callable[[Mapping[str, Any], Mapping[str, Tensor]], tuple[Settings, dict[str, Tensor]]] = _as_trained
 
 
-def load_imagenet_lite0(model: EfficientNetLite0, path: Path | None = None) -> None:
-    """Fill the backbone with ImageNet weights (`rungwise.lite0`), strictly.
+def _clip(name: str) -> Callable[..., Any]:
+    """A name of teacher/clip.py, imported when called: transformers takes seconds."""
 
-    Raises:
-        ValueError: the file's keys are not EfficientNet-Lite0's; the first odd one is named.
-    """
-    path = path or weights_path()
-    foreign = torch.load(path, map_location="cpu", weights_only=True)
-    keys = match_keys(model.backbone.state_dict(), foreign, str(path))
-    model.backbone.load_state_dict({own: foreign[key] for own, key in keys.items()}, strict=True)
+    def call(*args: Any, **settings: Any) -> Any:
+        return getattr(importlib.import_module("teacher.clip"), name)(*args, **settings)
+
+    return call
 
 
-TEACHERS: dict[str, Callable[..., nn.Module]] = {"efficientnet_lite0": EfficientNetLite0}
-PRETRAINED: dict[str, Callable[..., None]] = {"efficientnet_lite0": load_imagenet_lite0}
+TEACHERS: dict[str, Kind] = {
+    "efficientnet_lite0": Kind(lambda section, _: lite0_settings(section), EfficientNetLite0, load_imagenet_lite0),
+    "internvideo2": Kind(internvideo2_settings, InternVideo2Quality, load_internvideo2),
+    "q_clip": Kind(lambda section, _: _clip("q_clip_settings")(section), _clip("QClip"), _clip("load_q_clip")),
+    "clipvqa": Kind(lambda section, _: _clip("clipvqa_settings")(section), _clip("ClipVqa"), _clip("load_clipvqa")),
+    "conviqt": Kind(lambda section, _: conviqt_settings(section), Conviqt, load_conviqt, without_projector),
+}

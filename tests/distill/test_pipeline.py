@@ -46,7 +46,7 @@ CHANGES = {
         "per_clip": 2,
         "recipe": {"num_frames": 2, "frame_choice": "uniform", "grid": 2, "patch_px": 32},
     },
-    "cache": {"clips_per_shard": 12},
+    "cache": {"clips_per_shard": 12, "clips_per_batch": 5, "feature_dtype": "float16", "layers": ["head.0"]},
     "evaluate": {"num_resamples": 100},
 }
 

@@ -37,7 +37,6 @@ def test_a_second_run_is_a_hit_and_equal_files_have_equal_content(tmp_path: Path
 
 def test_a_killed_build_leaves_no_artefact_and_goes_on_where_it_was(tmp_path: Path) -> None:
     def dies(folder: Path) -> None:
-        (folder / SCRATCH).mkdir()
         (folder / SCRATCH / "checkpoint").write_text("epoch 3")
         raise KeyboardInterrupt
 

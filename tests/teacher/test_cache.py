@@ -1,18 +1,27 @@
-"""The soft-target cache: resume by shard, replayed views, mismatches by name."""
+"""The soft-target cache: resume by shard, same bytes from many processes, replayed views, mismatches by name."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from torch import Tensor
 
-from rungwise.artefact import Artefact, StageKey, run_stage
+from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage
 from rungwise.views import View
-from teacher.cache import read_cache, write_cache
+from teacher.cache import Clock, judge_stream, open_cache, read_cache, write_cache, write_index
 
 CLIPS = [f"clip{number}" for number in range(5)]
 PIXELS = np.arange(5 * 2 * 4, dtype=np.uint8).reshape(5, 2, 1, 2, 2, 1)
+TABLE = pd.DataFrame({"clip": CLIPS, "path": [f"encodes/{clip}.mp4" for clip in CLIPS], "video_sha256": CLIPS})
 VIEWS = {
     clip: [
         View(
@@ -28,35 +37,50 @@ VIEWS = {
     ]
     for clip in CLIPS
 }
+INPUTS = {"teacher": "aaa", "preprocessing": "bbb", "dataset": "ccc"}
 
 
-def judge(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    scores = pixels.reshape(len(pixels), 2, -1).mean(-1).astype(np.float32)
+def judge(pixels: Tensor) -> dict[str, Tensor]:
+    scores = pixels.float().reshape(len(pixels), 2, -1).mean(-1)
     return {
         "scores": scores,
-        "levels": scores[..., None].repeat(3, -1),
-        "features": scores[..., None].astype(np.float16),
+        "levels": scores[..., None].repeat(1, 1, 3),
+        "features": scores[..., None].half(),
+        "layer.head": scores[..., None].half(),
     }
 
 
-def build(runs: Path, judge=judge) -> Artefact:  # type: ignore[no-untyped-def]
-    key = StageKey("cache", 1, {"clips_per_shard": 2}, {})
-    return run_stage(runs, key, lambda folder: write_cache(folder, CLIPS, VIEWS, PIXELS, judge, clips_per_shard=2))
+def read(row: int) -> np.ndarray:
+    return PIXELS[row]
 
 
-def test_targets_come_back_in_the_order_asked(tmp_path: Path) -> None:
-    cache = build(tmp_path)
+def build(
+    runs: Path, judge: Any = judge, *, clips_per_shard: int = 2, clips_per_batch: int = 2, **options: Any
+) -> Artefact:
+    key = StageKey("cache", 1, {}, INPUTS)
+
+    def fill(folder: Path) -> None:
+        write_cache(folder, 5, read, judge, clips_per_shard=clips_per_shard, clips_per_batch=clips_per_batch, **options)
+        write_index(folder, TABLE, VIEWS, clips_per_shard=clips_per_shard)
+
+    return run_stage(runs, key, fill)
+
+
+@pytest.mark.parametrize("clips_per_batch", [1, 2, 7])
+def test_targets_come_back_in_the_order_asked(tmp_path: Path, clips_per_batch: int) -> None:
+    cache = build(tmp_path, clips_per_batch=clips_per_batch)
     assert sorted(path.name for path in cache.path.glob("shard*")) == [f"shard-0000{n}.safetensors" for n in range(3)]
     targets = read_cache(cache, ["clip3", "clip0"], VIEWS)
-    np.testing.assert_array_equal(targets["scores"], judge(PIXELS)["scores"][[3, 0]])
+    np.testing.assert_array_equal(targets["scores"], judge(torch.from_numpy(PIXELS))["scores"][[3, 0]])
     assert targets["levels"].shape == (2, 2, 3)
+    assert targets["layer.head"].shape == (2, 2, 1)
     assert targets["features"].dtype == np.float32
 
 
 def test_a_killed_cache_goes_on_at_the_next_shard_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
     calls = []
 
-    def dies_in_the_second_shard(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def dies_in_the_second_shard(pixels: Tensor) -> dict[str, Tensor]:
         calls.append(len(pixels))
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -65,10 +89,124 @@ def test_a_killed_cache_goes_on_at_the_next_shard_and_ends_in_the_same_bytes(tmp
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "killed", dies_in_the_second_shard)
     (partial,) = (tmp_path / "killed" / "cache").glob("*.partial")
-    (partial / "shard-00001.safetensors.partial").write_bytes(b"half")
+    (partial / "shard-00001.safetensors.0.partial").write_bytes(b"half")
     resumed = build(tmp_path / "killed", dies_in_the_second_shard)
     assert calls == [2, 2, 2, 1]  # the first shard once, the second twice
     assert resumed.content_sha256 == build(tmp_path / "whole").content_sha256
+
+
+def shard_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("shard-*.safetensors")}
+
+
+def test_many_workers_on_one_folder_share_the_shards_and_leave_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / SCRATCH).mkdir()
+    judged: list[int] = []
+
+    def slow(pixels: Tensor) -> dict[str, Tensor]:
+        judged.append(int(pixels[0, 0, 0, 0, 0, 0]))
+        time.sleep(0.05)
+        return judge(pixels)
+
+    workers = [
+        threading.Thread(
+            target=write_cache, args=(tmp_path, 5, read, slow), kwargs={"clips_per_shard": 1, "clips_per_batch": 1}
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(judged) == [0, 8, 16, 24, 32]  # every clip once, whoever did it
+    alone = tmp_path / "alone"
+    (alone / SCRATCH).mkdir(parents=True)
+    write_cache(alone, 5, read, judge, clips_per_shard=1, clips_per_batch=1)
+    assert shard_bytes(tmp_path) == shard_bytes(alone)
+
+
+def test_a_shard_of_a_dead_process_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / SCRATCH).mkdir()
+    held = (tmp_path / SCRATCH / "1.lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    worker = threading.Thread(
+        target=write_cache, args=(tmp_path, 5, read, judge), kwargs={"clips_per_shard": 2, "clips_per_batch": 2}
+    )
+    worker.start()
+    deadline = time.monotonic() + 20
+    while len(shard_bytes(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(shard_bytes(tmp_path)) == {"shard-00000.safetensors", "shard-00002.safetensors"}  # the other's is left
+    held.close()  # as the system does when a process dies
+    worker.join(timeout=20)
+    assert len(shard_bytes(tmp_path)) == 3
+
+
+def test_lockstep_turns_give_the_same_bytes_with_as_many_batches_each(tmp_path: Path) -> None:
+    counts = []
+    for rank, turns in enumerate(([0, 2], [1, None])):
+        calls: list[int] = []
+
+        def counted(pixels: Tensor, calls: list[int] = calls) -> dict[str, Tensor]:
+            calls.append(1)
+            return judge(pixels)
+
+        folder = tmp_path / "lockstep"
+        (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
+        if rank == 0:  # alone it would wait for the other's shard
+            (folder / "shard-00001.safetensors").write_bytes(b"")
+        else:
+            (folder / "shard-00001.safetensors").unlink()
+        write_cache(folder, 5, read, counted, clips_per_shard=2, clips_per_batch=1, turns=turns)
+        counts.append(len(calls))
+    assert counts == [4, 4]
+    alone = tmp_path / "alone"
+    (alone / SCRATCH).mkdir(parents=True)
+    write_cache(alone, 5, read, judge, clips_per_shard=2, clips_per_batch=1)
+    assert shard_bytes(tmp_path / "lockstep") == shard_bytes(alone)
+
+
+def test_few_batches_wait_in_memory_however_many_there_are() -> None:
+    decoded, judged, most = [], [], [0]
+
+    def counted_read(row: int) -> np.ndarray:
+        decoded.append(row)
+        most[0] = max(most[0], len(decoded) - len(judged))
+        return PIXELS[0]
+
+    def counted_judge(pixels: Tensor) -> dict[str, Tensor]:
+        time.sleep(0.002)
+        judged.extend(range(len(pixels)))
+        return judge(pixels)
+
+    batches = iter([[row, row + 1] for row in range(0, 60, 2)])
+    clock = Clock()
+    done = list(judge_stream(batches, counted_read, counted_judge, device="cpu", workers=2, clock=clock, ahead=3))
+    assert len(done) == 30
+    assert clock.clips == 60
+    assert most[0] <= (3 + 1) * 2
+    assert set(clock.seconds) == {"decode", "copy", "compute"}
+    assert clock.seconds["compute"] > 0.05
+
+
+def test_a_decode_error_stops_the_cache_and_names_itself(tmp_path: Path) -> None:
+    def broken(row: int) -> np.ndarray:
+        raise ValueError(f"clip {row}: not a video")
+
+    (tmp_path / SCRATCH).mkdir()
+    with pytest.raises(ValueError, match="clip 0: not a video"):
+        write_cache(tmp_path, 5, broken, judge, clips_per_shard=2, clips_per_batch=2)
+    assert not shard_bytes(tmp_path)
+
+
+def test_values_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    def large(pixels: Tensor) -> dict[str, Tensor]:
+        return judge(pixels) | {"features": (torch.ones(len(pixels), 2, 1) * 1e6).half()}
+
+    with pytest.raises(
+        ValueError, match=r"features holds values that are not finite in torch.float16; set .* bfloat16"
+    ):
+        build(tmp_path, large)
 
 
 def test_another_view_is_named(tmp_path: Path) -> None:
@@ -81,3 +219,53 @@ def test_another_view_is_named(tmp_path: Path) -> None:
 def test_a_clip_the_teacher_never_saw_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 clips are not in this cache, the first 'new'"):
         read_cache(build(tmp_path), ["clip0", "new"], VIEWS)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_cache_of_something_else_is_named(tmp_path: Path, name: str) -> None:
+    cache = build(tmp_path)
+    assert open_cache(cache.path, expect=INPUTS).content_sha256 == cache.content_sha256
+    with pytest.raises(ValueError, match=f"a cache of something else: {name}: cached '{INPUTS[name]}', wanted 'other'"):
+        open_cache(cache.path, expect=INPUTS | {name: "other"})
+
+
+def test_half_a_shard_is_one_line(tmp_path: Path) -> None:
+    cache = build(tmp_path)
+    shard = cache.path / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    with pytest.raises(ValueError, match=r"shard-00001.safetensors: not a whole shard .* run the cache again"):
+        read_cache(cache, CLIPS, VIEWS)
+
+
+def test_another_process_waits_for_the_first_or_lends_a_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = StageKey("cache", 1, {}, INPUTS)
+    monkeypatch.setattr("rungwise.artefact.ranks", lambda: teacher_ranks(os.getpid(), threading.get_ident()))
+    first = threading.get_ident()
+
+    def teacher_ranks(_pid: int, thread: int) -> Any:
+        from rungwise.ranks import Ranks
+
+        return Ranks(0, 2, 0) if thread == first else Ranks(1, 2, 1)
+
+    hands: list[bool] = []
+    artefacts: list[Artefact] = []
+
+    def follow(shared: bool) -> None:
+        artefacts.append(run_stage(tmp_path, key, lambda _: hands.append(shared), shared=shared))
+
+    followers = [threading.Thread(target=follow, args=(shared,)) for shared in (True, False)]
+    for follower in followers:
+        follower.start()
+
+    def fill(folder: Path) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while not hands and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (folder / "made.txt").write_text("by the first")
+        return {"clips": 5}
+
+    made = run_stage(tmp_path, key, fill, shared=True)
+    for follower in followers:
+        follower.join(timeout=20)
+    assert hands == [True]  # the shared one helped, the other only waited
+    assert [artefact.content_sha256 for artefact in artefacts] == [made.content_sha256] * 2

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from rungwise.lite0 import match_keys, weights_path
-from teacher.models import EfficientNetLite0, load_imagenet_lite0
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Normalise
+from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0, load_lite0_file
 
 # (mean, std) of the five stages' maps on `picture()`, written down from the weights' own package's code
 # (efficientnet_lite_pytorch 0.1.0), whose maps ours equal exactly.
@@ -35,7 +36,7 @@ def picture() -> np.ndarray:
 
 
 def test_imagenet_weights_give_the_golden_maps(teacher: EfficientNetLite0) -> None:
-    x = (torch.from_numpy(picture()).permute(2, 0, 1)[None].float() - teacher.mean) / teacher.std
+    x = Normalise(IMAGENET_MEAN, IMAGENET_STD)(torch.from_numpy(picture())[None])
     with torch.inference_mode():
         maps = teacher.backbone(x)
     found = [(float(stage.mean()), float(stage.std())) for stage in maps]
@@ -47,11 +48,11 @@ def test_a_foreign_checkpoint_is_refused_by_key(teacher: EfficientNetLite0, tmp_
     weights["extra.weight"] = torch.zeros(1)
     torch.save(weights, tmp_path / "extra.pth")
     with pytest.raises(ValueError, match=r"unknown key 'extra\.weight'"):
-        load_imagenet_lite0(teacher, tmp_path / "extra.pth")
+        load_lite0_file(teacher, tmp_path / "extra.pth")
     del weights["extra.weight"], weights["_blocks.3._bn1.weight"]
     torch.save(weights, tmp_path / "missing.pth")
     with pytest.raises(ValueError, match=r"missing key '_blocks\.3\._bn1\.weight'"):
-        load_imagenet_lite0(teacher, tmp_path / "missing.pth")
+        load_lite0_file(teacher, tmp_path / "missing.pth")
 
 
 def test_every_key_of_the_package_is_accounted_for() -> None:

@@ -1,0 +1,107 @@
+"""A labelled dataset with its views, and what every training stage says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from distill.train import Examples
+from rungwise.artefact import Artefact, StageKey
+from rungwise.config import RunConfig
+from rungwise.contract import Contract, Scale
+from rungwise.ladder import read_ladder
+from rungwise.pixels import make_pixels, open_pixels
+from rungwise.table import assign_splits
+
+
+@dataclass(frozen=True)
+class Data:
+    """A labelled dataset, its views, and what its scores are."""
+
+    table: pd.DataFrame
+    ladder: Artefact
+    views: Artefact
+    scale: Scale
+    patch_px: int
+
+    @property
+    def range(self) -> dict[str, float]:
+        """The scale's ends, as models take them."""
+        return {"minimum": self.scale.minimum, "maximum": self.scale.maximum}
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """One class for each codec and rung; a clip of unknown making is a class of its own (CONVIQT)."""
+        table = self.table
+        share = (table["height"] / table["display_height"]).round(3)
+        known = table["rate_control"].fillna("") != ""
+        names = [
+            f"{codec} {rate} {size}" if is_known else f"clip {clip}"
+            for codec, rate, size, is_known, clip in zip(
+                table["codec"], table["rate_control"], share, known, table["clip"], strict=True
+            )
+        ]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """pixels_NVTSSC uint8 in table order."""
+        return open_pixels(self.views)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Row numbers of one split."""
+        return np.flatnonzero((self.table["split"] == split).to_numpy())
+
+    def examples(self, split: str, targets: dict[str, NDArray[np.float32]] | None = None) -> Examples:
+        """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order)."""
+        rows = self.rows(split)
+        return Examples(
+            inputs=self.pixels[rows],
+            scores=self.table["score"].to_numpy(np.float32)[rows],
+            contents=tuple(self.table["content"].iloc[rows]),
+            classes=self.classes[rows],
+            patch_px=self.patch_px,
+            targets={name: values[rows] for name, values in (targets or {}).items()},
+        )
+
+
+def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
+    """Read the ladder, split it by source group, and decode its views."""
+    table = read_ladder(ladder)
+    groups = dict(zip(table["content"], table["group"], strict=True))
+    table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump()))
+    views = make_pixels(table, config.views, runs, dataset_sha256=ladder.content_sha256)
+    first = table.iloc[0]
+    scale = Scale(
+        kind=first["score_kind"],
+        polarity=first["score_polarity"],
+        minimum=float(first["score_min"]),
+        maximum=float(first["score_max"]),
+    )
+    return Data(table, ladder, views, scale, config.views.recipe.patch_px)
+
+
+def training_key(
+    stage: str, version: int, config: RunConfig, params: dict[str, Any], inputs: dict[str, Artefact]
+) -> StageKey:
+    """The key of a stage that trains: its params, the seed and the splits, and the artefacts it reads."""
+    everything = params | {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
+    return StageKey(stage, version, everything, {role: artefact.content_sha256 for role, artefact in inputs.items()})
+
+
+def make_contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contract:
+    """What a trained model carries, before calibration and golden output."""
+    return Contract(
+        model=model,
+        view=config.views.recipe,
+        scale=data.scale,
+        calibration=None,
+        golden=None,
+        training_id=key.id,
+        dataset_sha256=data.ladder.content_sha256,
+    )

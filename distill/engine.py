@@ -1,0 +1,269 @@
+"""What runs a training step: plain PyTorch in one process, or DeepSpeed in any number of them.
+
+Both take the same rows of the same batch to the same loss: each process judges its share of a batch, all see all
+judgements, and each computes the whole batch's loss. So correlation and rank losses don't change with the number
+of processes, and neither does anything else beyond rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rungwise.config import Execution
+from rungwise.ranks import Ranks, ranks
+
+CLIP_NORM = 1.0
+ONE_PROCESS = Execution(zero_stage=None, gradient_checkpointing=False, keep_frozen=False)
+
+
+def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """fp32: nothing. bf16: products in bf16; weights, norms and losses stay fp32."""
+    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
+
+
+def own_device(device: str) -> str:
+    """ "cuda" is this process's own card."""
+    return f"cuda:{ranks().local}" if device == "cuda" else device
+
+
+class Engine:
+    """Plain PyTorch, one process. `module` returns a tuple of tensors (or None), rows first."""
+
+    def __init__(
+        self, module: nn.Module, groups: list[dict[str, Any]], *, weight_decay: float, device: str, precision: str
+    ) -> None:
+        self.module, self.device, self.precision = module.to(device), device, precision
+        self.where = Ranks(0, 1, 0)
+        self.optimizer: Any = torch.optim.AdamW(groups, weight_decay=weight_decay)
+
+    def share(self, rows: int) -> list[int]:
+        """Which of a batch's rows this process judges; all processes judge equally many, some twice if need be."""
+        each = math.ceil(rows / self.where.world)
+        return [number % rows for number in range(self.where.rank * each, (self.where.rank + 1) * each)]
+
+    def __call__(self, inputs: Tensor, rows: int) -> tuple[Any, ...]:
+        """Run this process's share of a batch of `rows`; every process gets all rows, with gradients of its own."""
+        with autocast(self.device, self.precision):
+            outputs = self.run(inputs.to(self.device))
+        return tuple(None if output is None else self.gather(output)[:rows] for output in outputs)
+
+    def run(self, inputs: Tensor) -> tuple[Any, ...]:
+        outputs: tuple[Any, ...] = self.module(inputs)
+        return outputs
+
+    def gather(self, own: Tensor) -> Tensor:
+        """All processes' rows, in order of rank."""
+        return own
+
+    def step(self, loss: Tensor) -> None:
+        """Gradients, clipping, update. Clips what belongs to the model; a projector of the loss is left alone."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clipped = [p for group in self.optimizer.param_groups for p in group["params"] if group["clip"]]
+        nn.utils.clip_grad_norm_(clipped, CLIP_NORM)
+        self.optimizer.step()
+
+    @contextlib.contextmanager
+    def whole(self, *, write: bool = False) -> Iterator[dict[str, Tensor]]:
+        """Trained weights and buffers by name, whole for the time of the context."""
+        yield trained_state(self.module)
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Everything else, whole, on the CPU."""
+        trained = trained_state(self.module)
+        return {name: value.cpu() for name, value in self.module.state_dict().items() if name not in trained}
+
+    def save(self, folder: Path, tag: str) -> Mapping[str, Any]:
+        """What `load` needs beside `whole`."""
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load(self, folder: Path, tag: str, saved: Mapping[str, Any]) -> None:
+        """Take up a finished epoch."""
+        self.optimizer.load_state_dict(saved["optimizer"])
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Weights that train and the buffers that a checkpoint keeps (batch-norm statistics, fitted maps)."""
+    parameters = dict(module.named_parameters())
+    trained = {name: p.detach() for name, p in parameters.items() if p.requires_grad}
+    return trained | {name: value for name, value in module.state_dict().items() if name not in parameters}
+
+
+class DeepSpeedEngine(Engine):
+    """DeepSpeed with one ZeRO stage; started by plain python, torchrun or the deepspeed launcher."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: list[dict[str, Any]],
+        *,
+        weight_decay: float,
+        device: str,
+        precision: str,
+        zero_stage: int,
+    ) -> None:
+        self.deepspeed = start_deepspeed(device)
+        self.device, self.precision, self.zero_stage, self.where = device, precision, zero_stage, ranks()
+        optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        with to_stderr():
+            engine, self.optimizer, _, _ = self.deepspeed.initialize(
+                model=module,
+                optimizer=optimizer,
+                config=deepspeed_config(zero_stage) | {"gradient_clipping": CLIP_NORM},
+                dist_init_required=False,
+            )
+        self.engine, self.module = engine, engine.module
+
+    def run(self, inputs: Tensor) -> tuple[Any, ...]:
+        outputs: tuple[Any, ...] = self.engine(inputs)
+        return outputs
+
+    def gather(self, own: Tensor) -> Tensor:
+        if self.where.world == 1:
+            return own
+        parts = [torch.empty_like(own) for _ in range(self.where.world)]
+        torch.distributed.all_gather(parts, own.detach().contiguous())
+        parts[self.where.rank] = own
+        return torch.cat(parts)
+
+    def step(self, loss: Tensor) -> None:
+        # Each process's gradient holds its own rows' part of the whole batch's loss; DeepSpeed takes the mean.
+        self.engine.backward(loss * self.where.world)
+        self.engine.step()
+
+    @contextlib.contextmanager
+    def whole(self, *, write: bool = False) -> Iterator[dict[str, Tensor]]:
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        gathered = self.deepspeed.zero.GatheredParameters(trained, modifier_rank=0 if write else None)
+        with gathered if self.zero_stage == 3 else contextlib.nullcontext():
+            yield trained_state(self.module)
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        trained = trained_state(self.module)
+        frozen = {name: value.cpu() for name, value in self.module.state_dict().items() if name not in trained}
+        for name, parameter in self.module.named_parameters():
+            if not parameter.requires_grad and self.zero_stage == 3:
+                # One at a time: a 6B tower never lies whole on a card.
+                with self.deepspeed.zero.GatheredParameters([parameter]):
+                    frozen[name] = parameter.detach().cpu().clone()
+        return frozen
+
+    def save(self, folder: Path, tag: str) -> Mapping[str, Any]:
+        with to_stderr():
+            self.engine.save_checkpoint(str(folder), tag=tag, exclude_frozen_parameters=True)
+        return {"world": self.where.world, "zero_stage": self.zero_stage}
+
+    def load(self, folder: Path, tag: str, saved: Mapping[str, Any]) -> None:
+        for name, have in (("world", self.where.world), ("zero_stage", self.zero_stage)):
+            if saved.get(name) != have:
+                raise ValueError(
+                    f"{folder.parent}: was begun with {name} {saved.get(name)}, now it is {have}; go on with "
+                    f"{saved.get(name)}, or delete the folder to begin anew"
+                )
+        with to_stderr():
+            self.engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+
+
+def make_engine(
+    module: nn.Module,
+    groups: list[dict[str, Any]],
+    *,
+    weight_decay: float,
+    device: str,
+    precision: str,
+    execution: Execution,
+) -> Engine:
+    """The engine that `execution` asks for.
+
+    Raises:
+        ValueError: several processes without DeepSpeed.
+    """
+    settings: dict[str, Any] = {"weight_decay": weight_decay, "device": device, "precision": precision}
+    if execution.zero_stage is None:
+        if ranks().world > 1:
+            raise ValueError(f"{ranks().world} processes train one model by DeepSpeed only: set execution.zero_stage")
+        return Engine(module, groups, **settings)
+    return DeepSpeedEngine(module, groups, **settings, zero_stage=execution.zero_stage)
+
+
+def shard_for_inference(module: nn.Module, device: str) -> Callable[[Tensor], Any]:
+    """A model that fits no single card, its weights spread over all processes by ZeRO-3; call in lockstep."""
+    deepspeed = start_deepspeed(device)
+    config = deepspeed_config(3)
+    module.requires_grad_(False)
+    with to_stderr():
+        if ranks().world > 1:
+            # Moves and cuts one weight after another, so the whole never lies on one card.
+            deepspeed.zero.Init(module=module, config_dict_or_path=config)
+        engine, _, _, _ = deepspeed.initialize(model=module, config=config, dist_init_required=False)
+    engine.eval()
+    call: Callable[[Tensor], Any] = engine
+    return call
+
+
+def start_deepspeed(device: str) -> Any:
+    """Import DeepSpeed and join the other processes, once.
+
+    Raises:
+        ValueError: DeepSpeed is not installed, or the launcher's addresses are missing.
+    """
+    if device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    where = ranks()
+    for name, value in {"RANK": where.rank, "WORLD_SIZE": where.world, "LOCAL_RANK": where.local}.items():
+        os.environ.setdefault(name, str(value))
+    if where.world > 1 and "MASTER_ADDR" not in os.environ:
+        raise ValueError("several processes, but no MASTER_ADDR: start with torchrun, deepspeed, or set it under srun")
+    with to_stderr():
+        try:
+            import deepspeed
+        except ImportError as error:
+            raise ValueError(f"execution.zero_stage needs DeepSpeed ({error}): pip install -e '.[multi]'") from error
+        if not torch.distributed.is_initialized():
+            if device != "cpu":
+                torch.cuda.set_device(device)
+            if where.world == 1:
+                store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+                torch.distributed.init_process_group(_backend(device), store=store, rank=0, world_size=1)
+            else:
+                torch.distributed.init_process_group(_backend(device))
+            deepspeed.init_distributed(_backend(device), dist_init_required=False, verbose=False)
+    return deepspeed
+
+
+def _backend(device: str) -> str:
+    return "gloo" if device == "cpu" else "nccl"
+
+
+def deepspeed_config(zero_stage: int) -> dict[str, Any]:
+    """Batches are cut by us and precision is autocast's, so little is left to say."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "zero_optimization": {"stage": zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+@contextlib.contextmanager
+def to_stderr() -> Iterator[None]:
+    """DeepSpeed prints its progress to stdout, which is kept for results; its compilers write to the descriptor."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

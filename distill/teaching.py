@@ -1,0 +1,388 @@
+"""The teacher's stages: tuned on labels, then run once over every view; and the audit of what that left.
+
+Any number of processes, on any hosts that share the runs folder, take part (distill/engine.py, teacher/cache.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.checkpoint import load_checkpoint, load_unchecked, save_checkpoint
+from distill.data import Data, make_contract, training_key
+from distill.engine import autocast, own_device, shard_for_inference
+from distill.train import Examples, fit
+from rungwise import __version__
+from rungwise.artefact import (
+    POLL_SECONDS,
+    SCRATCH,
+    Artefact,
+    StageKey,
+    open_artefact,
+    read_facts,
+    run_stage,
+    sha256_file,
+    sha256_json,
+    verify_files,
+    write_json,
+)
+from rungwise.config import RunConfig
+from rungwise.contract import Contract
+from rungwise.pixels import read_view_lists
+from rungwise.progress import note, track
+from rungwise.ranks import ranks
+from rungwise.views import VIEWS_VERSION, ViewRecipe, read_views
+from teacher.cache import (
+    CACHE_VERSION,
+    Clock,
+    Fields,
+    missing_shards,
+    open_cache,
+    read_index,
+    read_shard,
+    write_cache,
+    write_index,
+)
+from teacher.layers import Layers, count_flops, matrix_rate
+from teacher.models import TEACHERS
+
+TEACH_VERSION = 2  # 2: five teachers, precision
+NOT_HASHED = {"execution"}
+MATRIX_SIZE = 8192  # of the product against which a card's use is measured
+# Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
+VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
+BF16_STEP = 8e-3
+
+
+def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact:
+    """Tune the teacher on the train contents' labels."""
+    section = config.teacher
+    kind = TEACHERS[section.model]
+    settings = kind.settings(section, config.views.recipe) | data.range
+    key = training_key(
+        "teach", TEACH_VERSION, config, section.model_dump(mode="json", exclude=NOT_HASHED), {"views": data.views}
+    )
+
+    def build(folder: Path) -> None:
+        torch.manual_seed(config.seed)
+        model = kind.build(**settings)
+        kind.load(model, section)
+        if section.execution.gradient_checkpointing:
+            _checkpoint_gradients(model, section.model)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
+        train, validation, fitted = data.examples("train"), data.examples("validation"), model
+        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+        if section.execution.keep_frozen:
+            fitted = Upper(model, section.model)
+            kept = folder / SCRATCH / "kept"
+            train, validation = (
+                keep_frozen(model, part, kept / f"{name}.npy", device=own_device(device), precision=section.precision)
+                for name, part in (("train", train), ("validation", validation))
+            )
+        history, state = fit(
+            fitted,
+            train,
+            validation,
+            section.training,
+            data.scale,
+            seed=config.seed,
+            scratch=folder / SCRATCH,
+            name="teach",
+            device=own_device(device),
+            precision=section.precision,
+            execution=section.execution,
+        )
+        if ranks().rank > 0:
+            return
+        if section.execution.keep_frozen:
+            state = {name.removeprefix("model."): value for name, value in state.items()}
+        final_settings, state = kind.finish(settings, state)
+        finished = kind.build(**final_settings)
+        finished.load_state_dict(state, strict=True)
+        write_json(folder / "history.json", history)
+        contract = make_contract(config, data, key, section.model)
+        save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
+
+    return run_stage(runs, key, build, shared=True)
+
+
+def _checkpoint_gradients(model: nn.Module, name: str) -> None:
+    able = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    if not able:
+        raise ValueError(
+            f"teacher.execution.gradient_checkpointing: {name} can't recompute its blocks; set it to false"
+        )
+    for module in able:
+        module.gradient_checkpointing = True  # type: ignore[assignment]
+
+
+class Upper(nn.Module):
+    """A teacher without its frozen lower layers; takes what they gave."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        """
+        Raises:
+            ValueError: this teacher, or this way of tuning it, trains from the pixels up.
+        """
+        super().__init__()
+        if not hasattr(model, "upper") or getattr(model, "frozen_blocks", 0) is None:
+            raise ValueError(
+                f"teacher.execution.keep_frozen: {name} so tuned has no frozen lower layers; set it to false"
+            )
+        self.model: Any = model
+        if hasattr(model, "settle"):
+            self.settle = model.settle
+
+    def forward(self, hidden: Tensor) -> Any:
+        """Judge from the lower layers' output."""
+        return self.model.upper(hidden)
+
+
+def keep_frozen(model: Any, examples: Examples, path: Path, *, device: str, precision: str) -> Examples:
+    """The examples with what the frozen layers give of every view in place of its pixels, kept in a file.
+
+    The first process fills it and the others wait.
+    """
+    if ranks().rank == 0 and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.to(device).eval()
+        partial = path.with_name(path.name + ".partial")
+        kept: NDArray[Any] | None = None
+        for row in track(range(len(examples)), f"frozen layers, {path.stem}", total=len(examples)):
+            with torch.no_grad(), autocast(device, precision):
+                hidden = model.lower(torch.from_numpy(np.array(examples.inputs[row])).to(device))
+            values = hidden.float().cpu().numpy()
+            if kept is None:
+                kept = open_memmap(partial, mode="w+", dtype=values.dtype, shape=(len(examples), *values.shape))
+                note(f"frozen layers, {path.stem}: {kept.nbytes / 2**20:.1f} MiB")
+            kept[row] = values
+        assert kept is not None
+        del kept
+        partial.replace(path)
+    while not path.is_file():
+        time.sleep(POLL_SECONDS)
+    return replace(examples, inputs=np.load(path, mmap_mode="r"))
+
+
+def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, *, device: str) -> Artefact:
+    """Run the tuned teacher over every view once."""
+    weights = teacher.path / "teacher.safetensors"
+    key = cache_key(config, data, weights)
+    device = own_device(device)
+    lockstep = config.teacher.execution.zero_stage == 3 and ranks().world > 1
+
+    def build(folder: Path) -> dict[str, Any]:
+        views = read_view_lists(data.views)
+        table = data.table
+        judge, contract = open_teacher(
+            weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
+            precision=config.teacher.precision, device=device, sharded=lockstep,
+        )  # fmt: skip
+
+        def read(row: int) -> NDArray[np.uint8]:
+            clip = table.iloc[row]
+            return read_views(Path(clip["path"]), views[clip["clip"]])
+
+        per_shard, per_batch = config.cache.clips_per_shard, config.cache.clips_per_batch
+        one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
+        fields = judge(one)
+        sizes = {name: value[0].numel() * value.element_size() for name, value in fields.items()}
+        shards = -(-len(table) // per_shard)
+        if ranks().rank == 0:
+            each = ", ".join(f"{name} {_bytes(size)}" for name, size in sizes.items())
+            total = sum(sizes.values())
+            note(f"cache: {_bytes(total)} a clip ({each}), {_bytes(total * len(table))} in all, {shards} shards")
+        flops = 0 if not device.startswith("cuda") else count_flops(lambda: judge(one))
+        clock = write_cache(
+            folder,
+            len(table),
+            read,
+            judge,
+            clips_per_shard=per_shard,
+            clips_per_batch=per_batch,
+            device=device,
+            workers=max(1, (os.cpu_count() or 1) // max(1, ranks().world)),
+            turns=_turns(folder, shards) if lockstep else None,
+            describe=_describe(flops, device, config.teacher.precision),
+        )
+        note(f"cache: rank {ranks().rank} of {ranks().world} done, {clock.shares()}")
+        if ranks().rank == 0:
+            relative = table.assign(path=[str(Path(path).relative_to(data.ladder.path)) for path in table["path"]])
+            write_index(folder, relative, views, clips_per_shard=per_shard)
+        return {
+            "code_version": __version__,
+            "clips": len(table),
+            "views_per_clip": config.views.per_clip,
+            "fields": {
+                name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": ["clips", *value.shape[1:]]}
+                for name, value in fields.items()
+            },
+            "bytes_per_clip": sum(sizes.values()),
+            "teacher_artefact": teacher.id,
+            "ladder_artefact": data.ladder.id,
+        }
+
+    return run_stage(runs, key, build, shared=True)
+
+
+def cache_key(config: RunConfig, data: Data, weights: Path) -> StageKey:
+    """What a cache is made of: the reader names whichever of these differs."""
+    params = config.cache.model_dump(mode="json") | {"precision": config.teacher.precision}
+    return StageKey("cache", CACHE_VERSION, params, cache_inputs(config, data, weights))
+
+
+def cache_inputs(config: RunConfig, data: Data, weights: Path) -> dict[str, str]:
+    """Hashes of the teacher's weights, the preprocessing, the dataset and its views."""
+    return {
+        "teacher": sha256_file(weights),
+        "preprocessing": preprocessing_sha256(config.views.recipe),
+        "dataset": data.ladder.content_sha256,
+        "views": data.views.content_sha256,
+    }
+
+
+def preprocessing_sha256(recipe: ViewRecipe) -> str:
+    """Hash of all that turns a file into a teacher's input."""
+    return sha256_json({"recipe": recipe.model_dump(mode="json"), "views_version": VIEWS_VERSION})
+
+
+def open_teacher(
+    weights: Path, *, layers: tuple[str, ...], dtype: str, precision: str, device: str, sharded: bool = False
+) -> tuple[Callable[[Tensor], Fields], Contract]:
+    """The function from pixels_MVTSSC to cached fields, and the teacher's contract.
+
+    Raises:
+        ValueError: not a checkpoint, golden scores that don't come back, or an unknown layer.
+    """
+    model, contract, _ = load_unchecked(weights) if sharded else load_checkpoint(weights)
+    hooks = Layers(model, layers)
+    call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
+    if precision == "bf16" and not sharded:
+        _matrices_to_bf16(model)
+    feature_dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
+
+    def judge(pixels_MVTSSC: Tensor) -> Fields:
+        clips, views = pixels_MVTSSC.shape[:2]
+        with torch.inference_mode() if not sharded else torch.no_grad(), autocast(device, precision):
+            judged = call(pixels_MVTSSC.flatten(0, 1))
+        fields = {
+            "scores": judged.score.float(),
+            "levels": judged.logits.float().softmax(-1),
+            "features": judged.feature.to(feature_dtype),
+        }
+        fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
+        return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
+
+    return judge, contract
+
+
+def _matrices_to_bf16(model: nn.Module) -> None:
+    """Weights of products are kept as they are multiplied; norms, positions and scales stay fp32."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+            module.to(torch.bfloat16)
+
+
+def _view_shape(recipe: ViewRecipe) -> tuple[int, ...]:
+    return (recipe.num_frames, recipe.size_px, recipe.size_px, 3)
+
+
+def _turns(folder: Path, shards: int) -> list[int | None]:
+    """This process's shards, one a turn, where all must judge in lockstep; all must see one list of what is left."""
+    where = ranks()
+    lists: list[Any] = [missing_shards(folder, shards) if where.rank == 0 else None]
+    torch.distributed.broadcast_object_list(lists, src=0)
+    missing: list[int] = lists[0]
+    padded = [*missing, *[None] * (-len(missing) % where.world)]
+    return padded[where.rank :: where.world]
+
+
+def _describe(flops_per_clip: int, device: str, precision: str) -> Callable[[Clock], str]:
+    """What the progress line adds: shares of time and, on a card, the share of its matrix rate that is used."""
+    if not flops_per_clip:
+        return Clock.shares
+    rate = matrix_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32, MATRIX_SIZE)
+
+    def describe(clock: Clock) -> str:
+        busy = sum(clock.seconds.values()) or 1.0
+        return f"{clock.shares()}, MFU {clock.clips * flops_per_clip / busy / rate:.0%}"
+
+    return describe
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def verify_cache(
+    path: Path, *, sample: int, seed: int, tolerance: float | None, device: str
+) -> tuple[list[dict[str, Any]], float]:
+    """Re-run the teacher on random entries of a finished cache, from the clips' files.
+
+    Args:
+        path: the cache's artefact, in a runs folder that holds its teacher and its ladder too.
+        sample: clips to look at.
+        tolerance: allowed deviation, relative to a field's own scale; None: by the teacher's precision.
+
+    Returns:
+        One dict a clip: its name and the largest deviation of each field; and the tolerance.
+
+    Raises:
+        ValueError: a file's bytes changed, or the cache is of another teacher, preprocessing or dataset.
+    """
+    cache = open_cache(path, expect={})
+    verify_files(cache)
+    facts, params = read_facts(cache), cache.key.params
+    runs = path.resolve().parent.parent
+    weights = runs / "teach" / facts["teacher_artefact"] / "teacher.safetensors"
+    ladder = open_artefact(runs / "ladder" / facts["ladder_artefact"])
+    if not weights.is_file():
+        raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
+    judge, contract = open_teacher(
+        weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],
+        precision=params["precision"], device=own_device(device),
+    )  # fmt: skip
+    expect = {
+        "teacher": sha256_file(weights),
+        "preprocessing": preprocessing_sha256(contract.view),
+        "dataset": ladder.content_sha256,
+    }
+    open_cache(path, expect=expect)
+    index = read_index(cache)
+    allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
+    if tolerance is None and params["feature_dtype"] == "bfloat16":
+        allowed = max(allowed, BF16_STEP)
+    chosen = np.random.default_rng(seed).permutation(sorted(index))[:sample]
+    found = []
+    for clip in track([str(name) for name in chosen], "verify", total=len(chosen)):
+        entry = index[clip]
+        video = ladder.path / entry.path
+        if sha256_file(video) != entry.video_sha256:
+            raise ValueError(f"{video}: content: not the bytes that the teacher saw; the clip was changed")
+        pixels = torch.from_numpy(read_views(video, entry.views))[None].to(own_device(device))
+        fresh, kept = judge(pixels), read_shard(path / entry.shard)
+        found.append(
+            {"clip": clip} | {name: _relative(kept[name][entry.row], fresh[name][0].cpu()) for name in sorted(kept)}
+        )
+    return found, allowed
+
+
+def _relative(kept: Tensor, fresh: Tensor) -> float:
+    """Largest deviation over the field's own largest magnitude, at least 1."""
+    deviation = (kept.double() - fresh.double()).abs().max()
+    return float((deviation / fresh.double().abs().max().clamp(min=1)).nan_to_num(nan=float("inf")))

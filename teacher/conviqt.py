@@ -1,0 +1,126 @@
+"""CONVIQT (arXiv 2206.14713): a frame CNN and a GRU, taught without labels to tell encoder settings apart.
+
+An encoder gives the classes for nothing: clips of one codec and one rung are one class. The score is a ridge
+regression on the frozen features. Shapes: B clips, T frames, C channels of the CNN, G the GRU's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rungwise.config import ConviqtTeacher
+from rungwise.lite0 import match_keys, weights_path
+from rungwise.progress import note
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, vectorise
+from teacher.weights import account, read_foreign
+
+RIDGE_ALPHA = 0.1
+# Class heads, which a feature extractor has no use for.
+EXTRAS = ("fc.", "classifier.", "head.", "conv_head.", "bn2.")
+
+
+class Conviqt(nn.Module):
+    """feature_B(2G): L2-normalised frame features at native and half scale, each through the GRU, mean over time.
+
+    Batch norms keep the statistics they come with: batches of one ladder are no fair sample of pictures.
+    """
+
+    def __init__(
+        self, *, backbone: str, gru_dim: int, contrast_dim: int, num_levels: int, minimum: float, maximum: float
+    ) -> None:
+        """`contrast_dim` 0: without the projector, as the model is once trained."""
+        super().__init__()
+        self.backbone = cast(Any, timm.create_model(backbone, pretrained=False, features_only=True))
+        self.gru = nn.GRU(self.backbone.feature_info.channels()[-1], gru_dim, batch_first=True)
+        self.projector = (
+            nn.Sequential(nn.Linear(gru_dim, gru_dim), nn.ReLU(), nn.Linear(gru_dim, contrast_dim))
+            if contrast_dim
+            else None
+        )
+        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+        self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
+        self.weight: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", torch.zeros(2 * gru_dim))
+        self.register_buffer("bias", torch.tensor((minimum + maximum) / 2))
+
+    def train(self, mode: bool = True) -> Conviqt:
+        """Training mode, but for batch norm."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+        """Judge clips; uint8 RGB in, score on the label's scale out, embeddings_B2Z while there is a projector."""
+        x_NCHW = self.normalise(frames_BTHWC)
+        clips = []
+        for x in (x_NCHW, functional.avg_pool2d(x_NCHW, 2)):
+            frames_NC = functional.normalize(self.backbone(x)[-1].mean((2, 3)), dim=-1)
+            states_BTG, _ = self.gru(frames_NC.unflatten(0, frames_BTHWC.shape[:2]))
+            clips.append(states_BTG.mean(1))
+        feature = torch.cat(clips, -1)
+        embeddings = None
+        if self.projector is not None:
+            embeddings = functional.normalize(self.projector(torch.stack(clips, 1)), dim=-1)
+        score = feature.float() @ self.weight + self.bias
+        share = (score - self.minimum) / (self.maximum - self.minimum)
+        return Judgement(score, vectorise(share, self.num_levels), feature, embeddings)
+
+    def settle(self, judged: Judgement, label_N: Tensor) -> None:
+        """Ridge regression of labels on features, alpha 0.1, intercept unpenalised (section 4)."""
+        weight, bias = ridge(judged.feature.double(), label_N.double(), RIDGE_ALPHA)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
+
+def ridge(x_ND: Tensor, y_N: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """(weight_D, bias) of least |y - xw - b|^2 + alpha |w|^2, by the smaller of the two normal equations."""
+    x_mean, y_mean = x_ND.mean(0), y_N.mean()
+    x, y = x_ND - x_mean, y_N - y_mean
+    rows, columns = x.shape
+    if rows < columns:
+        weight = x.T @ torch.linalg.solve(x @ x.T + alpha * torch.eye(rows, dtype=x.dtype, device=x.device), y)
+    else:
+        weight = torch.linalg.solve(x.T @ x + alpha * torch.eye(columns, dtype=x.dtype, device=x.device), x.T @ y)
+    return weight, y_mean - x_mean @ weight
+
+
+def conviqt_settings(teacher: ConviqtTeacher) -> dict[str, Any]:
+    """Constructor settings from the config's section."""
+    return teacher.model_dump(include={"backbone", "gru_dim", "contrast_dim", "num_levels"})
+
+
+def load_conviqt(model: Conviqt, teacher: ConviqtTeacher) -> None:
+    """Fill the CNN from `teacher.checkpoint`, strictly.
+
+    Raises:
+        ValueError: a key is unknown, missing, or of another shape; the first is named.
+    """
+    want = model.backbone.state_dict()
+    if teacher.checkpoint is None:
+        note("teach: conviqt's CNN starts from random weights (checkpoint: null)")
+    elif teacher.checkpoint == "imagenet_lite0":
+        foreign = torch.load(weights_path(), map_location="cpu", weights_only=True)
+        keys = match_keys(want, foreign, str(weights_path()))
+        model.backbone.load_state_dict({own: foreign[key] for own, key in keys.items()}, strict=True)
+    else:
+        state, card = read_foreign(teacher.checkpoint)
+        account(state, want, card, extras=EXTRAS)
+        model.backbone.load_state_dict({key: state[key] for key in card.used}, strict=True)
+        note(f"teach: {card.summary()}")
+
+
+def without_projector(
+    settings: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The contrast's projector has done its work; it is not kept."""
+    kept = {key: value for key, value in state.items() if not key.startswith("projector.")}
+    return {**settings, "contrast_dim": 0}, kept

@@ -1,0 +1,51 @@
+"""What every teacher says of a clip, and the few things all teachers share.
+
+A teacher is an `nn.Module` that takes frames_BTHWC uint8 RGB and returns `Judgement`. Where its lower part can be
+frozen, `forward` is `upper(lower(frames))`, so that the lower part's output can be kept (see distill/pipeline.py).
+Shapes: B clips, T frames, H W pixels, C channels, K quality levels, D feature width, Z contrast width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Judgement(NamedTuple):
+    """score_B on the label's scale, level logits_BK, feature_BD; unit embeddings_B2Z where a model is contrasted."""
+
+    score: Tensor
+    logits: Tensor
+    feature: Tensor
+    embeddings: Tensor | None = None
+
+
+class Normalise(nn.Module):
+    """frames_...HWC uint8 RGB -> x_NCHW float in units of a data set's deviation, all leading axes flattened."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """`mean` and `std` of pixels in 0..1."""
+        super().__init__()
+        # Plain tuples: a buffer would be rounded when a model is cast to bf16.
+        self.mean, self.std = mean, std
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Flatten, reorder and normalise, in fp32."""
+        x_NCHW = frames.flatten(0, -4).permute(0, 3, 1, 2).float()
+        mean, std = (255 * x_NCHW.new_tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
+        return (x_NCHW - mean) / std
+
+
+def vectorise(score_B: Tensor, num_levels: int) -> Tensor:
+    """Level logits of a score, logit_k = -(y - k)^2 with y in 0..K-1 (CLIPVQA's vectorised regression, section 3).
+
+    Args:
+        score_B: 0..1 from worst to best; it may overshoot.
+    """
+    levels = torch.arange(num_levels, dtype=score_B.dtype, device=score_B.device)
+    return -(score_B.unsqueeze(-1) * (num_levels - 1) - levels).square()

