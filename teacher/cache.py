@@ -171,8 +171,9 @@ def write_cache(
         if turns is not None:
             yield from judged(iter(turns))
         while missing_shards(folder, len(shards)):
-            # Others' shards are looked at again: if their process died, they are free now.
-            yield from judged(_free_shards(folder, len(shards), held))
+            if turns is None:
+                # Others' shards are looked at again and again: if their process died, they are free now.
+                yield from judged(_free_shards(folder, len(shards), held))
             time.sleep(POLL_SECONDS)
 
     missing = sum(len(shards[number]) for number in missing_shards(folder, len(shards)))

@@ -239,6 +239,8 @@ class InternVideo2Quality(nn.Module):
         super().__init__()
         self.backbone = InternVideo2(**shape)
         self.score = nn.Linear(self.backbone.fc_norm.normalized_shape[0], 1)
+        nn.init.trunc_normal_(self.score.weight, std=0.02)  # begin near the middle of the scale
+        nn.init.zeros_(self.score.bias)
         self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
         self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
         # Blocks below the first trained weight; None where patches are trained and nothing can be kept.
