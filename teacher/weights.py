@@ -74,8 +74,7 @@ def find_weights(source: str) -> Path:
     except ValueError:
         raise
     except Exception as error:  # the hub's client raises many kinds; all mean that the file can't be had
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{source}: no such file here, and the hub gave none: {reason[0] if reason else error!r}"
+        raise ValueError(f"{source}: no such file here, and the hub gave none: {_first_line(error)}"
                          ) from error  # fmt: skip
 
 
