@@ -30,6 +30,8 @@ from rungwise.contract import Scale
 from rungwise.progress import note, track
 from rungwise.statistics import srcc
 
+BACKBONES = ("backbone.", "images.")  # parameters that come pretrained: they learn at the backbone's rate
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -156,8 +158,8 @@ def fit(
         own_width = next(judge(model, train.inputs[:1, 0])).feature.shape[-1]
         projector = nn.Linear(own_width, train.targets["features"].shape[-1])
     named = [(key.removeprefix("model."), p) for key, p in model.named_parameters() if p.requires_grad]
-    backbone = [p for key, p in named if key.startswith("backbone.")]
-    heads = [p for key, p in named if not key.startswith("backbone.")]
+    backbone = [p for key, p in named if key.startswith(BACKBONES)]
+    heads = [p for key, p in named if not key.startswith(BACKBONES)]
     groups = [
         {"params": backbone, "peak": training.backbone_learning_rate, "clip": True},
         {"params": heads, "peak": training.learning_rate, "clip": True},

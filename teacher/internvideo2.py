@@ -48,6 +48,17 @@ PREFIXES = ("vision_encoder.", "backbone.", "encoder.")
 MAY_LACK = ("fc_norm.",)
 
 
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm over the width, eps 1e-6, whose fp32 weight does not keep bf16 tokens from the fused kernel."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-6)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """x_BND -> x_BND."""
+        return functional.rms_norm(x_BND, self.normalized_shape, self.weight.to(x_BND.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Self-attention; q and k each pass an RMSNorm over the whole width before the head split."""
 
@@ -55,7 +66,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.q_norm, self.k_norm = RMSNorm(dim), RMSNorm(dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x_BND: Tensor) -> Tensor:
@@ -99,7 +110,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, gelu: str) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
         self.attn = Attention(dim, num_heads)
         self.mlp = Mlp(dim, int(dim * mlp_ratio + 1e-6), gelu)
         self.ls1, self.ls2 = LayerScale(dim), LayerScale(dim)

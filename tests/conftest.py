@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +34,15 @@ def small_clip(master: Path) -> Path:
     path = master.with_name("small.mp4")
     encode(master, path, EncodeSpec("h264", 54, crf=30))
     return path
+
+
+@pytest.fixture(scope="session")
+def teachers_benchmark() -> Any:
+    """benchmarks/teachers.py, which makes every kind of teacher tiny."""
+    path = Path(__file__).parents[1] / "benchmarks" / "teachers.py"
+    spec = importlib.util.spec_from_file_location("teachers_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,7 +1,8 @@
+"""The CLIP teachers: parity with transformers' own CLIP, counts, and no clip seeing its neighbours."""
+
 from __future__ import annotations
 
 import json
-import string
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertConfig, CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import AutoTokenizer, BertConfig, CLIPConfig, CLIPModel
 
 from rungwise.config import ClipVqaTeacher, QClipTeacher
 from teacher.clip import (
@@ -33,32 +34,14 @@ RANGE = {"minimum": 0.0, "maximum": 100.0}
 PATCH = 8
 
 
-def write_clip(folder: Path, *, text_width: int = 48, joint_width: int = 24) -> Path:
-    """A tiny CLIP of random weights, with a tokenizer that knows letters."""
-    tokens = ["<|startoftext|>", *string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase)]
-    tokens.append("<|endoftext|>")
-    layers = {"num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 3}
-    ids = {"bos_token_id": 0, "eos_token_id": len(tokens) - 1, "pad_token_id": len(tokens) - 1}
-    text = {"hidden_size": text_width, "vocab_size": len(tokens), "max_position_embeddings": 48, **ids, **layers}
-    vision = {"hidden_size": 32, "image_size": 2 * PATCH, "patch_size": PATCH, **layers}
-    torch.manual_seed(0)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=joint_width))
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms too, so that no wrong use of them goes unseen
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[]).save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory, teachers_benchmark: Any) -> Path:
+    return Path(teachers_benchmark.write_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="session")
-def pe_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("pe_clip"), joint_width=512)
+def pe_clip(tmp_path_factory: pytest.TempPathFactory, teachers_benchmark: Any) -> Path:
+    return Path(teachers_benchmark.write_tiny_clip(tmp_path_factory.mktemp("pe_clip"), joint_width=512))
 
 
 def q_clip_section(clip: Path, **options: Any) -> QClipTeacher:
