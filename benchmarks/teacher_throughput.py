@@ -32,7 +32,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.engine import autocast
-from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, _matrices_to_bf16
+from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, matrices_to_bf16
 from rungwise.artefact import write_json
 from rungwise.encode import EncodeSpec, encode
 from rungwise.masters import SCENES, write_master
@@ -92,7 +92,7 @@ def build_model(size: str, frames: int, px: int, device: str, precision: str) ->
             nn.init.constant_(parameter, 0.5)
     model = model.to(device).eval()
     if precision == "bf16":
-        _matrices_to_bf16(model)
+        matrices_to_bf16(model)
     return model
 
 
@@ -268,7 +268,7 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Any]:
     """Everything, in one run."""
     device, dtype = args.device, torch.bfloat16 if args.precision == "bf16" else torch.float32
     tolerance, side = VERIFY_TOLERANCE[args.precision], MATRIX_SIZE if device.startswith("cuda") else 1024
@@ -294,17 +294,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         row["utilisation"] = row["flops_per_second"] / max(rates)
     best = max(batches, key=lambda row: float(row["clips_per_second"]))
     kinds = profile(model, judge, pixels[: best["batch"]], max(rates)) if args.profile else []
-    with clip_files(args.clips) as paths:
-        recipe = ViewRecipe(num_frames=args.frames, frame_choice="uniform", grid=1, patch_px=args.px)
-        views = [make_views(path, recipe) for path in paths]
+    recipe = ViewRecipe(num_frames=args.frames, frame_choice="uniform", grid=1, patch_px=args.px)
+    views = [make_views(path, recipe) for path in paths]
 
-        def read(row: int) -> NDArray[np.uint8]:
-            return read_views(paths[row % len(paths)], views[row % len(paths)])
+    def read(row: int) -> NDArray[np.uint8]:
+        return read_views(paths[row % len(paths)], views[row % len(paths)])
 
-        stream = measure_stream(
-            judge, read, device, best["batch"], best["clips_per_second"], args.seconds, tolerance
-        )  # fmt: skip
-        files = {"count": len(paths), "first": probe(paths[0]).model_dump(exclude={"path"})}
+    stream = measure_stream(judge, read, device, best["batch"], best["clips_per_second"], args.seconds, tolerance)
+    files = {"count": len(paths), "first": probe(paths[0]).model_dump(exclude={"path"})}
     return {
         "shape": {"size": args.size, "frames": args.frames, "px": args.px, "precision": args.precision},
         "weights": sum(parameter.numel() for parameter in model.parameters()),
@@ -369,6 +366,7 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     args = parse()
-    result = measure(args)
+    with clip_files(args.clips) as paths:
+        result = measure(args, paths)
     write_json(args.out, result)
     print(table(result))

@@ -109,16 +109,18 @@ def run_config(base: dict[str, Any], model: str, clip_folder: Path, *, epochs: i
     return base | {"name": model, "views": VIEWS, "teacher": teacher, "cache": cache}
 
 
-def write_tiny_clip(folder: Path, *, text_width: int = 48, joint_width: int = 24, patch_px: int = 8) -> Path:
+def write_tiny_clip(
+    folder: Path, *, vision_width: int = 32, joint_width: int = 24, patch_px: int = 8, num_layers: int = 3
+) -> Path:
     """A tiny CLIP of random weights as a transformers folder, with a tokenizer that knows letters."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     tokens = ["<|startoftext|>", *string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase)]
     tokens.append("<|endoftext|>")
-    layers = {"num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 3}
+    layers = {"num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": num_layers}
     ids = {"bos_token_id": 0, "eos_token_id": len(tokens) - 1, "pad_token_id": len(tokens) - 1}
-    text = {"hidden_size": text_width, "vocab_size": len(tokens), "max_position_embeddings": 48, **ids, **layers}
-    vision = {"hidden_size": 32, "image_size": 2 * patch_px, "patch_size": patch_px, **layers}
+    text = {"hidden_size": 48, "vocab_size": len(tokens), "max_position_embeddings": 48, **ids, **layers}
+    vision = {"hidden_size": vision_width, "image_size": 2 * patch_px, "patch_size": patch_px, **layers}
     torch.manual_seed(0)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=joint_width))
     with torch.no_grad():

@@ -269,7 +269,7 @@ def open_teacher(
     hooks = Layers(model, layers)
     call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
     if precision == "bf16" and not sharded:
-        _matrices_to_bf16(model)
+        matrices_to_bf16(model)
     feature_dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
 
     def judge(pixels_MVTSSC: Tensor) -> Fields:
@@ -284,13 +284,27 @@ def open_teacher(
         fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
         return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
 
-    return judge, contract
+    if device != "cpu":
+        return judge, contract
+
+    def judge_in_one_thread(pixels_MVTSSC: Tensor) -> Fields:
+        # Sums split over threads round otherwise, and launchers change the number of threads: one process or many,
+        # the bytes must be the same. Many cores are used by many processes.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return judge(pixels_MVTSSC)
+        finally:
+            torch.set_num_threads(threads)
+
+    return judge_in_one_thread, contract
 
 
-def _matrices_to_bf16(model: nn.Module) -> None:
-    """Weights of products are kept as they are multiplied; norms, positions and scales stay fp32."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+def matrices_to_bf16(model: nn.Module) -> None:
+    """Weights of products are kept as they are multiplied; norms, positions, scales and the score stay fp32."""
+    kept = getattr(model, "full_precision", ())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and name not in kept:
             module.to(torch.bfloat16)
 
 
@@ -315,8 +329,8 @@ def _describe(flops_per_clip: int, device: str, precision: str) -> Callable[[Clo
     rate = matrix_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32, MATRIX_SIZE)
 
     def describe(clock: Clock) -> str:
-        busy = sum(clock.seconds.values()) or 1.0
-        return f"{clock.shares()}, MFU {clock.clips * flops_per_clip / busy / rate:.0%}"
+        seconds = max(time.monotonic() - clock.began, 1e-9)
+        return f"{clock.shares()}, MFU {clock.clips * flops_per_clip / seconds / rate:.0%}"
 
     return describe
 

@@ -46,6 +46,7 @@ class Clock:
 
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "copy": 0.0, "compute": 0.0})
     last: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
     clips: int = 0
 
     def lap(self, part: str | None) -> None:
@@ -72,6 +73,8 @@ def judge_stream(
     ahead: int = 3,
 ) -> Iterator[Fields]:
     """Judge batches of rows while the next ones are decoded and copied; at most `ahead` batches wait in memory.
+
+    With small batches `ahead` must grow with `workers`, or most of them idle.
 
     On a GPU batch n + 1 is queued before we wait for batch n, so the card never waits for this thread.
     """
@@ -105,7 +108,10 @@ def judge_stream(
                     pixels_MVTSSC.record_stream(torch.cuda.current_stream(device))
                 clock.lap("copy")
                 answers = {name: value.to("cpu", non_blocking=cuda) for name, value in judge(pixels_MVTSSC).items()}
-                running.append((answers, torch.cuda.current_stream(device).record_event() if cuda else None))
+                done = torch.cuda.Event(blocking=True) if cuda else None  # sleeps: the decoders want this core
+                if done is not None:
+                    done.record(torch.cuda.current_stream(device))
+                running.append((answers, done))
                 clock.lap("compute")
                 if len(running) > cuda:
                     yield fetch()
@@ -155,7 +161,8 @@ def write_cache(
                 yield from (rows[start : start + clips_per_batch] or rows[:1] for start in starts)
 
         parts: list[Fields] = []
-        for fields in judge_stream(batches(), read, judge, device=device, workers=workers, clock=clock):
+        ahead = max(3, -(-2 * workers // clips_per_batch))
+        for fields in judge_stream(batches(), read, judge, device=device, workers=workers, clock=clock, ahead=ahead):
             parts.append(fields)
             number, expected = owed[0]
             if len(parts) == expected:

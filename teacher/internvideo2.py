@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from rungwise.config import InternVideo2Teacher
 from rungwise.progress import note
 from rungwise.views import ViewRecipe
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, vectorise
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32, vectorise
 from teacher.positions import fit_positions, sincos_3d
 from teacher.weights import Card, account, read_foreign
 
@@ -152,16 +152,28 @@ class AttentionPool(nn.Module):
         return self.cross_attn(query, self.norm1_k(x_BND), self.norm1_v(x_BND)).squeeze(1)
 
 
+class PatchConv(nn.Conv3d):
+    """A convolution whose stride is its kernel, as the product it is: cuDNN's bf16 kernels for it can be very slow."""
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """x_BCTHW -> x_BND, tokens in (T, H, W) order."""
+        t, h, w = self.kernel_size
+        batch, channels, frames, height, width = x_BCTHW.shape
+        x = x_BCTHW.reshape(batch, channels, frames // t, t, height // h, h, width // w, w)
+        x_BNP = x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(batch, -1, channels * t * h * w)
+        return functional.linear(x_BNP, self.weight.flatten(1), self.bias)
+
+
 class PatchEmbed(nn.Module):
-    """Conv3d of one tubelet and one patch a step; tokens in (T, H, W) order."""
+    """One tubelet of one patch a token."""
 
     def __init__(self, dim: int, channels: int, tubelet: int, patch: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(channels, dim, (tubelet, patch, patch), (tubelet, patch, patch))
+        self.proj = PatchConv(channels, dim, (tubelet, patch, patch), (tubelet, patch, patch))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """x_BCTHW -> x_BND."""
-        return self.proj(x_BCTHW).flatten(2).transpose(1, 2)
+        return self.proj(x_BCTHW)
 
 
 class InternVideo2(nn.Module):
@@ -240,6 +252,8 @@ def _initialise(module: nn.Module) -> None:
 class InternVideo2Quality(nn.Module):
     """InternVQA's teacher (arXiv 2502.19026): feature = fc_norm(pool(tokens)), score = Linear(feature)."""
 
+    full_precision = ("score",)
+
     def __init__(self, *, shape: Mapping[str, Any], tune: str, num_levels: int, minimum: float, maximum: float) -> None:
         """`shape` goes to `InternVideo2`; `tune` says what is trained.
 
@@ -288,7 +302,7 @@ class InternVideo2Quality(nn.Module):
 
     def _judge(self, x_BND: Tensor) -> Judgement:
         feature = self.backbone.pool(x_BND)
-        share = 0.5 + self.score(feature).squeeze(-1).float()
+        share = 0.5 + in_fp32(self.score, feature).squeeze(-1)
         score = self.minimum + (self.maximum - self.minimum) * share
         return Judgement(score, vectorise(share, self.num_levels), feature)
 

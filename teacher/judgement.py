@@ -31,14 +31,23 @@ class Normalise(nn.Module):
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """`mean` and `std` of pixels in 0..1."""
         super().__init__()
-        # Plain tuples: a buffer would be rounded when a model is cast to bf16.
-        self.mean, self.std = mean, std
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Flatten, reorder and normalise, in fp32."""
         x_NCHW = frames.flatten(0, -4).permute(0, 3, 1, 2).float()
-        mean, std = (255 * x_NCHW.new_tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
-        return (x_NCHW - mean) / std
+        normalised: Tensor = (x_NCHW - self.mean) / self.std
+        return normalised
+
+
+def in_fp32(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100 or a fine distribution."""
+    with torch.autocast(x.device.type, enabled=False):
+        output: Tensor = layer(x.float())
+    return output
 
 
 def vectorise(score_B: Tensor, num_levels: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -56,7 +58,8 @@ class Layers:
 def count_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of one call, two for each multiply-add, as PyTorch counts them."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    # The counter knows attention's plain form on every device, the CPU's fused one not at all.
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         call()
     return counter.get_total_flops()
 
@@ -73,11 +76,10 @@ def matrix_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 20) -
 
 def time_calls(call: Callable[[], object], device: str, repeats: int) -> float:
     """Seconds of `repeats` calls after two to warm up."""
-    import time
 
     def wait() -> None:
         if device.startswith("cuda"):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     for _ in range(2):
         call()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32
 
 
 class EfficientNetLite0(nn.Module):
@@ -20,6 +20,8 @@ class EfficientNetLite0(nn.Module):
     Deviation over space says how much texture a stage sees, which compression removes first. Batch norms keep
     their ImageNet statistics: batches of one ladder are no fair sample of pictures.
     """
+
+    full_precision = ("levels",)
 
     def __init__(
         self, *, num_levels: int, feature_dim: int, frozen_stages: int, minimum: float, maximum: float
@@ -54,7 +56,7 @@ class EfficientNetLite0(nn.Module):
         pooled = [torch.cat([m.mean((2, 3)), (m.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1) for m in maps]
         clip_BW = torch.cat(pooled, 1).view(batch, frames, -1).mean(1)
         feature = self.head(clip_BW)
-        logits = self.levels(feature)
+        logits = in_fp32(self.levels, feature)
         return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
 
 

@@ -79,3 +79,36 @@ def test_awkward_batches_have_finite_gradients(score: Tensor, loss: Callable[[Te
 def test_total_loss_is_the_weighted_sum() -> None:
     terms = {"label": torch.tensor(2.0), "rank": torch.tensor(3.0)}
     assert float(losses.total_loss(terms, {"label": 0.5, "rank": 2.0, "plcc": 9.0})) == 7.0
+
+
+def test_vector_loss_by_hand() -> None:
+    label = torch.tensor([0.0, 0.5], dtype=torch.float64)
+    levels = torch.arange(6, dtype=torch.float64)
+    target = (-(label[:, None] * 5 - levels).square()).softmax(-1)
+    assert float(losses.vector_loss(target.log(), label)) == pytest.approx(0, abs=1e-12)
+    logits = torch.zeros(2, 6, dtype=torch.float64)
+    cosines = [float(row.sum() / (row.norm() * 6**0.5)) for row in target]
+    assert float(losses.vector_loss(logits, label)) == pytest.approx(1 - sum(cosines) / 2)
+
+
+def test_contrast_loss_by_the_sums_of_the_paper() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.nn.functional.normalize(torch.randn(4, 2, 3, generator=generator, dtype=torch.float64), dim=-1)
+    classes, tau = [0, 1, 0, 2], 0.1
+    rows = [(clip, view) for clip in range(4) for view in range(2)]
+    terms = []
+    for i in rows:
+        others = [k for k in rows if k != i]
+        positives = [k for k in others if classes[k[0]] == classes[i[0]]]
+        similar = {k: float(z[i] @ z[k]) / tau for k in others}
+        log_sum = math.log(sum(math.exp(value) for value in similar.values()))
+        terms.append(log_sum - sum(similar[k] for k in positives) / len(positives))
+    assert float(losses.contrast_loss(z, torch.tensor(classes))) == pytest.approx(sum(terms) / len(terms))
+
+
+def test_contrast_loss_is_least_where_classes_lie_together() -> None:
+    axes = torch.eye(3, dtype=torch.float64)
+    together = axes[torch.tensor([0, 0, 1])].unsqueeze(1).repeat(1, 2, 1)
+    apart = axes[torch.tensor([0, 1, 1])].unsqueeze(1).repeat(1, 2, 1)
+    classes = torch.tensor([4, 4, 7])
+    assert losses.contrast_loss(together, classes) < losses.contrast_loss(apart, classes)

@@ -162,6 +162,19 @@ def test_checkpoints_carry_their_contract(unbroken: tuple[Path, Outcome]) -> Non
     assert of_teacher.model == "efficientnet_lite0"
 
 
+def test_golden_reruns_the_student_and_the_export(unbroken: tuple[Path, Outcome], tmp_path: Path) -> None:
+    folders = unbroken[1].artefacts
+    files = [folders["distill"].path / "student.safetensors", folders["export"].path / "student.onnx"]
+    done = CliRunner().invoke(app, ["golden", *map(str, files), "--json"])
+    assert done.exit_code == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["output"], row["ok"]) for row in rows] == [("score", True)] * 2
+    for name in ("absent.safetensors", "absent.onnx"):
+        absent = CliRunner().invoke(app, ["golden", str(tmp_path / name)])
+        assert isinstance(absent.exception, ValueError)
+        assert "no such" in str(absent.exception)
+
+
 def test_conformal_half_width_by_hand() -> None:
     residuals = np.arange(1, 11, dtype=np.float32)
     assert conformal(residuals, 0.8).half_width == 9.0  # ceil(11 * 0.8) = 9th smallest
