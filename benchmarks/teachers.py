@@ -151,6 +151,7 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     validation = table[table["split"] == "validation"]
     return {
         "teacher": settings.teacher.model,
+        "contents": table["content"].nunique(),
         "encodes": len(table),
         "validation_encodes": len(validation),
         "validation_srcc": best["validation_srcc"],
@@ -193,8 +194,12 @@ def main() -> None:
     for row in rows:
         print("  ".join(_text(row[name]).ljust(widths[name]) for name in columns))
     if arguments.out:
-        facts = {"command": " ".join(sys.argv), "cores": os.cpu_count(), "torch": torch.__version__}
-        write_json(arguments.out, facts | {"contents": len(list(arguments.sources.glob("*.*"))), "rows": rows})
+        facts = {
+            "command": f"{sys.argv[0]} --sources DIR --epochs {arguments.epochs}",
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+        }
+        write_json(arguments.out, facts | {"rows": rows})
 
 
 def _text(value: Any) -> str:

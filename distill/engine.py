@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rungwise.config import Execution
+from rungwise.progress import to_stderr
 from rungwise.ranks import Ranks, ranks
 
 CLIP_NORM = 1.0
@@ -253,17 +253,3 @@ def deepspeed_config(zero_stage: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1_000_000_000,
     }
-
-
-@contextlib.contextmanager
-def to_stderr() -> Iterator[None]:
-    """DeepSpeed prints its progress to stdout, which is kept for results; its compilers write to the descriptor."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

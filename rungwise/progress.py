@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -79,3 +81,17 @@ def _log_lines(
             more = f", {describe()}" if describe else ""
             note(f"{description}: {done}/{total}, {rate:.1f}/s, eta {(total - done) / rate:.0f} s{more}")
             last = now
+
+
+@contextlib.contextmanager
+def to_stderr() -> Iterator[None]:
+    """For libraries that speak to stdout, which is kept for results; their compilers write to the descriptor."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rungwise.progress import to_stderr
 from rungwise.views import ViewRecipe
 from teacher.conviqt import Conviqt, conviqt_settings, load_conviqt, without_projector
 from teacher.internvideo2 import InternVideo2Quality, internvideo2_settings, load_internvideo2
@@ -39,7 +40,9 @@ def _clip(name: str) -> Callable[..., Any]:
     """A name of teacher/clip.py, imported when called: transformers takes seconds."""
 
     def call(*args: Any, **settings: Any) -> Any:
-        return getattr(importlib.import_module("teacher.clip"), name)(*args, **settings)
+        with to_stderr():  # where DeepSpeed is installed, transformers imports it, and it speaks
+            module = importlib.import_module("teacher.clip")
+        return getattr(module, name)(*args, **settings)
 
     return call
 

@@ -17,3 +17,11 @@ def test_the_results_table_is_the_committed_json() -> None:
     spec.loader.exec_module(module)
     evaluation = json.loads((ROOT / "benchmarks" / "results" / "quickstart.json").read_text())
     assert module.markdown(evaluation) in (ROOT / "README.md").read_text()
+
+
+def test_what_keeping_frozen_layers_saves_is_the_committed_json() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "keep_frozen.json").read_text())["rows"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert all(row["losses_agree"] for row in rows)
+    for row in rows:
+        assert f"{row['times_as_fast']:.1f} times" in readme
