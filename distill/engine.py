@@ -78,7 +78,7 @@ class Engine:
         yield trained_state(self.module)
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """Everything else, whole, on the CPU."""
+        """Everything else, on the CPU; whole in the first process."""
         trained = trained_state(self.module)
         return {name: value.cpu() for name, value in self.module.state_dict().items() if name not in trained}
 
@@ -154,7 +154,8 @@ class DeepSpeedEngine(Engine):
             if not parameter.requires_grad and self.zero_stage == 3:
                 # One at a time: a 6B tower never lies whole on a card.
                 with self.deepspeed.zero.GatheredParameters([parameter]):
-                    frozen[name] = parameter.detach().cpu().clone()
+                    if self.where.rank == 0:
+                        frozen[name] = parameter.detach().cpu().clone()
         return frozen
 
     def save(self, folder: Path, tag: str) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ from rungwise.artefact import (
     SCRATCH,
     Artefact,
     StageKey,
+    hash_files,
     open_artefact,
     read_facts,
     run_stage,
@@ -36,7 +37,7 @@ from rungwise.artefact import (
     verify_files,
     write_json,
 )
-from rungwise.config import RunConfig
+from rungwise.config import RunConfig, TeacherSection
 from rungwise.contract import Contract
 from rungwise.pixels import read_view_lists
 from rungwise.progress import note, track
@@ -57,7 +58,8 @@ from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 
 TEACH_VERSION = 2  # 2: five teachers, precision
-NOT_HASHED = {"execution"}
+PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys of a teacher's section that say where weights lie
+NOT_HASHED = {"execution", *PRETRAINED}
 MATRIX_SIZE = 8192  # of the product against which a card's use is measured
 # Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
 VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
@@ -69,9 +71,8 @@ def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact
     section = config.teacher
     kind = TEACHERS[section.model]
     settings = kind.settings(section, config.views.recipe) | data.range
-    key = training_key(
-        "teach", TEACH_VERSION, config, section.model_dump(mode="json", exclude=NOT_HASHED), {"views": data.views}
-    )
+    params = section.model_dump(mode="json", exclude=NOT_HASHED) | {"pretrained": pretrained(section)}
+    key = training_key("teach", TEACH_VERSION, config, params, {"views": data.views})
 
     def build(folder: Path) -> None:
         torch.manual_seed(config.seed)
@@ -115,6 +116,22 @@ def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact
         save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
 
     return run_stage(runs, key, build, shared=True)
+
+
+def pretrained(section: TeacherSection) -> dict[str, str | None]:
+    """What a teacher starts from, by content: a file's or a folder's hash wherever it lies, or a hub's or package's
+    name."""
+    found: dict[str, str | None] = {}
+    for name in PRETRAINED:
+        source = getattr(section, name, None)
+        path = Path(source or "")
+        if source is not None and path.is_file():
+            found[name] = sha256_file(path)
+        elif source is not None and path.is_dir():
+            found[name] = sha256_json(hash_files(path))
+        elif hasattr(section, name):
+            found[name] = source
+    return found
 
 
 def _checkpoint_gradients(model: nn.Module, name: str) -> None:

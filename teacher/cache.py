@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 import uuid
 from collections import deque
@@ -25,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -148,6 +149,7 @@ def write_cache(
     shards = [range(start, min(start + clips_per_shard, num_clips)) for start in range(0, num_clips, clips_per_shard)]
     clock = Clock()
     held: dict[int, IO[str]] = {}
+    whole: set[int] = set()
 
     def judged(numbers: Iterator[int | None]) -> Iterator[int]:
         """Clips done, as they are done."""
@@ -177,13 +179,13 @@ def write_cache(
     def all_clips() -> Iterator[int]:
         if turns is not None:
             yield from judged(iter(turns))
-        while missing_shards(folder, len(shards)):
+        while missing_shards(folder, len(shards), whole):
             if turns is None:
                 # Others' shards are looked at again and again: if their process died, they are free now.
-                yield from judged(_free_shards(folder, len(shards), held))
+                yield from judged(_free_shards(folder, len(shards), whole, held))
             time.sleep(POLL_SECONDS)
 
-    missing = sum(len(shards[number]) for number in missing_shards(folder, len(shards)))
+    missing = sum(len(shards[number]) for number in missing_shards(folder, len(shards), whole))
     try:
         for _ in track(all_clips(), "cache", total=missing, describe=lambda: describe(clock)):
             pass
@@ -193,19 +195,33 @@ def write_cache(
     return clock
 
 
-def missing_shards(folder: Path, count: int) -> list[int]:
-    """Shards that are not written yet; none once the first process has finished the artefact."""
+def missing_shards(folder: Path, count: int, whole: set[int] | None = None) -> list[int]:
+    """Shards that are not written yet; none once the first process has finished the artefact.
+
+    A file that a crash of the machine cut short counts as missing. `whole` remembers those already looked into.
+    """
     if not (folder / SCRATCH).is_dir():
         return []
-    return [number for number in range(count) if not (folder / _shard_name(number)).is_file()]
+    whole = set() if whole is None else whole
+    whole |= {number for number in range(count) if number not in whole and _is_whole(folder / _shard_name(number))}
+    return [number for number in range(count) if number not in whole]
 
 
-def _free_shards(folder: Path, count: int, held: dict[int, IO[str]]) -> Iterator[int]:
+def _is_whole(path: Path) -> bool:
+    """Opening reads the header and holds it against the file's size."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, IO[str]]) -> Iterator[int]:
     """One pass over the shards, taking each that is neither written nor another's; its lock goes into `held`.
 
     The lock lives until the shard is written or the process is dead, so nothing is ever left over.
     """
-    for number in missing_shards(folder, count):
+    for number in missing_shards(folder, count, whole):
         try:
             lock = (folder / SCRATCH / f"{number}.lock").open("w")
         except FileNotFoundError:  # the artefact is finished and renamed
@@ -216,7 +232,7 @@ def _free_shards(folder: Path, count: int, held: dict[int, IO[str]]) -> Iterator
             lock.close()
             continue
         held[number] = lock
-        if (folder / _shard_name(number)).is_file():
+        if _is_whole(folder / _shard_name(number)):
             held.pop(number).close()
             continue
         yield number
@@ -232,7 +248,10 @@ def _write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int)
             )
     path = folder / _shard_name(number)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_bytes(save(joined))
+    with partial.open("wb") as stream:
+        stream.write(save(joined))
+        stream.flush()
+        os.fsync(stream.fileno())
     partial.replace(path)
 
 

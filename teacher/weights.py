@@ -47,7 +47,7 @@ class Card:
 
 
 def find_weights(source: str) -> Path:
-    """A local file, or one fetched from the hub: "OWNER/NAME" (one weight file) or "OWNER/NAME/FILE".
+    """A local file, a folder with one, or one fetched from the hub: "OWNER/NAME" or "OWNER/NAME/FILE".
 
     Raises:
         ValueError: no such file, nothing on the hub, or several files to choose from (all named).
@@ -56,7 +56,7 @@ def find_weights(source: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise ValueError(f"{source}: is a folder; give the weight file in it")
+        return path / _only(source, [each.name for each in path.iterdir()])
     parts = source.split("/")
     if path.is_absolute() or source.startswith(".") or len(parts) < 2 or path.parent.is_dir():
         raise ValueError(f"{source}: no such file, nor a hub id (OWNER/NAME or OWNER/NAME/FILE)")
@@ -64,18 +64,20 @@ def find_weights(source: str) -> Path:
 
     repo, name = "/".join(parts[:2]), "/".join(parts[2:])
     try:
-        if not name:
-            names = [each for each in list_repo_files(repo) if each.endswith(SUFFIXES)]
-            if len(names) != 1:
-                raise ValueError(f"{repo}: {len(names)} weight files on the hub; give one as {repo}/FILE: "
-                                 f"{', '.join(sorted(names)) or 'there is none'}")  # fmt: skip
-            name = names[0]
-        return Path(hf_hub_download(repo, name))
+        return Path(hf_hub_download(repo, name or _only(repo, list_repo_files(repo))))
     except ValueError:
         raise
     except Exception as error:  # the hub's client raises many kinds; all mean that the file can't be had
-        raise ValueError(f"{source}: no such file here, and the hub gave none: {_first_line(error)}"
-                         ) from error  # fmt: skip
+        raise ValueError(f"{source}: no such file here, and the hub gave none: {_first_line(error)}") from error
+
+
+def _only(place: str, names: list[str]) -> str:
+    """The one weight file among names."""
+    weights = sorted(name for name in names if name.endswith(SUFFIXES))
+    if len(weights) != 1:
+        choice = ", ".join(weights) or "there is none"
+        raise ValueError(f"{place}: holds {len(weights)} weight files; give one as {place}/FILE: {choice}")
+    return weights[0]
 
 
 def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:

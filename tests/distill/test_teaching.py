@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from distill.checkpoint import load_checkpoint
 from distill.pipeline import Outcome, run
-from distill.teaching import verify_cache
-from rungwise.artefact import read_facts
+from distill.teaching import pretrained, verify_cache
+from rungwise.artefact import read_facts, sha256_file
 from rungwise.cli import app
 from rungwise.config import load_config
 from teacher.cache import read_index
@@ -176,6 +176,21 @@ def test_configs_that_contradict_themselves_are_refused(small: Small) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             load_config(small.config(kind, training=training, **changes))
+
+
+def test_a_teacher_is_known_by_the_bytes_it_starts_from_not_by_where_they_lie(small: Small, tmp_path: Path) -> None:
+    def identity(clip: Path) -> dict[str, str | None]:
+        return pretrained(load_config(small.config("q_clip", clip=str(clip))).teacher)
+
+    shutil.copytree(small.clip, tmp_path / "moved")
+    assert identity(tmp_path / "moved") == identity(small.clip)
+    assert identity(small.clip)["vision_checkpoint"] is None
+    assert identity(Path("openai/clip-vit-base-patch16"))["clip"] == "openai/clip-vit-base-patch16"
+    weights = tmp_path / "moved" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert identity(tmp_path / "moved") != identity(small.clip)
+    other = load_config(small.config("internvideo2", checkpoint=str(weights))).teacher
+    assert pretrained(other) == {"checkpoint": sha256_file(weights)}
 
 
 def test_bf16_is_another_teacher_near_the_first(small: Small, cached: dict[str, Outcome]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage
@@ -95,6 +96,24 @@ def test_a_killed_cache_goes_on_at_the_next_shard_and_ends_in_the_same_bytes(tmp
     assert resumed.content_sha256 == build(tmp_path / "whole").content_sha256
 
 
+@pytest.mark.parametrize("kept", [0, 7, -9])
+def test_a_shard_cut_short_by_a_crash_is_made_anew(tmp_path: Path, kept: int) -> None:
+    whole = build(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    (folder / SCRATCH).mkdir(parents=True)
+    for name, content in shard_bytes(whole.path).items():
+        (folder / name).write_bytes(content[:kept] if name == "shard-00001.safetensors" else content)
+    calls: list[int] = []
+
+    def counted(pixels: Tensor) -> dict[str, Tensor]:
+        calls.append(len(pixels))
+        return judge(pixels)
+
+    write_cache(folder, 5, read, counted, clips_per_shard=2, clips_per_batch=2)
+    assert calls == [2]
+    assert shard_bytes(folder) == shard_bytes(whole.path)
+
+
 def shard_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("shard-*.safetensors")}
 
@@ -154,7 +173,7 @@ def test_lockstep_turns_give_the_same_bytes_with_as_many_batches_each(tmp_path: 
         folder = tmp_path / "lockstep"
         (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
         if rank == 0:  # alone it would wait for the other's shard
-            (folder / "shard-00001.safetensors").write_bytes(b"")
+            (folder / "shard-00001.safetensors").write_bytes(save({}))
         else:
             (folder / "shard-00001.safetensors").unlink()
         write_cache(folder, 5, read, counted, clips_per_shard=2, clips_per_batch=1, turns=turns)

@@ -363,12 +363,12 @@ def test_a_hub_id_is_fetched_and_a_choice_of_files_is_shown(tmp_path: Path, monk
     assert find_weights("OWNER/one") == fetched
     assert find_weights("OWNER/two/sub/B.pt") == fetched
     assert asked == [("OWNER/one", "one.pt"), ("OWNER/two", "sub/B.pt")]
+    assert find_weights(str(tmp_path)) == fetched
     for source, words in (
-        ("OWNER/two", "2 weight files on the hub; give one as OWNER/two/FILE: B.pt, S.pt"),
+        ("OWNER/two", "holds 2 weight files; give one as OWNER/two/FILE: B.pt, S.pt"),
         ("OWNER/none", "0 weight files.*there is none"),
         ("OWNER/absent", "no such file here, and the hub gave none: no network$"),
         (str(tmp_path / "absent.pt"), "no such file, nor a hub id"),
-        (str(tmp_path), "is a folder; give the weight file in it"),
     ):
         with pytest.raises(ValueError, match=words):
             find_weights(source)
