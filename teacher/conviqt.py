@@ -17,7 +17,7 @@ from torch.nn import functional
 from rungwise.config import ConviqtTeacher
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.progress import note
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, vectorise
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, keep_batch_statistics, vectorise
 from teacher.weights import account, read_foreign
 
 RIDGE_ALPHA = 0.1
@@ -53,10 +53,7 @@ class Conviqt(nn.Module):
     def train(self, mode: bool = True) -> Conviqt:
         """Training mode, but for batch norm."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+        return keep_batch_statistics(self)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:
         """Judge clips; uint8 RGB in, score on the label's scale out, embeddings_B2Z while there is a projector."""

@@ -7,11 +7,12 @@ Shapes: B clips, T frames, H W pixels, C channels, K quality levels, D feature w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -41,6 +42,14 @@ class Normalise(nn.Module):
         x_NCHW = frames.flatten(0, -4).permute(0, 3, 1, 2).float()
         normalised: Tensor = (x_NCHW - self.mean) / self.std
         return normalised
+
+
+def keep_batch_statistics(model: Model) -> Model:
+    """Batch norms in evaluation mode, whatever the rest is in."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return model
 
 
 def in_fp32(layer: nn.Module, x: Tensor) -> Tensor:

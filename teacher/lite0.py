@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32
+from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32, keep_batch_statistics
 
 
 class EfficientNetLite0(nn.Module):
@@ -44,10 +44,7 @@ class EfficientNetLite0(nn.Module):
     def train(self, mode: bool = True) -> EfficientNetLite0:
         """Training mode, but for batch norm."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+        return keep_batch_statistics(self)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
