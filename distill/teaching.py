@@ -301,20 +301,7 @@ def open_teacher(
         fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
         return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
 
-    if device != "cpu":
-        return judge, contract
-
-    def judge_in_one_thread(pixels_MVTSSC: Tensor) -> Fields:
-        # Sums split over threads round otherwise, and launchers change the number of threads: one process or many,
-        # the bytes must be the same. Many cores are used by many processes.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return judge(pixels_MVTSSC)
-        finally:
-            torch.set_num_threads(threads)
-
-    return judge_in_one_thread, contract
+    return judge, contract
 
 
 def matrices_to_bf16(model: nn.Module) -> None:

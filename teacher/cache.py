@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -72,55 +72,65 @@ def judge_stream(
     workers: int,
     clock: Clock,
     ahead: int = 3,
+    judges: int = 1,
 ) -> Iterator[Fields]:
     """Judge batches of rows while the next ones are decoded and copied; at most `ahead` batches wait in memory.
 
-    With small batches `ahead` must grow with `workers`, or most of them idle.
-
-    On a GPU batch n + 1 is queued before we wait for batch n, so the card never waits for this thread.
+    With small batches `ahead` must grow with `workers`, or most of them idle. On a GPU batch n + 1 is queued before
+    we wait for batch n, so the card never waits for this thread. On a CPU `judges` batches are judged at once, each
+    in one thread: sums split over threads round otherwise, and bytes must not depend on the number of threads.
     """
     cuda = device.startswith("cuda")
     copies = torch.cuda.Stream(device) if cuda else None
     waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
-    running: deque[tuple[Fields, Any]] = deque()
+    running: deque[Callable[[], Fields]] = deque()  # each waits for a batch's answers
+
+    def on_card(pixels_MVTSSC: Tensor) -> Callable[[], Fields]:
+        answers = {name: value.to("cpu", non_blocking=True) for name, value in judge(pixels_MVTSSC).items()}
+        done = torch.cuda.Event(blocking=True)  # sleeps: the decoders want this core
+        done.record(torch.cuda.current_stream(device))
+
+        def wait() -> Fields:
+            done.synchronize()
+            return answers
+
+        return wait
 
     def fetch() -> Fields:
-        answers, done = running.popleft()
-        if done is not None:
-            done.synchronize()
+        answers = running.popleft()()
         clock.lap("compute")
         clock.clips += len(answers["scores"])
         return answers
 
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            clock.lap(None)
-            while True:
-                while len(waiting) < ahead and (rows := next(batches, None)) is not None:
-                    waiting.append([pool.submit(read, row) for row in rows])
-                if not waiting:
-                    break
-                pixels_MVTSSC = torch.from_numpy(np.stack([job.result() for job in waiting.popleft()]))
-                clock.lap("decode")
-                if copies is not None:
-                    with torch.cuda.stream(copies):
-                        pixels_MVTSSC = pixels_MVTSSC.pin_memory().to(device, non_blocking=True)
-                    torch.cuda.current_stream(device).wait_stream(copies)
-                    pixels_MVTSSC.record_stream(torch.cuda.current_stream(device))
-                clock.lap("copy")
-                answers = {name: value.to("cpu", non_blocking=cuda) for name, value in judge(pixels_MVTSSC).items()}
-                done = torch.cuda.Event(blocking=True) if cuda else None  # sleeps: the decoders want this core
-                if done is not None:
-                    done.record(torch.cuda.current_stream(device))
-                running.append((answers, done))
-                clock.lap("compute")
-                if len(running) > cuda:
-                    yield fetch()
-                    clock.lap(None)
-            while running:
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers)
+    judging = ThreadPoolExecutor(judges, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        clock.lap(None)
+        while True:
+            while len(waiting) < ahead and (rows := next(batches, None)) is not None:
+                waiting.append([pool.submit(read, row) for row in rows])
+            if not waiting:
+                break
+            pixels_MVTSSC = torch.from_numpy(np.stack([job.result() for job in waiting.popleft()]))
+            clock.lap("decode")
+            if copies is not None:
+                with torch.cuda.stream(copies):
+                    pixels_MVTSSC = pixels_MVTSSC.pin_memory().to(device, non_blocking=True)
+                torch.cuda.current_stream(device).wait_stream(copies)
+                pixels_MVTSSC.record_stream(torch.cuda.current_stream(device))
+            clock.lap("copy")
+            running.append(on_card(pixels_MVTSSC) if cuda else judging.submit(judge, pixels_MVTSSC).result)
+            if len(running) > (1 if cuda else judges - 1):
                 yield fetch()
-        finally:
-            pool.shutdown(cancel_futures=True)
+                clock.lap(None)
+        while running:
+            yield fetch()
+            clock.lap(None)
+    finally:
+        for executor in (pool, judging):
+            executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def write_cache(
@@ -164,7 +174,10 @@ def write_cache(
 
         parts: list[Fields] = []
         ahead = max(3, -(-2 * workers // clips_per_batch))
-        for fields in judge_stream(batches(), read, judge, device=device, workers=workers, clock=clock, ahead=ahead):
+        judges = torch.get_num_threads() if turns is None else 1
+        for fields in judge_stream(
+            batches(), read, judge, device=device, workers=workers, clock=clock, ahead=ahead, judges=judges
+        ):
             parts.append(fields)
             number, expected = owed[0]
             if len(parts) == expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,11 +28,11 @@ class Layers:
                 raise ValueError(f"cache.layers: the teacher has no module {name!r}; it has {', '.join(near)}, ...")
             modules[name].register_forward_hook(self._keeper(name))
         self.names = tuple(names)
-        self.outputs: dict[str, Tensor] = {}
+        self.outputs = threading.local()  # on a CPU several batches are judged at once
 
     def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self.outputs[name] = output[0] if isinstance(output, tuple) else output
+            self.outputs.__dict__[name] = output[0] if isinstance(output, tuple) else output
 
         return keep
 
@@ -46,7 +47,7 @@ class Layers:
         """
         found = {}
         for name in self.names:
-            output = self.outputs.pop(name, None)
+            output = self.outputs.__dict__.pop(name, None)
             if output is None or output.ndim < 2 or len(output) % clips:
                 shape = None if output is None else tuple(output.shape)
                 raise ValueError(f"cache.layers: {name!r} gives {shape} for {clips} clips, no features of clips")

@@ -96,6 +96,24 @@ def test_a_killed_cache_goes_on_at_the_next_shard_and_ends_in_the_same_bytes(tmp
     assert resumed.content_sha256 == build(tmp_path / "whole").content_sha256
 
 
+def test_answers_come_in_order_from_judges_of_one_thread_each() -> None:
+    threads = []
+
+    def uneven(pixels: Tensor) -> dict[str, Tensor]:
+        threads.append((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.05 if int(pixels[0, 0, 0, 0, 0, 0]) == 0 else 0.001)
+        return judge(pixels)
+
+    before = torch.get_num_threads()
+    clock, batches = Clock(), iter([[row] for row in range(5)] * 4)
+    done = list(judge_stream(batches, read, uneven, device="cpu", workers=2, clock=clock, judges=2))
+    want = [judge(torch.from_numpy(PIXELS[row : row + 1]))["scores"] for row in range(5)] * 4
+    assert all(torch.equal(fields["scores"], scores) for fields, scores in zip(done, want, strict=True))
+    assert {count for _, count in threads} == {1}
+    assert len({thread for thread, _ in threads}) == 2
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("kept", [0, 7, -9])
 def test_a_shard_cut_short_by_a_crash_is_made_anew(tmp_path: Path, kept: int) -> None:
     whole = build(tmp_path / "whole")
