@@ -105,7 +105,8 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
             ) from error
         raise ValueError(f"{path}: not a PyTorch checkpoint; fetch it again") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a whole PyTorch checkpoint ({_first_line(error)}); fetch it again") from error
+        detail = f" ({_first_line(error)})" if isinstance(error, RuntimeError) else ""
+        raise ValueError(f"{path}: not a whole PyTorch checkpoint{detail}; fetch it again") from error
     while isinstance(found, Mapping):
         inner = [key for key in WRAPPERS if isinstance(found.get(key), Mapping)]
         if not inner:
@@ -121,7 +122,8 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """An error's first sentence: libraries' messages run over lines and give advice that isn't ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
 
 
 def account(
