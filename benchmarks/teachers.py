@@ -10,7 +10,6 @@ CNN start from real weights. Correlations are of the validation contents, beside
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import string
 import sys
@@ -133,29 +132,31 @@ def write_tiny_clip(
 
 def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     """One teacher's way, and what it cost."""
+    from distill.data import prepare
     from distill.pipeline import run
     from distill.teaching import verify_cache
     from rungwise.artefact import read_facts
     from rungwise.config import load_config
-    from rungwise.statistics import srcc
+    from rungwise.evaluate import evaluate_predictors, format_interval
+    from rungwise.pixels import read_view_lists
+    from teacher.cache import read_cache
 
     settings = load_config(config)
     outcome = run(settings, runs, until="cache")
     cache = outcome.artefacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=32, seed=0, tolerance=None, device="cpu")
-    history = json.loads((outcome.artefacts["teach"].path / "history.json").read_text())
-    best = min(history, key=lambda row: row["validation_rmse"])
-    from distill.data import prepare
-
-    table = prepare(settings, outcome.artefacts["ladder"], runs).table
-    validation = table[table["split"] == "validation"]
+    data = prepare(settings, outcome.artefacts["ladder"], runs)
+    targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
+    table = data.table.assign(teacher=targets["scores"][:, 0].astype(float))
+    validation = table[table["split"] == "validation"].reset_index(drop=True)
+    judged = {result.predictor: result for result in evaluate_predictors(validation, ["teacher"]).predictors}
     return {
         "teacher": settings.teacher.model,
         "contents": table["content"].nunique(),
         "encodes": len(table),
         "validation_encodes": len(validation),
-        "validation_srcc": best["validation_srcc"],
-        "log_bitrate_srcc": srcc(validation["score"].to_numpy(), validation["bitrate_kbps"].to_numpy()),
+        "validation_srcc": format_interval(judged["teacher"].srcc, "srcc"),
+        "log_bitrate_srcc": format_interval(judged["log-bitrate"].srcc, "srcc"),
         "teach_seconds": outcome.artefacts["teach"].seconds,
         "cache_seconds": cache.seconds,
         "cache_clips_per_second": len(table) / cache.seconds,
