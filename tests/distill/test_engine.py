@@ -1,0 +1,76 @@
+"""The engine: whose rows are whose, and what is missing is said in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distill.engine import Engine, start_deepspeed, trained_state
+from rungwise.ranks import Ranks
+
+
+class Pair(nn.Module):
+    """Half frozen, with a buffer; gives a tuple as a bundle does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.trained, self.norm = nn.Linear(2, 2), nn.Linear(2, 1), nn.BatchNorm1d(2)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
+        return self.trained(self.norm(self.frozen(x))), None
+
+
+def engine() -> Engine:
+    module = Pair()
+    groups = [{"params": [p for p in module.parameters() if p.requires_grad], "clip": True, "lr": 0.1}]
+    return Engine(module, groups, weight_decay=0.0, device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 2, 7, 16])
+def test_every_row_is_judged_and_all_processes_judge_equally_many(rows: int, world: int) -> None:
+    made, shares = engine(), []
+    for rank in range(world):
+        made.where = Ranks(rank, world, rank)
+        shares.append(made.share(rows))
+    assert len({len(share) for share in shares}) == 1
+    # In order of rank, cut to the batch, every row once: what `__call__` hands on.
+    assert [row for share in shares for row in share][:rows] == list(range(rows))
+
+
+def test_what_trains_and_what_does_not_is_the_whole_model() -> None:
+    made = engine()
+    trained, frozen = trained_state(made.module), made.frozen_state()
+    assert set(frozen) == {"frozen.weight", "frozen.bias"}
+    assert trained.keys() | frozen.keys() == made.module.state_dict().keys()
+    assert "norm.running_mean" in trained
+
+
+def test_a_step_moves_what_trains_alone() -> None:
+    made = engine()
+    before = {name: value.clone() for name, value in made.module.state_dict().items()}
+    outputs = made(torch.randn(4, 2), 4)
+    assert outputs[1] is None
+    made.step(outputs[0].square().mean())
+    after = made.module.state_dict()
+    assert torch.equal(after["frozen.weight"], before["frozen.weight"])
+    assert not torch.equal(after["trained.weight"], before["trained.weight"])
+
+
+def test_deepspeed_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "0") if name != "WORLD_SIZE" else monkeypatch.setenv(name, "1")
+    with pytest.raises(ValueError, match=r"execution\.zero_stage needs DeepSpeed .*pip install -e '\.\[multi\]'"):
+        start_deepspeed("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR")
+    with pytest.raises(ValueError, match="no MASTER_ADDR: start with torchrun"):
+        start_deepspeed("cpu")
