@@ -64,13 +64,17 @@ class Engine:
         """All processes' rows, in order of rank."""
         return own
 
-    def step(self, loss: Tensor) -> None:
-        """Gradients, clipping, update. Clips what belongs to the model; a projector of the loss is left alone."""
+    def step(self, loss: Tensor) -> float:
+        """Gradients, clipping, update; returns the gradient's norm before clipping.
+
+        Clips what belongs to the model; a projector of the loss is left alone.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clipped = [p for group in self.optimizer.param_groups for p in group["params"] if group["clip"]]
-        nn.utils.clip_grad_norm_(clipped, CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(clipped, CLIP_NORM)
         self.optimizer.step()
+        return float(norm)
 
     @contextlib.contextmanager
     def whole(self, *, write: bool = False) -> Iterator[dict[str, Tensor]]:
@@ -135,10 +139,14 @@ class DeepSpeedEngine(Engine):
         parts[self.where.rank] = own
         return torch.cat(parts)
 
-    def step(self, loss: Tensor) -> None:
+    def step(self, loss: Tensor) -> float:
         # Each process's gradient holds its own rows' part of the whole batch's loss; DeepSpeed takes the mean.
         self.engine.backward(loss * self.where.world)
+        # Stage 0 keeps whole gradients, but not their norm.
+        whole = [p.grad for p in self.module.parameters() if p.grad is not None] if self.zero_stage == 0 else []
+        norm = nn.utils.get_total_norm(whole)
         self.engine.step()
+        return float(norm if whole else self.engine.get_global_grad_norm())
 
     @contextlib.contextmanager
     def whole(self, *, write: bool = False) -> Iterator[dict[str, Tensor]]:

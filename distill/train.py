@@ -143,7 +143,8 @@ def fit(
     affine map): it is fitted on the whole train split before each look at the validation split.
 
     Returns:
-        One dict an epoch: mean of every loss term and, where judged, validation SRCC and RMSE (label units).
+        One dict an epoch: mean of every loss term and of the gradient's norm before clipping and, where judged,
+        validation SRCC and RMSE (label units). And the state dict, whole in the first process.
 
     Raises:
         ValueError: a loss wants a teacher's targets and there are none, or several processes without DeepSpeed.
@@ -197,12 +198,13 @@ def fit(
             batch = _batch(train, rows, training.augment, seed=seed, epoch=epoch, device=device)
             seen = Seen(*engine(batch.pop("inputs")[engine.share(len(rows))], len(rows)))
             terms = loss_terms(seen, batch, scale, weights)
-            engine.step(losses.total_loss(terms, weights))
+            norm = engine.step(losses.total_loss(terms, weights))
             step += 1
             with engine.whole() as state:
                 _move_average(average, state, min(training.ema_decay, step / (step + 10)))
-            for term, value in terms.items():
-                sums[term] = sums.get(term, 0.0) + float(value.detach()) / len(plan[epoch])
+            figures = {term: float(value.detach()) for term, value in terms.items()} | {"gradient_norm": norm}
+            for figure, value in figures.items():
+                sums[figure] = sums.get(figure, 0.0) + value / len(plan[epoch])
         row = dict(sums)
         if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
             with averaged(engine, average):
@@ -216,8 +218,8 @@ def fit(
         history.append(row)
         _checkpoint(scratch, engine, average, history, step)
         if "validation_srcc" in row and engine.where.rank == 0:
-            figures = ", ".join(f"{term} {value:.4f}" for term, value in row.items())
-            note(f"{name}: epoch {epoch + 1}/{training.epochs}: {figures}")
+            text = ", ".join(f"{figure} {value:.4f}" for figure, value in row.items())
+            note(f"{name}: epoch {epoch + 1}/{training.epochs}: {text}")
     _barrier(engine)
     best = torch.load(scratch / "best.pt", weights_only=True, map_location="cpu")
     whole = {**engine.frozen_state(), **best}

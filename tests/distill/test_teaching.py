@@ -339,7 +339,8 @@ def test_deepspeed_in_two_processes_takes_the_same_losses_as_plain_pytorch_in_on
     plain = run(
         load_config(small.config("internvideo2", training={"epochs": 3})), small.fresh_runs("plain"), until="teach"
     )
-    for stage in (1, 2, 3):
+    assert "gradient_norm" in history(plain)[0]  # AdamW forgives a gradient of another length; this does not
+    for stage in (0, 1, 2, 3):
         execution = {"zero_stage": stage, "gradient_checkpointing": stage == 2, "keep_frozen": False}
         path = small.config("internvideo2", training={"epochs": 3}, execution=execution)
         runs = small.fresh_runs(f"zero{stage}")
