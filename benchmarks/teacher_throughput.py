@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.engine import autocast
-from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, matrices_to_bf16
+from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, make_judge, matrices_to_bf16
 from rungwise.artefact import write_json
 from rungwise.encode import EncodeSpec, encode
 from rungwise.masters import SCENES, write_master
@@ -41,7 +40,7 @@ from rungwise.video import probe
 from rungwise.views import ViewRecipe, make_views, read_views
 from teacher.cache import Clock, Fields, Judge, Read, judge_stream
 from teacher.internvideo2 import SIZES, InternVideo2Quality
-from teacher.layers import count_flops, matrix_rate, time_calls
+from teacher.layers import Layers, count_flops, matrix_rate, time_calls
 
 TINY = {"embed_dim": 96, "depth": 3, "num_heads": 6, "mlp_ratio": 4, "clip_embed_dim": 48, "attn_pool_num_heads": 6}
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".y4m"}
@@ -63,22 +62,6 @@ KINDS = {
     "normalise": "normalise",
 }
 REST = "the rest"
-
-
-def make_judge(model: nn.Module, device: str, precision: str) -> Judge:
-    """From pixels_MVTSSC to what a cache keeps, the way distill/teaching.py's `open_teacher` does it."""
-
-    def judge(pixels_MVTSSC: Tensor) -> Fields:
-        with torch.inference_mode(), autocast(device, precision):
-            judged = model(pixels_MVTSSC.flatten(0, 1))
-        fields = {
-            "scores": judged.score.float(),
-            "levels": judged.logits.float().softmax(-1),
-            "features": judged.feature.to(torch.float16),
-        }
-        return {name: value.unflatten(0, pixels_MVTSSC.shape[:2]) for name, value in fields.items()}
-
-    return judge
 
 
 def build_model(size: str, frames: int, px: int, device: str, precision: str) -> InternVideo2Quality:
@@ -275,10 +258,9 @@ def measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Any]:
     if device.startswith("cuda"):
         torch.cuda.set_device(torch.device(device).index or 0)
     model = build_model(args.size, args.frames, args.px, device, args.precision)
-    judge = make_judge(model, device, args.precision)
+    judge = make_judge(model, Layers(model, ()), dtype="float16", precision=args.precision, device=device)
     pixels = unlike_clips(max(args.batch), args.frames, args.px, device)
-    with sdpa_kernel(SDPBackend.MATH):  # PyTorch counts no operations of the CPU's fused attention
-        flops = count_flops(lambda: judge(pixels[:1]))
+    flops = count_flops(lambda: judge(pixels[:1]))
     rates, batches = [matrix_rate(device, dtype, side)], []
     for clips in sorted(args.batch):
         try:

@@ -156,8 +156,7 @@ class DeepSpeedEngine(Engine):
             yield trained_state(self.module)
 
     def frozen_state(self) -> dict[str, Tensor]:
-        trained = trained_state(self.module)
-        frozen = {name: value.cpu() for name, value in self.module.state_dict().items() if name not in trained}
+        frozen = super().frozen_state()
         for name, parameter in self.module.named_parameters():
             if not parameter.requires_grad and self.zero_stage == 3:
                 # One at a time: a 6B tower never lies whole on a card.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,11 +288,26 @@ def open_teacher(
     call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
     if precision == "bf16" and not sharded:
         matrices_to_bf16(model)
+    # ZeRO-3 moves weights during the pass: no_grad, so that none becomes an inference tensor.
+    without_gradients = torch.no_grad if sharded else torch.inference_mode
+    return make_judge(call, hooks, dtype=dtype, precision=precision, device=device, mode=without_gradients), contract
+
+
+def make_judge(
+    call: Callable[[Tensor], Any],
+    hooks: Layers,
+    *,
+    dtype: str,
+    precision: str,
+    device: str,
+    mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode,
+) -> Callable[[Tensor], Fields]:
+    """From a teacher that takes frames_BTHWC to the function from pixels_MVTSSC to cached fields."""
     feature_dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
 
     def judge(pixels_MVTSSC: Tensor) -> Fields:
         clips, views = pixels_MVTSSC.shape[:2]
-        with torch.inference_mode() if not sharded else torch.no_grad(), autocast(device, precision):
+        with mode(), autocast(device, precision):
             judged = call(pixels_MVTSSC.flatten(0, 1))
         fields = {
             "scores": judged.score.float(),
@@ -301,7 +317,7 @@ def open_teacher(
         fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
         return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
 
-    return judge, contract
+    return judge
 
 
 def matrices_to_bf16(model: nn.Module) -> None:
