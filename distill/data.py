@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from distill.batches import bitrate_groups
 from distill.train import Examples
 from rungwise.artefact import Artefact, StageKey
 from rungwise.config import RunConfig
@@ -53,18 +54,31 @@ class Data:
         """pixels_NVTSSC uint8 in table order."""
         return open_pixels(self.views)
 
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of one split."""
-        return np.flatnonzero((self.table["split"] == split).to_numpy())
+    def rows(self, split: str, *, labelled: bool = True) -> NDArray[np.int64]:
+        """Row numbers of one split; with `labelled` false, its unlabelled clips too."""
+        chosen = self.table["split"] == split
+        if labelled:
+            chosen &= self.table["score"].notna()
+        return np.flatnonzero(chosen.to_numpy())
 
-    def examples(self, split: str, targets: dict[str, NDArray[np.float32]] | None = None) -> Examples:
+    def examples(
+        self,
+        split: str,
+        targets: dict[str, NDArray[np.float32]] | None = None,
+        *,
+        labelled: bool = True,
+        num_groups: int = 2,
+    ) -> Examples:
         """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order)."""
-        rows = self.rows(split)
+        rows = self.rows(split, labelled=labelled)
+        contents, bitrates = list(self.table["content"]), self.table["bitrate_kbps"].to_numpy(float)
         return Examples(
             inputs=self.pixels[rows],
             scores=self.table["score"].to_numpy(np.float32)[rows],
             contents=tuple(self.table["content"].iloc[rows]),
+            codecs=tuple(self.table["codec"].iloc[rows]),
             classes=self.classes[rows],
+            groups=bitrate_groups(contents, bitrates, num_groups)[rows],
             patch_px=self.patch_px,
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
@@ -73,10 +87,11 @@ class Data:
 def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
     """Read the ladder, split it by source group, and decode its views."""
     table = read_ladder(ladder)
-    groups = dict(zip(table["content"], table["group"], strict=True))
-    table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump()))
+    labelled = table[table["score"].notna()]
+    groups = dict(zip(labelled["content"], labelled["group"], strict=True))
+    table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump())).fillna("train")
     views = make_pixels(table, config.views, runs, dataset_sha256=ladder.content_sha256)
-    first = table.iloc[0]
+    first = labelled.iloc[0]
     scale = Scale(
         kind=first["score_kind"],
         polarity=first["score_polarity"],

@@ -64,16 +64,18 @@ class Engine:
         """All processes' rows, in order of rank."""
         return own
 
-    def step(self, loss: Tensor) -> float:
-        """Gradients, clipping, update; returns the gradient's norm before clipping.
+    def step(self, loss: Tensor, *, update: bool = True) -> float | None:
+        """Add the loss's gradients; on `update` clip, update, and return the gradient's norm before clipping.
 
         Clips what belongs to the model; a projector of the loss is left alone.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if not update:
+            return None
         clipped = [p for group in self.optimizer.param_groups for p in group["params"] if group["clip"]]
         norm = nn.utils.clip_grad_norm_(clipped, CLIP_NORM)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
     @contextlib.contextmanager
@@ -117,6 +119,8 @@ class DeepSpeedEngine(Engine):
     ) -> None:
         self.deepspeed = start_deepspeed(device)
         self.device, self.precision, self.zero_stage, self.where = device, precision, zero_stage, ranks()
+        if self.where.world > 1 and device != "cpu":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
         with to_stderr():
             engine, self.optimizer, _, _ = self.deepspeed.initialize(
@@ -139,14 +143,30 @@ class DeepSpeedEngine(Engine):
         parts[self.where.rank] = own
         return torch.cat(parts)
 
-    def step(self, loss: Tensor) -> float:
+    def step(self, loss: Tensor, *, update: bool = True) -> float | None:
+        self.engine.set_gradient_accumulation_boundary(update)
         # Each process's gradient holds its own rows' part of the whole batch's loss; DeepSpeed takes the mean.
         self.engine.backward(loss * self.where.world)
+        if not update:
+            self.engine.step()
+            return None
         # Stage 0 keeps whole gradients, but not their norm.
         whole = [p.grad for p in self.module.parameters() if p.grad is not None] if self.zero_stage == 0 else []
         norm = nn.utils.get_total_norm(whole)
         self.engine.step()
+        self._share_statistics()
         return float(norm if whole else self.engine.get_global_grad_norm())
+
+    def _share_statistics(self) -> None:
+        """Batch norms' running statistics are the mean of all processes'."""
+        if self.where.world == 1:
+            return
+        for module in self.module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                for statistic in (module.running_mean, module.running_var):
+                    if statistic is not None:
+                        torch.distributed.all_reduce(statistic)
+                        statistic /= self.where.world
 
     @contextlib.contextmanager
     def whole(self, *, write: bool = False) -> Iterator[dict[str, Tensor]]:

@@ -1,16 +1,41 @@
-"""`rungwise golden`: re-run any safetensors file that carries its own proof."""
+"""`rungwise golden`: re-run any safetensors file that carries its own proof; `rungwise student info`: what it costs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from distill.checkpoint import load_unchecked
 from distill.train import predict
+from rungwise.config import load_config
 from rungwise.contract import METADATA_KEY, golden_deviation, golden_input
+from student.models import STUDENTS, cost, student_settings
 from teacher.golden import run_golden
 from teacher.weights import read_metadata
 
 TOLERANCE = 1e-4
+
+
+def student_info(path: Path) -> dict[str, Any]:
+    """A student's parts and total: weights, and multiply-adds for one video's view.
+
+    Raises:
+        ValueError: neither a config nor a student's checkpoint.
+    """
+    if path.suffix == ".safetensors":
+        model, contract, _ = load_unchecked(path)
+        name, recipe = contract.model, contract.view
+        if name not in STUDENTS:
+            raise ValueError(f"{path}: holds {name}, which is no student")
+    else:
+        config = load_config(path)
+        name, recipe = config.student.model, config.views.recipe
+        settings = student_settings(config.student, recipe)
+        model = STUDENTS[name](**settings, num_levels=config.teacher.num_levels, minimum=0.0, maximum=1.0)
+    parts = [part._asdict() for part in cost(model, recipe)]
+    total = {"name": "total"} | {field: sum(part[field] for part in parts) for field in ("weights", "macs")}
+    view = f"{recipe.num_frames} frames of {recipe.size_px}x{recipe.size_px} pixels"
+    return {"model": name, "view": view, "parts": parts, "total": total}
 
 
 def golden(path: Path) -> tuple[dict[str, float], float]:

@@ -1,7 +1,8 @@
 """Every training loss, as a pure function, and the one weighted sum that the trainer uses.
 
-Shapes: B clips, K quality levels, D features. Scores are divided by the label's range before they come here, so
-all score losses have the same unit whatever the label. All return a 0-d tensor >= 0.
+Shapes: B clips, K quality levels, D and E features, V views, Z width of an embedding. Scores are divided by the
+label's range before they come here, so all score losses have the same unit whatever the label. All return a 0-d
+tensor >= 0, but for `likelihood_loss`: the log of a density has no bound at 0.
 """
 
 from __future__ import annotations
@@ -59,6 +60,53 @@ def contrast_loss(embeddings_BVZ: Tensor, class_B: Tensor, temperature: float = 
     return (others - (similarity * positive_NN).sum(1) / positive_NN.sum(1).clamp(min=1)).mean()
 
 
+def coarse_loss(embeddings_BZ: Tensor, group_B: Tensor, content_B: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
+    """Supervised contrast of unit vectors between bitrate groups (SwinV2, arXiv 2401.08522, reconstructed).
+
+    L_i = log sum_{k in A(i)} exp(z_i.z_k / tau) - 1/|P(i)| sum_{j in P(i)} z_i.z_j / tau; P(i) the rows of i's group
+    and another content, A(i) all rows but those of i's group and i's content; mean over the rows with a positive.
+    Group -1 is unknown: a negative to others, never an anchor or a positive. 0 where no row has a positive.
+    """
+    similarity = embeddings_BZ @ embeddings_BZ.T / temperature
+    same_group_BB = group_B.unsqueeze(0) == group_B.unsqueeze(1)
+    same_content_BB = content_B.unsqueeze(0) == content_B.unsqueeze(1)
+    positive_BB = same_group_BB & ~same_content_BB & (group_B >= 0)
+    anchor_B = positive_BB.any(1)
+    # Only anchors leave rows out: another row might have none left, and the gradient of its -inf is NaN.
+    left_out_BB = same_group_BB & same_content_BB & anchor_B.unsqueeze(1)
+    others = similarity.masked_fill(left_out_BB, -torch.inf).logsumexp(1)
+    terms = others - (similarity * positive_BB).sum(1) / positive_BB.sum(1).clamp(min=1)
+    return (terms * anchor_B).sum() / anchor_B.sum().clamp(min=1)
+
+
+def fine_loss(score_B: Tensor, label_B: Tensor, group_B: Tensor, margin: float = 0.5) -> Tensor:
+    """Mean of relu(margin |y_i - y_j| - sign(y_i - y_j)(s_i - s_j)) over pairs of one bitrate group (SwinV2).
+
+    The margin grows with the label's gap. Ties in the label and group -1 make no pair; 0 where there is none.
+    """
+    score_gap = score_B.unsqueeze(1) - score_B.unsqueeze(0)
+    label_gap = label_B.unsqueeze(1) - label_B.unsqueeze(0)
+    # Both orders of a pair cost the same, so the mean over the whole square is the mean over i < j.
+    pair_BB = (group_B.unsqueeze(0) == group_B.unsqueeze(1)) & (group_B >= 0) & (label_gap != 0)
+    cost = (margin * label_gap.abs() - label_gap.sign() * score_gap).relu()
+    return (cost * pair_BB).sum() / pair_BB.sum().clamp(min=1)
+
+
+def likelihood_loss(score_B: Tensor, deviation_B: Tensor, label_B: Tensor) -> Tensor:
+    """Mean of log d + (s - y)^2 / (2 d^2), d > 0: Gaussian negative log likelihood up to a constant; may be < 0."""
+    return (deviation_B.log() + (score_B - label_B).square() / (2 * deviation_B.square())).mean()
+
+
+def score_target_loss(score_B: Tensor, target_B: Tensor) -> Tensor:
+    """Mean squared error to the teacher's score, a constant (KVQ 2025, efficient track; methods, section 7)."""
+    return (score_B - target_B.detach()).square().mean()
+
+
+def cosine_target_loss(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
+    """Mean of 1 - cos(softmax(logits), target), in 0..1, the teacher's level distribution being the target."""
+    return 1 - functional.cosine_similarity(logits_BK.softmax(-1), target_BK.detach()).mean()
+
+
 def soft_target_loss(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
     """KL(target || softmax(logits)), the teacher's level distribution being the target; mean over clips."""
     return functional.kl_div(logits_BK.log_softmax(-1), target_BK, reduction="batchmean")
@@ -70,6 +118,30 @@ def feature_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
     student = functional.layer_norm(feature_BD, width)
     teacher = functional.layer_norm(target_BD.detach(), width)
     return functional.smooth_l1_loss(student, teacher, beta=2.0)
+
+
+def _unit_rows(feature_BD: Tensor) -> Tensor:
+    """LN without affine, then l2 = 1; a constant row has no direction: zeros, and no gradient."""
+    rows = functional.layer_norm(feature_BD, feature_BD.shape[-1:])
+    power = rows.square().mean(-1, keepdim=True)
+    # A plain l2 norm would multiply the gradient of a constant row by the inverse of its epsilon.
+    return rows * (power > 1e-6) / (power.clamp(min=1e-6) * rows.shape[-1]).sqrt()
+
+
+def feature_cosine_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """Mean of 1 - cos(LN(f_S), LN(f_T)), in 0..2, LN without affine; 1 for a constant row. The target is a constant."""
+    return (1 - (_unit_rows(feature_BD) * _unit_rows(target_BD.detach())).sum(-1)).mean()
+
+
+def relation_loss(feature_BD: Tensor, target_BE: Tensor) -> Tensor:
+    """Mean of (G_S - G_T)^2 over i != j, G = F F^T of unit rows after LN, in 0..4 (Tung and Mori 2019).
+
+    The widths may differ. The target is a constant. A batch of one has no pair and costs 0.
+    """
+    student_BD, teacher_BE = _unit_rows(feature_BD), _unit_rows(target_BE.detach())
+    gap_BB = student_BD @ student_BD.T - teacher_BE @ teacher_BE.T
+    other_BB = ~torch.eye(len(gap_BB), dtype=torch.bool, device=gap_BB.device)
+    return (gap_BB * other_BB).square().sum() / other_BB.sum().clamp(min=1)
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -6,37 +6,29 @@ Each stage is a function of a config and of earlier artefacts, and leaves one ar
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from distill.checkpoint import load_checkpoint, save_checkpoint
-from distill.data import Data, make_contract, prepare, training_key
-from distill.teaching import cache_inputs, cache_targets, teach
-from distill.train import fit, predict
-from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage, verify_files, write_json, write_text
+from distill.checkpoint import load_checkpoint
+from distill.data import Data, prepare
+from distill.students import distil, pretrain
+from distill.teaching import cache_targets, teach
+from distill.train import predict
+from rungwise.artefact import Artefact, StageKey, run_stage, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.contract import Calibration
 from rungwise.evaluate import evaluate_predictors, format_table, to_json
-from rungwise.ladder import make_ladder, make_masters, read_failures
-from rungwise.pixels import read_view_lists
+from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_failures
 from rungwise.progress import note
 from rungwise.report import write_report
 from rungwise.scorer import Scorer
 from student.export import export_onnx, parity
-from student.models import PRETRAINED as STUDENT_PRETRAINED
-from student.models import STUDENTS
-from teacher.cache import open_cache, read_cache
 
-DISTILL_VERSION = 1
 EXPORT_VERSION = 1
 EVALUATE_VERSION = 1
-STAGES = ("masters", "ladder", "views", "teach", "cache", "distill", "export", "evaluate")
+STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 PARITY_CLIPS = 8
 
 
@@ -49,8 +41,10 @@ class Outcome:
     seconds: dict[str, float]
 
 
-def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str = "cpu") -> Outcome:
-    """Make, or find, the artefacts of every stage up to `until`.
+def run(
+    config: RunConfig, runs: Path, *, until: str = "evaluate", device: str = "cpu", watch: Path | None = None
+) -> Outcome:
+    """Make, or find, the artefacts of every stage up to `until`; `watch` is a folder for TensorBoard.
 
     Raises:
         ValueError: a user's mistake; the message says what, where and what to do.
@@ -74,12 +68,15 @@ def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str =
     masters = make_masters(config.sources, runs)
     if finished("masters", None):
         return Outcome(artefacts, failures, seconds)
-    ladder = make_ladder(config.ladder, masters, runs)
+    ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
     failures |= read_failures(ladder)
     if finished("ladder", ladder):
         return Outcome(artefacts, failures, seconds)
     data = prepare(config, ladder, runs)
     if finished("views", data.views):
+        return Outcome(artefacts, failures, seconds)
+    if until == "pretrain":
+        finished("pretrain", pretrain(config, data, runs, device=device, watch=watch))
         return Outcome(artefacts, failures, seconds)
     teacher = teach(config, data, runs, device=device)
     if finished("teach", teacher):
@@ -87,7 +84,7 @@ def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str =
     cache = cache_targets(config, data, teacher, runs, device=device)
     if finished("cache", cache):
         return Outcome(artefacts, failures, seconds)
-    student = distil(config, data, teacher, cache, runs, device=device)
+    student = distil(config, data, teacher, cache, runs, device=device, watch=watch)
     if finished("distill", student):
         return Outcome(artefacts, failures, seconds)
     export = export_student(config, data, student, runs)
@@ -95,50 +92,6 @@ def run(config: RunConfig, runs: Path, *, until: str = "evaluate", device: str =
         return Outcome(artefacts, failures, seconds)
     finished("evaluate", evaluate(config, data, teacher, student, export, runs))
     return Outcome(artefacts, failures, seconds)
-
-
-def distil(config: RunConfig, data: Data, teacher: Artefact, cache: Artefact, runs: Path, *, device: str) -> Artefact:
-    """Distil the student from labels and from the cache, and measure its interval on validation contents."""
-    student = config.student
-    chosen = student.model_dump(include={"embed_dim", "depths", "state_dim", "feature_dim"})
-    settings = chosen | {"num_levels": config.teacher.num_levels} | data.range
-    params = student.model_dump(mode="json") | {"interval_coverage": config.export.interval_coverage}
-    key = training_key("distill", DISTILL_VERSION, config, params, {"cache": cache, "views": data.views})
-
-    def build(folder: Path) -> None:
-        open_cache(cache.path, expect=cache_inputs(config, data, teacher.path / "teacher.safetensors"))
-        verify_files(cache)
-        targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
-        validation = data.examples("validation")
-        torch.manual_seed(config.seed)
-        model = STUDENTS[student.model](**settings)
-        STUDENT_PRETRAINED[student.model](model)
-        history, state = fit(
-            model,
-            data.examples("train", targets),
-            validation,
-            student.training,
-            data.scale,
-            seed=config.seed,
-            scratch=folder / SCRATCH,
-            name="distill",
-            device=device,
-        )
-        model.to("cpu").load_state_dict(state, strict=True)
-        residuals = np.abs(predict(model, validation.inputs[:, 0]) - validation.scores)
-        contract = make_contract(config, data, key, student.model).model_copy(
-            update={"calibration": conformal(residuals, config.export.interval_coverage)}
-        )
-        write_json(folder / "history.json", history)
-        save_checkpoint(folder / "student.safetensors", model, settings, contract)
-
-    return run_stage(runs, key, build)
-
-
-def conformal(residuals: NDArray[np.float32], coverage: float) -> Calibration:
-    """Split-conformal half width: the ceil((n + 1) * coverage)-th smallest absolute residual (Vovk; Lei 2018)."""
-    rank = min(len(residuals), math.ceil((len(residuals) + 1) * coverage))
-    return Calibration(coverage=coverage, half_width=float(np.sort(residuals)[rank - 1]), num_clips=len(residuals))
 
 
 def export_student(config: RunConfig, data: Data, student: Artefact, runs: Path) -> Artefact:

@@ -20,16 +20,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from distill import losses
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
 from rungwise.artefact import write_json
-from rungwise.config import Augment, Execution, Training
+from rungwise.config import Augment, BitrateGroups, Execution, Training
 from rungwise.contract import Scale
 from rungwise.progress import note, track
 from rungwise.statistics import srcc
 
+EMBEDDING_DIM = 64
+TEMPERATURE = 0.1  # of both contrasts (CONVIQT, section 4; coarse to fine, section 6)
+LABEL_TERMS = ("label", "plcc", "rank", "vector", "likelihood")
+TEACHER_FIELDS = {
+    "score_target": "scores",
+    "soft_target": "levels",
+    "cosine_target": "levels",
+    "feature": "features",
+    "feature_cosine": "features",
+    "relation": "features",
+}
+Watch = Callable[[int, Mapping[str, float], nn.Module], None]  # epoch from 1, its figures, the model
 BACKBONES = ("backbone.", "images.")  # parameters that come pretrained: they learn at the backbone's rate
 
 
@@ -38,9 +51,11 @@ class Examples:
     """What is learnt from, by row. `targets` holds the teacher's tensors by view, or nothing."""
 
     inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or what frozen layers gave of them, (N, V, ...) float
-    scores: NDArray[np.float32]  # (N,), label's scale, higher is better
+    scores: NDArray[np.float32]  # (N,), label's scale, higher is better; NaN: unlabelled, the teacher's targets alone
     contents: tuple[str, ...]
+    codecs: tuple[str, ...]
     classes: NDArray[np.int64]  # (N,), same encoder settings, same class: what contrast is taken over
+    groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
@@ -60,28 +75,75 @@ class Judged(Protocol):
 
 
 class Seen(NamedTuple):
-    """A judgement as the trainer passes it on; `embeddings` where the model is contrasted, `projected` for the
-    feature loss."""
+    """A judgement as the trainer passes it on; `embeddings_BVZ` where the model is contrasted, `projected` for the
+    feature losses, `deviation` where the model says how far off it expects to be."""
 
     score: Tensor
     logits: Tensor
     feature: Tensor
     embeddings: Tensor | None
     projected: Tensor
+    deviation: Tensor | None
+
+
+class Embedder(nn.Module):
+    """z = l2(proj(f)), what a student is contrasted by; dropped after training.
+
+    The losses divide products by 0.1; a temperature tau, given or learned, comes in as a scale sqrt(0.1 / tau) of z.
+    """
+
+    def __init__(self, width: int, temperature: float | str) -> None:
+        super().__init__()
+        self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, EMBEDDING_DIM))
+        start = TEMPERATURE if isinstance(temperature, str) else temperature
+        log_scale = torch.tensor(0.5 * math.log(TEMPERATURE / start))
+        self.log_scale = nn.Parameter(log_scale, requires_grad=temperature == "learned")
+
+    def forward(self, feature_BD: Tensor) -> Tensor:
+        """Embeddings (B, Z)."""
+        z_BZ: Tensor = functional.normalize(self.projector(feature_BD), dim=-1)
+        scaled: Tensor = z_BZ * self.log_scale.exp()
+        return scaled
 
 
 class Bundle(nn.Module):
-    """A model with the projector that takes its feature to the teacher's width: what an engine runs."""
+    """A model with what only its losses need: what an engine runs.
 
-    def __init__(self, model: nn.Module, projector: nn.Module) -> None:
+    `projector` takes the feature to the teacher's width. `embedder` makes embeddings where the model gives none;
+    `half_scale` adds a second view of each clip to them, its frames at half their size (CONVIQT).
+    """
+
+    def __init__(
+        self, model: nn.Module, projector: nn.Module, embedder: nn.Module | None = None, *, half_scale: bool = False
+    ) -> None:
         super().__init__()
-        self.model, self.projector = model, projector
+        self.model, self.projector, self.embedder, self.half_scale = model, projector, embedder, half_scale
+
+    def train(self, mode: bool = True) -> Bundle:
+        """Training mode, but frozen batch norms keep their statistics."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+                module.eval()
+        return self
 
     def forward(self, inputs: Tensor) -> Seen:
         """Judge a batch of what the model takes."""
         judged = self.model(inputs)
         embeddings = getattr(judged, "embeddings", None)
-        return Seen(judged.score, judged.logits, judged.feature, embeddings, self.projector(judged.feature))
+        if self.embedder is not None and embeddings is None:
+            features = [judged.feature]
+            if self.half_scale:
+                features.append(self.model(_half(inputs)).feature)
+            embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
+        deviation = getattr(judged, "deviation", None)
+        return Seen(judged.score, judged.logits, judged.feature, embeddings, self.projector(judged.feature), deviation)
+
+
+def _half(frames_BTHWC: Tensor) -> Tensor:
+    x_NCHW = frames_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).float()
+    half_BTHWC: Tensor = functional.avg_pool2d(x_NCHW, 2).permute(0, 2, 3, 1).unflatten(0, frames_BTHWC.shape[:2])
+    return half_BTHWC
 
 
 def judge(model: nn.Module, inputs: NDArray[Any], *, batch_size: int = 16, device: str = "cpu") -> Iterator[Judged]:
@@ -98,21 +160,51 @@ def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu")
 
 
 def loss_terms(
-    seen: Seen, batch: Mapping[str, Tensor], scale: Scale, weights: Mapping[str, float]
+    seen: Seen, batch: Mapping[str, Tensor], scale: Scale, weights: Mapping[str, float], margin: float = 0.0
 ) -> dict[str, Tensor]:
-    """The named terms whose weight is above 0, on one batch."""
+    """The named terms of `weights`, on one batch.
+
+    Losses against the label look at labelled clips only, those against the teacher at all; the fine rank loss orders
+    clips by their label, or where there is none by the teacher's score.
+    """
     span = scale.maximum - scale.minimum
-    score, label = (seen.score.float() - scale.minimum) / span, (batch["label"] - scale.minimum) / span
+    all_scores, all_labels = (seen.score.float() - scale.minimum) / span, (batch["label"] - scale.minimum) / span
+    known = ~all_labels.isnan()
+    score, label = all_scores[known], all_labels[known]
+
+    def fine() -> Tensor:
+        order = all_labels
+        if "scores" in batch:
+            order = torch.where(known, all_labels, (batch["scores"] - scale.minimum) / span)
+        sure = ~order.isnan()
+        return losses.fine_loss(all_scores[sure], order[sure], batch["group"][sure], margin)
+
+    def likelihood() -> Tensor:
+        assert seen.deviation is not None
+        return losses.likelihood_loss(score, seen.deviation.float()[known] / span, label)
+
     terms: dict[str, Callable[[], Tensor]] = {
         "label": lambda: losses.label_loss(score, label),
         "plcc": lambda: losses.plcc_loss(score, label),
         "rank": lambda: losses.rank_loss(score, label),
-        "vector": lambda: losses.vector_loss(seen.logits.float(), label),
+        "vector": lambda: losses.vector_loss(seen.logits.float()[known], label),
+        "likelihood": likelihood,
         "contrast": lambda: losses.contrast_loss(_embeddings(seen), batch["class"]),
+        "score_target": lambda: losses.score_target_loss(all_scores, (batch["scores"] - scale.minimum) / span),
         "soft_target": lambda: losses.soft_target_loss(seen.logits, batch["levels"]),
+        "cosine_target": lambda: losses.cosine_target_loss(seen.logits.float(), batch["levels"]),
         "feature": lambda: losses.feature_loss(seen.projected, batch["features"]),
+        "feature_cosine": lambda: losses.feature_cosine_loss(seen.projected.float(), batch["features"]),
+        "relation": lambda: losses.relation_loss(seen.feature.float(), batch["features"]),
+        "coarse": lambda: losses.coarse_loss(_embeddings(seen)[:, 0], batch["group"], batch["content"]),
+        "fine": fine,
     }
-    return {name: term() for name, term in terms.items() if weights[name] > 0}
+    nothing = 0 * seen.score.sum()  # a batch without labels teaches the label's terms nothing
+    return {
+        name: terms[name]() if name not in LABEL_TERMS or known.any() else nothing
+        for name, weight in weights.items()
+        if weight > 0
+    }
 
 
 def _embeddings(seen: Seen) -> Tensor:
@@ -124,7 +216,7 @@ def _embeddings(seen: Seen) -> Tensor:
 def fit(
     model: nn.Module,
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     training: Training,
     scale: Scale,
     *,
@@ -134,13 +226,16 @@ def fit(
     device: str = "cpu",
     precision: str = "fp32",
     execution: Execution = ONE_PROCESS,
+    coarse_to_fine: BitrateGroups | None = None,
+    watch: Watch | None = None,
 ) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     """Train `model`; return its history and the state dict with the averaged weights of the best epoch.
 
     Each epoch ends in a checkpoint in `scratch`; a killed run goes on from it and, on a CPU with the same number
     of threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation
     contents SRCC jumps more. A model with a `settle` method has a part that is fitted in closed form (ridge, an
-    affine map): it is fitted on the whole train split before each look at the validation split.
+    affine map): it is fitted on the whole train split before each look at the validation split. Without `validation`
+    the last epoch is taken. `watch` is shown every epoch's figures and the model as it then is.
 
     Returns:
         One dict an epoch: mean of every loss term and of the gradient's norm before clipping and, where judged,
@@ -149,15 +244,21 @@ def fit(
     Raises:
         ValueError: a loss wants a teacher's targets and there are none, or several processes without DeepSpeed.
     """
-    weights = training.losses.model_dump()
-    for term, field in (("soft_target", "levels"), ("feature", "features")):
-        if weights[term] > 0 and field not in train.targets:
+    weights = training.losses.used
+    for term in weights:
+        field = TEACHER_FIELDS.get(term)
+        if field is not None and field not in train.targets:
             raise ValueError(f"{name}: loss {term!r} has weight {weights[term]} but there are no teacher {field}")
     torch.manual_seed(seed)
     projector: nn.Module = nn.Identity()
-    if weights["feature"] > 0:
-        own_width = next(judge(model, train.inputs[:1, 0])).feature.shape[-1]
-        projector = nn.Linear(own_width, train.targets["features"].shape[-1])
+    embedder = None
+    if weights.keys() & {"feature", "feature_cosine", "coarse", "contrast"}:
+        first = next(judge(model, train.inputs[:1, 0]))
+        own_width = first.feature.shape[-1]
+        if "feature" in weights or "feature_cosine" in weights:
+            projector = nn.Linear(own_width, train.targets["features"].shape[-1])
+        if ("coarse" in weights or "contrast" in weights) and getattr(first, "embeddings", None) is None:
+            embedder = Embedder(own_width, coarse_to_fine.temperature if coarse_to_fine else TEMPERATURE)
     named = [(key.removeprefix("model."), p) for key, p in model.named_parameters() if p.requires_grad]
     backbone = [p for key, p in named if key.startswith(BACKBONES)]
     heads = [p for key, p in named if not key.startswith(BACKBONES)]
@@ -165,9 +266,14 @@ def fit(
         {"params": backbone, "peak": training.backbone_learning_rate, "clip": True},
         {"params": heads, "peak": training.learning_rate, "clip": True},
         {"params": [*projector.parameters()], "peak": training.learning_rate, "clip": False},
+        {
+            "params": [p for p in (embedder or nn.Identity()).parameters() if p.requires_grad],
+            "peak": training.learning_rate,
+            "clip": False,
+        },
     ]
     engine = make_engine(
-        Bundle(model, projector),
+        Bundle(model, projector, embedder, half_scale="contrast" in weights),
         [group for group in groups if group["params"]],
         weight_decay=training.weight_decay,
         device=device,
@@ -179,34 +285,46 @@ def fit(
             train.contents,
             contents_per_batch=training.contents_per_batch,
             clips_per_content=training.clips_per_content,
+            codecs=train.codecs if training.mix_codecs else None,
             seed=seed,
             epoch=epoch,
         )
         for epoch in range(training.epochs)
     ]
-    total_steps = sum(len(batches) for batches in plan)
+    every = training.batches_per_step
+    total_steps = sum(math.ceil(len(batches) / every) for batches in plan)
     with engine.whole() as state:
         average = {key: value.clone() for key, value in state.items()}
     history, step = _resume(scratch, engine, average)
     left = range(len(history), training.epochs)
     for epoch in track(left, name, total=len(left)):
         sums: dict[str, float] = {}
-        model.train()
-        for rows in plan[epoch]:
+        norms = []
+        engine.module.train()
+        for number, rows in enumerate(plan[epoch]):
+            start = number - number % every
             for group in engine.optimizer.param_groups:
                 group["lr"] = group["peak"] * _one_cycle(step / total_steps)
             batch = _batch(train, rows, training.augment, seed=seed, epoch=epoch, device=device)
             seen = Seen(*engine(batch.pop("inputs")[engine.share(len(rows))], len(rows)))
-            terms = loss_terms(seen, batch, scale, weights)
-            norm = engine.step(losses.total_loss(terms, weights))
+            terms = loss_terms(seen, batch, scale, weights, coarse_to_fine.margin if coarse_to_fine else 0.0)
+            together = min(every, len(plan[epoch]) - start)
+            norm = engine.step(losses.total_loss(terms, weights) / together, update=number - start + 1 == together)
+            for term, value in terms.items():
+                sums[term] = sums.get(term, 0.0) + float(value.detach()) / len(plan[epoch])
+            if norm is None:
+                continue
+            norms.append(norm)
             step += 1
             with engine.whole() as state:
                 _move_average(average, state, min(training.ema_decay, step / (step + 10)))
-            figures = {term: float(value.detach()) for term, value in terms.items()} | {"gradient_norm": norm}
-            for figure, value in figures.items():
-                sums[figure] = sums.get(figure, 0.0) + value / len(plan[epoch])
+        sums["gradient_norm"] = sum(norms) / len(norms)
         row = dict(sums)
-        if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
+        last = epoch + 1 == training.epochs
+        if validation is None:
+            if last:
+                _save(scratch / "best.pt", average, engine)
+        elif (epoch + 1) % training.validate_every == 0 or last:
             with averaged(engine, average):
                 _settle(engine, model, train, average)
                 predicted = judge_all(engine, validation).score.cpu().numpy()
@@ -217,7 +335,9 @@ def fit(
                 _save(scratch / "best.pt", average, engine)
         history.append(row)
         _checkpoint(scratch, engine, average, history, step)
-        if "validation_srcc" in row and engine.where.rank == 0:
+        if watch is not None and engine.where.rank == 0:
+            watch(epoch + 1, row, model)
+        if ("validation_srcc" in row or validation is None) and engine.where.rank == 0:
             text = ", ".join(f"{figure} {value:.4f}" for figure, value in row.items())
             note(f"{name}: epoch {epoch + 1}/{training.epochs}: {text}")
     _barrier(engine)
@@ -283,29 +403,35 @@ def _batch(
     views = generator.integers(train.inputs.shape[1], size=len(rows))
     shown = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
     if augment is not None:
-        shown = [sample_view(view_TSSC, train.patch_px, augment, generator) for view_TSSC in shown]
+        shown = [sample_view(view, train.patch_px, augment, generator) for view in shown]
+    contents = [train.contents[row] for row in rows]
     batch = {
         "inputs": torch.from_numpy(np.stack(shown)),
         "label": torch.from_numpy(train.scores[rows]).to(device),
         "class": torch.from_numpy(train.classes[rows]).to(device),
+        "group": torch.from_numpy(train.groups[rows]).to(device),
+        "content": torch.from_numpy(np.unique(contents, return_inverse=True)[1]).to(device),
     }
-    for field in ("levels", "features"):
+    for field in ("scores", "levels", "features"):
         if field in train.targets:
             batch[field] = torch.from_numpy(train.targets[field][rows, views]).to(device)
     return batch
 
 
 def sample_view(
-    view_TSSC: NDArray[np.uint8], patch_px: int, augment: Augment, generator: np.random.Generator
-) -> NDArray[np.uint8]:
+    view_TSSC: NDArray[Any], patch_px: int, augment: Augment, generator: np.random.Generator
+) -> NDArray[Any]:
     """A part of a view: some frames in order, some patches in any order, maybe mirrored.
 
     The label is the whole clip's, so any part must bear it; and a patch's artefacts look the same wherever it
     lies. Parts are cheap and many, which a student that starts from nothing needs more than whole views.
     """
     frames, size = view_TSSC.shape[:2]
-    grid = size // patch_px
     kept_frames = np.sort(generator.choice(frames, min(augment.sample_frames, frames), replace=False))
+    if augment.sample_grid is None:
+        frames_alone: NDArray[Any] = view_TSSC[kept_frames]
+        return frames_alone
+    grid = size // patch_px
     side = min(augment.sample_grid, grid)
     cells = generator.permutation(grid * grid)[: side * side]
     patches = view_TSSC[kept_frames].reshape(len(kept_frames), grid, patch_px, grid, patch_px, 3)

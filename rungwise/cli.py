@@ -9,6 +9,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,10 +125,11 @@ def masters(
 def ladder(config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, as_json: Json = False) -> None:
     """Encode every rung of every master and label it against its master."""
     from rungwise.config import load_config
-    from rungwise.ladder import make_ladder, make_masters, read_failures, read_ladder
+    from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_failures, read_ladder
 
     settings = load_config(config, sources=sources)
-    artefact = make_ladder(settings.ladder, make_masters(settings.sources, runs), runs)
+    found = make_masters(settings.sources, runs)
+    artefact = make_ladder(settings.ladder, found, runs, unlabelled=find_unlabelled(settings.sources, found))
     failures, table = read_failures(artefact), read_ladder(artefact)
     facts = {"table": str(artefact.path / "table.parquet"), "encodes": len(table), "failures": failures}
     if as_json:
@@ -146,11 +148,20 @@ def _report_failures(failures: dict[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def _run(config: Path, runs: Path, sources: Path | None, device: str, until: str, as_json: bool) -> None:
+def _run(
+    config: Path,
+    runs: Path,
+    sources: Path | None,
+    device: str,
+    until: str,
+    as_json: bool,
+    changes: dict[str, Any] | None = None,
+    watch: Path | None = None,
+) -> None:
     """Make everything up to one stage, and print where its artefact lies."""
     from rungwise.ranks import ranks
 
-    outcome = _pipeline(config, runs, sources, device, until)
+    outcome = _pipeline(config, runs, sources, device, until, changes or {}, watch)
     artefact = outcome.artefacts[until]
     if ranks().rank > 0:
         pass  # the first process speaks for all
@@ -174,17 +185,25 @@ def _room(module: str) -> Any:
         ) from error
 
 
-def _pipeline(config: Path, runs: Path, sources: Path | None, device: str, until: str) -> Any:
+def _pipeline(
+    config: Path,
+    runs: Path,
+    sources: Path | None,
+    device: str,
+    until: str,
+    changes: dict[str, Any] | None = None,
+    watch: Path | None = None,
+) -> Any:
     pipeline = _room("distill.pipeline")
     from rungwise.config import load_config
 
-    return pipeline.run(load_config(config, sources=sources), runs, until=until, device=device)
+    settings = load_config(config, sources=sources, student=changes or {})
+    return pipeline.run(settings, runs, until=until, device=device, watch=watch)
 
 
 STAGE_VERBS = {
     "teach": "Tune the teacher on the train contents (makes what comes before it).",
     "cache": "Run the teacher over every view once; `cache verify RUN` audits a finished cache.",
-    "distill": "Distil the student from labels and the cache.",
     "export": "Write the student as one ONNX file, parity checked.",
     "evaluate": "Judge teacher, student and export on the held-out contents, beside log-bitrate.",
 }
@@ -206,6 +225,40 @@ def _stage_verb(stage: str) -> Callable[..., None]:
 for _stage, _help in STAGE_VERBS.items():
     if _stage != "cache":
         app.command(name=_stage, help=_help)(_stage_verb(_stage))
+
+
+class Tune(StrEnum):
+    """What of a student learns."""
+
+    all = "all"
+    styleprompt = "styleprompt"
+
+
+class Pretrain(StrEnum):
+    """How a student may be taught before it is distilled."""
+
+    contrast = "contrast"
+
+
+@app.command()
+def distill(
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    tune: Annotated[Tune | None, typer.Option(help="all, or a trained student's prompts alone [the config's]")] = None,
+    start: Annotated[Path | None, typer.Option(help="a student's checkpoint to go on from [the config's]")] = None,
+    pretrain: Annotated[
+        Pretrain | None, typer.Option(help="make the student's first stage alone; it needs no labels and no teacher")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="folder for TensorBoard's events")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Distil the student from labels and the cache."""
+    changes = {"tune": tune and tune.value, "start": start and str(start)}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    until = "distill" if pretrain is None else "pretrain"
+    _run(config, runs, sources, device, until, as_json, changes, tensorboard)
 
 
 class _ConfigOrVerb(TyperGroup):
@@ -281,6 +334,32 @@ def convert(
     """Read an official InternVideo2 checkpoint safely and write safetensors with a card of what was read."""
     facts = _room("teacher.convert").convert(source, out)
     print(json.dumps(facts) if as_json else "\n".join(f"{name:12}{value}" for name, value in facts.items()))
+
+
+student_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(student_app, name="student", help="Look at students.")
+
+
+@student_app.callback()
+def _student() -> None:
+    """Look at students."""
+
+
+@student_app.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="a run's YAML, or a student's checkpoint (.safetensors)")],
+    as_json: Json = False,
+) -> None:
+    """Print weights and multiply-adds for one video's view, part by part."""
+    facts = _room("distill.golden").student_info(model)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['model']}, {facts['view']}")
+    print(f"{'part':16}{'weights':>12}{'MMACs':>10}{'':>8}")
+    for part in (*facts["parts"], facts["total"]):
+        share = part["macs"] / facts["total"]["macs"]
+        print(f"{part['name']:16}{part['weights']:>12,}{part['macs'] / 1e6:>10.1f}{share:>8.1%}")
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,10 +23,17 @@ class Section(BaseModel):
 
 
 class Sources(Section):
-    """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own."""
+    """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own.
+
+    `groups` names contents that share footage, group by group; they stay in one split. Others are their own group.
+    `num_frames` of a folder's masters: so many of their first frames; null: all. `unlabelled`: a folder of videos
+    without masters, to be taken as they are; students learn from them what the teacher says.
+    """
 
     builtin: Literal["all"] | tuple[str, ...] | None = None
     folder: Path | None = None
+    unlabelled: Path | None = None
+    groups: dict[str, tuple[str, ...]] = {}
     width: Positive | None = None
     height: Positive | None = None
     num_frames: Positive | None = None
@@ -72,10 +80,10 @@ class Ladder(Section):
 
 
 class Splits(Section):
-    """Numbers of source groups set aside; the rest trains."""
+    """Source groups set aside, so many or those of the named contents; the rest trains."""
 
-    validation: Positive
-    test: Positive
+    validation: Positive | tuple[str, ...]
+    test: Positive | tuple[str, ...]
     seed: int
 
 
@@ -87,33 +95,57 @@ class Views(Section):
 
 
 class LossWeights(Section):
-    """Weights of the terms in distill/losses.py; 0 leaves a term out."""
+    """Weights of the terms in distill/losses.py; a term that isn't named is left out."""
 
-    label: Weight
-    plcc: Weight
-    rank: Weight
-    vector: Weight
-    contrast: Weight
-    soft_target: Weight
-    feature: Weight
+    label: Weight = 0
+    plcc: Weight = 0
+    rank: Weight = 0
+    vector: Weight = 0
+    likelihood: Weight = 0
+    contrast: Weight = 0
+    score_target: Weight = 0
+    soft_target: Weight = 0
+    cosine_target: Weight = 0
+    feature: Weight = 0
+    feature_cosine: Weight = 0
+    relation: Weight = 0
+    coarse: Weight = 0
+    fine: Weight = 0
+
+    @model_validator(mode="after")
+    def _some_term(self) -> LossWeights:
+        if not self.used:
+            raise ValueError("no loss has a weight above 0, so nothing would be learnt")
+        return self
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Term -> weight, of the terms that are in the sum."""
+        return {name: weight for name, weight in self.model_dump().items() if weight > 0}
 
 
 class Augment(Section):
     """A training sample is a part of a view: `sample_frames` of its frames, `sample_grid`^2 of its patches, mirrored
-    half of the time."""
+    half of the time; `sample_grid` null: frames alone are sampled."""
 
     sample_frames: Positive
-    sample_grid: Positive
+    sample_grid: Positive | None
 
 
 class Training(Section):
-    """One optimiser run. Learning rates are peaks of a one-cycle cosine. `augment` null: whole views, as they are."""
+    """One optimiser run. Learning rates are peaks of a one-cycle cosine.
+
+    `augment` null: whole views, as they are. `mix_codecs`: a content's clips in a batch are of as many codecs as there
+    are. `batches_per_step`: gradients of so many batches are averaged for one update.
+    """
 
     epochs: Positive
     augment: Augment | None
     validate_every: Positive  # epochs; the last is always judged
     contents_per_batch: Positive
     clips_per_content: Positive
+    mix_codecs: bool
+    batches_per_step: Positive
     learning_rate: Rate
     backbone_learning_rate: Weight
     weight_decay: Weight
@@ -122,14 +154,19 @@ class Training(Section):
 
 
 class Execution(Section):
-    """How the teacher is run. Changes no answer beyond rounding, so it is not part of an artefact's id.
+    """How a model is trained and run. Changes no answer beyond rounding, so it is not part of an artefact's id.
 
     `zero_stage` null: plain PyTorch, one process. 0 to 3: DeepSpeed with that ZeRO stage, any number of processes.
     """
 
     zero_stage: Literal[0, 1, 2, 3] | None
     gradient_checkpointing: bool
-    keep_frozen: bool  # run the frozen lower layers once and train from what they gave; needs `augment: null`
+    keep_frozen: bool  # run the frozen lower layers once and train from what they gave; patches can't be sampled then
+
+
+def _check_kept(execution: Execution, training: Training) -> None:
+    if execution.keep_frozen and training.augment is not None and training.augment.sample_grid is not None:
+        raise ValueError("execution.keep_frozen keeps what whole frames gave: set training.augment.sample_grid to null")
 
 
 class TeacherSection(Section):
@@ -143,6 +180,10 @@ class TeacherSection(Section):
     def _whole_views_are_kept(self) -> TeacherSection:
         if self.execution.keep_frozen and self.training.augment is not None:
             raise ValueError("execution.keep_frozen keeps what whole views gave: set training.augment to null")
+        own = {"likelihood", "coarse", "fine", "score_target", "soft_target", "cosine_target", "feature",
+               "feature_cosine", "relation"} & set(self.training.losses.used)  # fmt: skip
+        if own:
+            raise ValueError(f"training.losses.{min(own)}: only a student learns by it")
         return self
 
 
@@ -212,8 +253,7 @@ class ConviqtTeacher(TeacherSection):
 
     @model_validator(mode="after")
     def _no_labels(self) -> ConviqtTeacher:
-        wanted = {name for name, weight in self.training.losses.model_dump().items() if weight > 0}
-        if wanted != {"contrast"}:
+        if set(self.training.losses.used) != {"contrast"}:
             raise ValueError("conviqt learns by contrast alone and its score is a ridge regression: give "
                              "training.losses.contrast a weight above 0 and all others 0")  # fmt: skip
         return self
@@ -238,15 +278,96 @@ class Cache(Section):
     layers: tuple[str, ...]
 
 
-class Student(Section):
-    """Which student, its sizes, and how it is distilled."""
+class BitrateGroups(Section):
+    """Coarse to fine: each content's clips in `num_groups` bins of log bitrate between its own ends.
 
-    model: Literal["mamba"]
+    `temperature` of the coarse contrast, or "learned" (from 0.1); `margin` of the fine rank loss, as a share of the
+    label gap.
+    """
+
+    num_groups: Annotated[int, Field(ge=2)]
+    temperature: Rate | Literal["learned"]
+    margin: Rate
+
+
+class StudentSection(Section):
+    """What all students' sections hold.
+
+    `stem` frozen: its ImageNet weights stay. `prompts`: size of each stage's prompt bank, 0 for none. `aleatoric`: the
+    student also says how far off it expects to be; needs losses.likelihood. `start`: a student's checkpoint to go on
+    from, null: ImageNet stem and random weights. `tune` styleprompt: only prompts and the last layer learn.
+    `pretrain`: a first run by contrast between encoder settings, which needs no labels; null: none.
+    """
+
+    stem: Literal["tuned", "frozen"]
+    prompts: Annotated[int, Field(ge=0)]
+    aleatoric: bool
+    start: Path | None
+    tune: Literal["all", "styleprompt"]
+    bitrate_groups: BitrateGroups | None
+    precision: Literal["fp32", "bf16"]
+    execution: Execution
+    pretrain: Training | None
+    training: Training
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudentSection:
+        used = self.training.losses.used
+        problems = []
+        if self.bitrate_groups is None and {"coarse", "fine"} & set(used):
+            problems.append("losses.coarse and losses.fine need `bitrate_groups`")
+        if "contrast" in used:
+            problems.append("losses.contrast belongs to `pretrain`, not to `training`")
+        if self.aleatoric != ("likelihood" in used):
+            problems.append("`aleatoric` and losses.likelihood go together")
+        if self.pretrain is not None and set(self.pretrain.losses.used) != {"contrast"}:
+            problems.append("`pretrain` learns by losses.contrast alone")
+        if self.tune == "styleprompt" and (self.start is None or not self.prompts):
+            problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
+        if self.start is not None and self.pretrain is not None:
+            problems.append("give `start` or `pretrain`, not both")
+        if self.execution.keep_frozen and self.stem == "tuned" and self.tune == "all":
+            problems.append("execution.keep_frozen needs `stem: frozen`")
+        if problems:
+            raise ValueError("; ".join(problems))
+        _check_kept(self.execution, self.training)
+        return self
+
+
+class MambaShape(Section):
+    """One entry a stage."""
+
     embed_dim: tuple[Positive, ...]
     depths: tuple[Positive, ...]
     state_dim: tuple[Positive, ...]
     feature_dim: Positive
-    training: Training
+
+
+class MambaStudent(StudentSection):
+    """EfficientViM frames, an SSD layer over time."""
+
+    model: Literal["mamba"]
+    size: Literal["nano", "small"] | MambaShape
+
+
+class SwinShape(Section):
+    """`depths` and `num_heads` have one entry a stage, `embed_dim` doubles from one to the next; `window` in tokens."""
+
+    embed_dim: Positive
+    depths: tuple[Positive, ...]
+    num_heads: tuple[Positive, ...]
+    window: Positive
+    feature_dim: Positive
+
+
+class SwinStudent(StudentSection):
+    """SwinV2 frames, stages fused by attention, a transformer layer over time."""
+
+    model: Literal["swin"]
+    size: Literal["nano", "small"] | SwinShape
+
+
+Student = Annotated[MambaStudent | SwinStudent, Field(discriminator="model")]
 
 
 class Evaluate(Section):
@@ -278,8 +399,8 @@ class RunConfig(Section):
     export: Export
 
 
-def load_config(path: Path, *, sources: Path | None = None) -> RunConfig:
-    """Read a run's YAML; `sources` replaces the config's masters by a folder.
+def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run's YAML; `sources` replaces the config's masters by a folder, `student` keys of that section.
 
     Raises:
         ValueError: the file is missing or no YAML, or keys are wrong; every wrong key is named.
@@ -294,6 +415,8 @@ def load_config(path: Path, *, sources: Path | None = None) -> RunConfig:
         raise ValueError(f"{path}: a config is a mapping of keys")
     if sources is not None:
         values["sources"] = {"folder": str(sources)}
+    if student and isinstance(values.get("student"), dict):
+        values["student"] |= student
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -302,6 +425,6 @@ def load_config(path: Path, *, sources: Path | None = None) -> RunConfig:
 
 
 def _where(location: tuple[str | int, ...]) -> str:
-    """A key's path as the YAML has it: pydantic puts the teacher's name between `teacher` and its keys."""
+    """A key's path as the YAML has it: pydantic puts a model's name between `teacher` or `student` and its keys."""
     path = [str(part) for part in location]
-    return ".".join(path[:1] + path[2:] if path[0] == "teacher" and len(path) > 2 else path)
+    return ".".join(path[:1] + path[2:] if path[0] in ("teacher", "student") and len(path) > 2 else path)

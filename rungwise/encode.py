@@ -229,6 +229,30 @@ def _packets(video: Path) -> int:
     return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
+def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
+    """Copy the first frames without loss: FFV1 in Matroska, same samples, colour tags and timestamps.
+
+    FfmpegError, with the source's name, if ffmpeg fails.
+    """
+    command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:v:0", "-map_metadata", "-1"]
+    command += [
+        "-frames:v",
+        str(num_frames),
+        "-fps_mode",
+        "passthrough",
+        "-c:v",
+        "ffv1",
+        "-level",
+        "3",
+        "-threads",
+        "1",
+    ]
+    try:
+        run_ffmpeg([*command, "-bitexact", str(destination.absolute())], writes=destination)
+    except FfmpegError as error:
+        raise FfmpegError(f"{source}: could not be cut to {num_frames} frames", error.words) from error
+
+
 def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
     """ffmpeg's output arguments for ``spec`` and a master of ``fps`` frames per second, but map and file."""
     codec = CODECS[spec.codec]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.artefact import Artefact, StageKey, run_stage, sha256_file, write_json
 from rungwise.config import Ladder, Sources
-from rungwise.encode import CODECS, EncodeSpec, FfmpegError, encode, ffmpeg_version
+from rungwise.encode import CODECS, EncodeSpec, FfmpegError, cut_master, encode, ffmpeg_version
 from rungwise.label import LABEL_VERSION, label
 from rungwise.masters import MASTERS_VERSION, SCENES, write_master
 from rungwise.progress import note, track
@@ -47,18 +48,14 @@ def make_masters(sources: Sources, runs: Path) -> list[Master]:
     """The masters of a run: built-in scenes rendered into an artefact, or the videos of a folder.
 
     Raises:
-        ValueError: unknown scene names, or a folder without videos.
+        ValueError: unknown scene names, a folder without videos, or a group of contents that aren't there.
     """
     if sources.folder is not None:
-        if not sources.folder.is_dir():
-            raise ValueError(f"sources.folder: {sources.folder} is not a folder")
-        paths = sorted(path for path in sources.folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-        if not paths:
-            raise ValueError(f"sources.folder: {sources.folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
-        doubles = {path.stem for path in paths if [other.stem for other in paths].count(path.stem) > 1}
-        if doubles:
-            raise ValueError(f"sources.folder: two files are called {sorted(doubles)[0]!r}; a content needs one name")
-        return [Master(path.stem, path.stem, path, sha256_file(path)) for path in paths]
+        paths = _videos(sources.folder, "sources.folder")
+        groups = _groups(sources, [path.stem for path in paths])
+        if sources.num_frames is not None:
+            paths = _cut_masters(paths, sources.num_frames, runs)
+        return [Master(path.stem, groups[path.stem], path, sha256_file(path)) for path in paths]
     names = sorted(SCENES) if sources.builtin == "all" else list(sources.builtin or ())
     unknown = [name for name in names if name not in SCENES]
     if unknown:
@@ -77,7 +74,63 @@ def make_masters(sources: Sources, runs: Path) -> list[Master]:
 
     artefact = run_stage(runs, key, build)
     rendered = {name: artefact.path / f"{name}.mkv" for name in names}
-    return [Master(name, name, path, sha256_file(path)) for name, path in rendered.items()]
+    groups = _groups(sources, names)
+    return [Master(name, groups[name], path, sha256_file(path)) for name, path in rendered.items()]
+
+
+def _videos(folder: Path, key: str) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{key}: {folder} is not a folder")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise ValueError(f"{key}: {folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
+    doubles = {path.stem for path in paths if [other.stem for other in paths].count(path.stem) > 1}
+    if doubles:
+        raise ValueError(f"{key}: two files are called {sorted(doubles)[0]!r}; a content needs one name")
+    return paths
+
+
+def find_unlabelled(sources: Sources, masters: list[Master]) -> list[Master]:
+    """The videos of `sources.unlabelled`: each a content and a group of its own.
+
+    Raises:
+        ValueError: no such folder, no video in it, or one is called like a master.
+    """
+    if sources.unlabelled is None:
+        return []
+    paths = _videos(sources.unlabelled, "sources.unlabelled")
+    clash = sorted({path.stem for path in paths} & {master.content for master in masters})
+    if clash:
+        raise ValueError(f"sources.unlabelled: {clash[0]!r} is a master's name too; a content needs one name")
+    return [Master(path.stem, path.stem, path, sha256_file(path)) for path in paths]
+
+
+def _cut_masters(paths: list[Path], num_frames: int, runs: Path) -> list[Path]:
+    """Lossless copies of the first frames."""
+    inputs = {path.stem: sha256_file(path) for path in paths} | {"ffmpeg": ffmpeg_version()}
+    key = StageKey("masters", MASTERS_VERSION, {"num_frames": num_frames}, inputs)
+
+    def build(folder: Path) -> None:
+        for path in track(paths, "masters", total=len(paths)):
+            cut_master(path, folder / f"{path.stem}.mkv", num_frames=num_frames)
+
+    artefact = run_stage(runs, key, build)
+    return [artefact.path / f"{path.stem}.mkv" for path in paths]
+
+
+def _groups(sources: Sources, contents: list[str]) -> dict[str, str]:
+    """Content -> group, as `sources.groups` has it."""
+    groups = {content: content for content in contents}
+    placed: set[str] = set()
+    for group, members in sources.groups.items():
+        for content in members:
+            if content not in groups:
+                raise ValueError(f"sources.groups.{group}: no content {content!r} among the {len(contents)} masters")
+            if content in placed:
+                raise ValueError(f"sources.groups.{group}: {content!r} is in two groups")
+            placed.add(content)
+            groups[content] = group
+    return groups
 
 
 def ladder_specs(config: Ladder, master_height: int) -> list[EncodeSpec]:
@@ -98,8 +151,15 @@ def ladder_specs(config: Ladder, master_height: int) -> list[EncodeSpec]:
     return list(specs)
 
 
-def make_ladder(config: Ladder, masters: list[Master], runs: Path, *, workers: int | None = None) -> Artefact:
-    """Encode and label every rung of every master, `workers` at a time.
+def make_ladder(
+    config: Ladder,
+    masters: list[Master],
+    runs: Path,
+    *,
+    unlabelled: Sequence[Master] = (),
+    workers: int | None = None,
+) -> Artefact:
+    """Encode and label every rung of every master, `workers` at a time; copy the `unlabelled` videos beside them.
 
     The artefact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table.
 
@@ -111,7 +171,9 @@ def make_ladder(config: Ladder, masters: list[Master], runs: Path, *, workers: i
         "ladder",
         LADDER_VERSION,
         config.model_dump(mode="json") | {"label_version": LABEL_VERSION},
-        {master.content: master.sha256 for master in masters} | {"ffmpeg": ffmpeg_version()},
+        {master.content: _identity(master) for master in masters}
+        | {f"unlabelled {video.content}": video.sha256 for video in unlabelled}
+        | {"ffmpeg": ffmpeg_version()},
     )
 
     def build(folder: Path) -> None:
@@ -123,6 +185,9 @@ def make_ladder(config: Ladder, masters: list[Master], runs: Path, *, workers: i
                 clip = clip_name(master.content, spec)
                 if not (encodes / f"{clip}.json").is_file():
                     jobs[clip] = partial(_encode_and_label, master, spec, encodes, config)
+        for video in unlabelled:
+            if not (encodes / f"{video.content}.json").is_file():
+                jobs[video.content] = partial(_take_unlabelled, video, encodes, config)
         failures = {}
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             for clip, error in _run_jobs(pool, jobs, "ladder"):
@@ -137,9 +202,14 @@ def make_ladder(config: Ladder, masters: list[Master], runs: Path, *, workers: i
         import pandas as pd
 
         write_json(folder / "failures.json", failures)
-        write_table(folder / "table.parquet", pd.DataFrame(rows).astype({"score_std": float}))
+        write_table(folder / "table.parquet", pd.DataFrame(rows).astype({"score": float, "score_std": float}))
 
     return run_stage(runs, key, build)
+
+
+def _identity(master: Master) -> str:
+    alone = master.group == master.content
+    return master.sha256 if alone else f"{master.sha256} of {master.group}"
 
 
 def clip_name(content: str, spec: EncodeSpec) -> str:
@@ -168,16 +238,24 @@ def _encode_and_label(master: Master, spec: EncodeSpec, encodes: Path, config: L
     write_json(encodes / f"{clip}.json", {"row": row, "command": command, "ffmpeg": ffmpeg_version()})
 
 
-def _row(master: Master, spec: EncodeSpec, path: Path, config: Ladder, display_height: int) -> dict[str, Any]:
+def _take_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
+    path = encodes / f"{video.content}{video.path.suffix.lower()}"
+    shutil.copyfile(video.path, path)
+    row = _row(video, None, path, config, probe(path).height)
+    write_json(encodes / f"{video.content}.json", {"row": row | {"score": None}})
+
+
+def _row(master: Master, spec: EncodeSpec | None, path: Path, config: Ladder, display_height: int) -> dict[str, Any]:
+    """A table's row, but for the score; without `spec` nobody knows how the video was made."""
     seen = probe(path)
     return {
-        "clip": clip_name(master.content, spec),
+        "clip": path.stem,
         "path": f"encodes/{path.name}",
         "content": master.content,
         "group": master.group,
-        "codec": spec.codec,
-        "preset": spec.preset,
-        "rate_control": f"crf={spec.crf}" if spec.crf is not None else f"bitrate={spec.bitrate_kbps}k",
+        "codec": spec.codec if spec else seen.codec,
+        "preset": spec.preset if spec else "",
+        "rate_control": _rate_control(spec) if spec else "",
         "width": seen.width,
         "height": seen.height,
         "fps": seen.fps,
@@ -192,6 +270,10 @@ def _row(master: Master, spec: EncodeSpec, path: Path, config: Ladder, display_h
         "split": "",
         "video_sha256": sha256_file(path),
     }
+
+
+def _rate_control(spec: EncodeSpec) -> str:
+    return f"crf={spec.crf}" if spec.crf is not None else f"bitrate={spec.bitrate_kbps}k"
 
 
 def _run_jobs(pool: Executor, jobs: dict[str, Any], description: str) -> Iterator[tuple[str, BaseException | None]]:

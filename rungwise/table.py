@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,21 +123,38 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     os.replace(partial, path)
 
 
-def assign_splits(groups: Mapping[str, str], *, validation: int, test: int, seed: int) -> dict[str, str]:
-    """Assign each content a split, by group and stratified by nothing but a seeded hash.
+def assign_splits(
+    groups: Mapping[str, str], *, validation: int | Sequence[str], test: int | Sequence[str], seed: int
+) -> dict[str, str]:
+    """Assign each content a split, by group.
 
     Args:
         groups: content -> group.
-        validation, test: number of groups set aside for each.
+        validation, test: number of groups set aside for each, drawn by a seeded hash; or contents by name, whose
+            whole groups are set aside.
         seed: changes the draw; the same seed and groups always give the same splits, in any order of contents.
 
     Raises:
-        ValueError: no group is left to train on.
+        ValueError: a named content is not there or in both splits, or no group is left to train on.
     """
     ranked = sorted(set(groups.values()), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).hexdigest())
-    if validation + test >= len(ranked):
-        raise ValueError(
-            f"splits: {validation} validation + {test} test groups leave none of {len(ranked)} groups to train on"
-        )
-    held_out = dict.fromkeys(ranked[:test], "test") | dict.fromkeys(ranked[test : test + validation], "validation")
+    held_out: dict[str, str] = {}
+    for split, wanted in (("test", test), ("validation", validation)):
+        if not isinstance(wanted, int):
+            unknown = sorted(set(wanted) - set(groups))
+            if unknown:
+                raise ValueError(f"splits.{split}: no content {unknown[0]!r} among the {len(groups)} contents")
+            for content in wanted:
+                if held_out.setdefault(groups[content], split) != split:
+                    raise ValueError(f"splits.{split}: {content!r} shares its group with a test content")
+    for split, wanted in (("test", test), ("validation", validation)):
+        if isinstance(wanted, int):
+            left = [group for group in ranked if group not in held_out]
+            held_out |= dict.fromkeys(left[:wanted], split)
+            if len(left) <= wanted:
+                raise ValueError(
+                    f"splits: {validation} validation + {test} test leave none of {len(ranked)} groups to train on"
+                )
+    if len(held_out) == len(ranked):
+        raise ValueError(f"splits: all {len(ranked)} groups are set aside and none is left to train on")
     return {content: held_out.get(group, "train") for content, group in groups.items()}

@@ -17,7 +17,7 @@ from rungwise.statistics import srcc
 from student.models import STUDENTS
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
-WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "vector": 0.0, "contrast": 0.0, "soft_target": 1.0, "feature": 1.0}
+WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "soft_target": 1.0, "feature": 1.0}
 TRAINING = Training.model_validate(
     {
         "epochs": 4,
@@ -25,6 +25,8 @@ TRAINING = Training.model_validate(
         "validate_every": 1,
         "contents_per_batch": 2,
         "clips_per_content": 4,
+        "mix_codecs": False,
+        "batches_per_step": 1,
         "learning_rate": 3e-3,
         "backbone_learning_rate": 3e-3,
         "weight_decay": 0.01,
@@ -43,7 +45,16 @@ def examples(count: int = 16) -> Examples:
     features = generator.normal(size=(count, 2, 6)).astype(np.float32)
     pixels = np.clip(128 + noise, 0, 255).astype(np.uint8)
     contents = tuple(f"c{row % 4}" for row in range(count))
-    return Examples(pixels, scores, contents, np.arange(count) % 3, 32, {"levels": levels, "features": features})
+    return Examples(
+        inputs=pixels,
+        scores=scores,
+        contents=contents,
+        codecs=tuple(("h264", "av1")[row // 4 % 2] for row in range(count)),
+        classes=np.arange(count) % 3,
+        groups=np.arange(count) // 4 % 2,
+        patch_px=32,
+        targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
+    )
 
 
 def student() -> torch.nn.Module:
@@ -53,6 +64,9 @@ def student() -> torch.nn.Module:
         depths=(1, 1, 1),
         state_dim=(4, 4, 4),
         feature_dim=8,
+        tuned_stem=True,
+        prompts=0,
+        aleatoric=False,
         num_levels=2,
         minimum=0.0,
         maximum=100.0,

@@ -22,6 +22,9 @@ SETTINGS = {
     "depths": (1, 1, 1),
     "state_dim": (9, 4, 4),
     "feature_dim": 16,
+    "tuned_stem": True,
+    "prompts": 0,
+    "aleatoric": False,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,
@@ -105,13 +108,13 @@ def test_a_checkpoint_with_other_weights_is_refused(folder: Path, tmp_path: Path
         metadata = stream.metadata()
     weights = load_file(folder / "student.safetensors")
     save_file(
-        weights | {"levels.bias": weights["levels.bias"] + torch.tensor([1.0, 0, 0, 0, 0])},
+        weights | {"head.levels.bias": weights["head.levels.bias"] + torch.tensor([1.0, 0, 0, 0, 0])},
         tmp_path / "a.safetensors",
         metadata,
     )
     with pytest.raises(ValueError, match="golden scores are off"):
         load_checkpoint(tmp_path / "a.safetensors")
-    weights.pop("levels.bias")
+    weights.pop("head.levels.bias")
     save_file(weights, tmp_path / "b.safetensors", metadata)
     with pytest.raises(ValueError, match="weights do not fit mamba"):
         load_checkpoint(tmp_path / "b.safetensors")

@@ -1,0 +1,50 @@
+"""What both students share behind: a distribution over quality levels, and the score that it means.
+
+Shapes: B clips, T frames, K quality levels, D feature width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Judgement(NamedTuple):
+    """score_B on the label's scale, level logits_BK, feature_BD, frame_scores_BT from the same head.
+
+    `deviation_B` is how far off the student expects to be, in score units, where it was built to say so.
+    """
+
+    score: Tensor
+    logits: Tensor
+    feature: Tensor
+    frame_scores: Tensor
+    deviation: Tensor | None
+
+
+class LevelHead(nn.Module):
+    """Levels lie at equal steps of the label's range; the score is the expectation of their distribution."""
+
+    def __init__(self, dim: int, *, num_levels: int, minimum: float, maximum: float, aleatoric: bool) -> None:
+        super().__init__()
+        self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
+        self.levels = nn.Linear(dim, num_levels)
+        self.width = nn.Linear(dim, 1) if aleatoric else None
+        self.span = maximum - minimum
+        self.level_values: Tensor
+        self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
+
+    def forward(self, frame_BTD: Tensor) -> Judgement:
+        """Judge clips by their frames' features."""
+        feature_BTD = self.clip(frame_BTD)
+        feature = feature_BTD.mean(1)
+        logits = self.levels(feature)
+        deviation = None
+        if self.width is not None:
+            # From a tenth of the range: small enough to be useful, large enough to start calmly.
+            deviation = self.span * functional.softplus(self.width(feature).squeeze(1) - 2.25).clamp(min=1e-3)
+        frame_scores = self.levels(feature_BTD).softmax(-1) @ self.level_values
+        return Judgement(logits.softmax(-1) @ self.level_values, logits, feature, frame_scores, deviation)

@@ -1,0 +1,83 @@
+"""What both students share in front: the first stages of an ImageNet EfficientNet-Lite0, and pooling of maps.
+
+From scratch a few hundred encodes teach no filters, with these they do (benchmarks/NOTES.md). The first two stages
+never train: their maps are the largest, and backward through them the most of the cost.
+
+Shapes: B clips, T frames, N = B * T, H W pixels, C channels, W a packed width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from rungwise.lite0 import match_keys, weights_path
+
+STAGES = 3  # of EfficientNet-Lite0's seven: 56 thousand weights
+CHANNELS = (16, 24, 40)  # of their maps, at strides 2, 4 and 8
+STRIDE = 8
+POOLED = 2 * sum(CHANNELS[:-1])  # statistics of all maps but the last, which goes on to the student
+
+
+class Stem(nn.Module):
+    """uint8 frames in, one packed vector a frame out: statistics of the early maps, then the last map itself.
+
+    Packed, so that what a frozen stem gives is one array that can be kept on disk.
+    """
+
+    def __init__(self, *, tuned: bool) -> None:
+        """`tuned`: the last stage trains, at the backbone's learning rate."""
+        super().__init__()
+        lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
+        self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:STAGES]
+        self.requires_grad_(False)
+        self.blocks[-1].requires_grad_(tuned)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Stem:
+        """Batch norms keep their ImageNet statistics."""
+        return super().train(False)
+
+    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+        """packed_BTW of uint8 RGB; normalisation is inside, so that an export needs only frames."""
+        x_NCHW = frames_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
+        x_NCHW = self.bn1(self.conv_stem((x_NCHW - self.mean) / self.std))
+        parts = []
+        for blocks in self.blocks[:-1]:
+            x_NCHW = blocks(x_NCHW)
+            parts.append(mean_and_deviation(x_NCHW))
+        parts.append(self.blocks[-1](x_NCHW).flatten(1))
+        packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, frames_BTHWC.shape[:2])
+        return packed_BTW
+
+
+def unpack(packed_BTW: Tensor) -> tuple[Tensor, Tensor]:
+    """(pooled_NW, map_NCHW): the early maps' statistics and the last map, which is square."""
+    packed_NW = packed_BTW.flatten(0, 1)
+    side = round(((packed_NW.shape[1] - POOLED) / CHANNELS[-1]) ** 0.5)
+    return packed_NW[:, :POOLED], packed_NW[:, POOLED:].unflatten(1, (CHANNELS[-1], side, side))
+
+
+def mean_and_deviation(map_NCHW: Tensor) -> Tensor:
+    """Means and deviations over space, (N, 2C)."""
+    mean = map_NCHW.mean((2, 3), keepdim=True)
+    deviation = ((map_NCHW - mean).square().mean((2, 3)) + 1e-6).sqrt()
+    return torch.cat([mean.flatten(1), deviation], 1)
+
+
+def load_imagenet_stem(stem: Stem) -> None:
+    """Fill the stem with ImageNet weights (`rungwise.lite0`), strictly.
+
+    Raises:
+        ValueError: the file's keys are not EfficientNet-Lite0's; the first odd one is named.
+    """
+    path = weights_path()
+    foreign = torch.load(path, map_location="cpu", weights_only=True)
+    keys = match_keys(stem.state_dict(), foreign, str(path))
+    stem.load_state_dict({own: foreign[key] for own, key in keys.items()}, strict=True)

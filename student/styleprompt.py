@@ -1,0 +1,57 @@
+"""StylePrompt (QMamba, arXiv 2406.09546): move a frozen student to new videos by the style of its feature maps.
+
+A prompt p is mixed from a learned bank P by what the map holds, and sets the map's means and deviations anew:
+w = softmax(Conv1x1(GAP(F))), p = sum_m w_m P_m, F' = F (1 + gamma) + beta, with gamma ("variance prompt") and beta
+("mean prompt") linear in a narrow conv(p). Known from the paper in outline; widths are ours. gamma = beta = 0 at the
+start. Shapes: N frames, C channels, M prompts in the bank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+REDUCTION = 4  # of the channels, between prompt and gamma and beta
+
+
+class StylePrompt(nn.Module):
+    """One stage's prompt; the identity until it is trained."""
+
+    def __init__(self, channels: int, bank: int) -> None:
+        super().__init__()
+        self.bank = nn.Parameter(torch.empty(bank, channels))
+        nn.init.trunc_normal_(self.bank, std=0.5)
+        self.choose = nn.Linear(channels, bank)  # a 1x1 convolution of a pooled map
+        self.narrow = nn.Linear(channels, max(4, channels // REDUCTION))
+        self.gamma = nn.Linear(self.narrow.out_features, channels)
+        self.beta = nn.Linear(self.narrow.out_features, channels)
+        for layer in (self.gamma, self.beta):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, map_NCHW: Tensor) -> Tensor:
+        """Same shape out."""
+        prompt_NC = self.choose(map_NCHW.mean((2, 3))).softmax(-1) @ self.bank
+        style = self.narrow(prompt_NC)
+        gamma, beta = self.gamma(style)[..., None, None], self.beta(style)[..., None, None]
+        styled: Tensor = map_NCHW * (1 + gamma) + beta
+        return styled
+
+
+def make_prompts(channels: tuple[int, ...], bank: int) -> nn.ModuleList:
+    """One prompt a stage, or stages without (`bank` 0)."""
+    return nn.ModuleList([StylePrompt(width, bank) if bank else nn.Identity() for width in channels])
+
+
+def tune_prompts(model: nn.Module) -> None:
+    """Freeze everything but the prompts and the head's last layer.
+
+    Raises:
+        ValueError: the model has no prompts.
+    """
+    prompts = [module for module in model.modules() if isinstance(module, StylePrompt)]
+    if not prompts:
+        raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
+    model.requires_grad_(False)
+    for module in (*prompts, model.head.levels):  # type: ignore[union-attr]
+        module.requires_grad_(True)
