@@ -96,7 +96,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, EMBEDDING_DIM))
         start = TEMPERATURE if isinstance(temperature, str) else temperature
-        log_scale = torch.tensor(0.5 * math.log(TEMPERATURE / start))
+        log_scale = torch.full((1,), 0.5 * math.log(TEMPERATURE / start))  # DeepSpeed takes no 0-d weights
         self.log_scale = nn.Parameter(log_scale, requires_grad=temperature == "learned")
 
     def forward(self, feature_BD: Tensor) -> Tensor:

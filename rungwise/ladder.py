@@ -239,9 +239,10 @@ def _encode_and_label(master: Master, spec: EncodeSpec, encodes: Path, config: L
 
 
 def _take_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
+    height = probe(video.path).height  # of what can't be read nothing is kept
     path = encodes / f"{video.content}{video.path.suffix.lower()}"
     shutil.copyfile(video.path, path)
-    row = _row(video, None, path, config, probe(path).height)
+    row = _row(video, None, path, config, height)
     write_json(encodes / f"{video.content}.json", {"row": row | {"score": None}})
 
 

@@ -1,0 +1,63 @@
+"""The quickstart made small: six scenes, and a whole run of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.pipeline import Outcome, run
+from rungwise.config import RunConfig, load_config
+
+ROOT = Path(__file__).parents[2]
+CHANGES = {
+    "sources": {
+        "builtin": ["street_a", "fog_b", "screen_a", "water_a", "film_c", "night_city_a"],
+        "width": 192,
+        "height": 108,
+        "num_frames": 6,
+        "fps": 6.0,
+    },
+    "ladder": {
+        "label": "vmaf_v0.6.1",  # v1 wants larger pictures
+        "extra_labels": [],
+        "rungs": [
+            {"codec": "h264", "preset": "ultrafast", "scales": [1.0, 0.5], "crf": [25, 45]},
+            {"codec": "hevc", "preset": "ultrafast", "scales": [1.0], "crf": [35]},
+        ],
+    },
+    "splits": {"validation": 1, "test": 2, "seed": 0},
+    "views": {
+        "per_clip": 2,
+        "recipe": {"num_frames": 2, "frame_choice": "uniform", "grid": 2, "patch_px": 32},
+    },
+    "cache": {"clips_per_shard": 12, "clips_per_batch": 5, "feature_dtype": "float16", "layers": ["head.0"]},
+    "evaluate": {"num_resamples": 100},
+}
+
+
+@pytest.fixture(scope="session")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart's config, made small."""
+    values = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text()) | CHANGES
+    size = {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4], "feature_dim": 128}
+    values["student"] |= {"size": size}
+    for part in ("teacher", "student"):
+        values[part]["training"] |= {"epochs": 2, "validate_every": 1, "contents_per_batch": 3, "clips_per_content": 5}
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="session")
+def config(config_path: Path) -> RunConfig:
+    """The small config, read."""
+    return load_config(config_path)
+
+
+@pytest.fixture(scope="session")
+def unbroken(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A whole run: its folder and outcome."""
+    runs = tmp_path_factory.mktemp("runs")
+    return runs, run(config, runs)
