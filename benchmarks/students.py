@@ -191,11 +191,12 @@ def load_examples(path: Path) -> Examples:
     )
 
 
-def prepare_data(config_path: Path, runs: Path) -> tuple[Path, pd.DataFrame]:
+def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.DataFrame]:
     """Ladder, teacher, cache and the frozen stem's output; returns the folder of jobs and the table with `teacher`."""
     from distill.data import prepare
     from distill.frozen import keep_frozen
     from distill.pipeline import run
+    from rungwise.artefact import sha256_json
     from rungwise.config import load_config
     from rungwise.pixels import read_view_lists
     from student.models import STUDENTS as MODELS
@@ -206,7 +207,8 @@ def prepare_data(config_path: Path, runs: Path) -> tuple[Path, pd.DataFrame]:
     outcome = run(config, runs, until="cache")
     data = prepare(config, outcome.artefacts["ladder"], runs)
     targets = read_cache(outcome.artefacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
-    folder = runs / "students" / outcome.artefacts["cache"].id
+    student = config.student.model_dump(mode="json") | {"epochs": epochs, "cache": outcome.artefacts["cache"].id}
+    folder = runs / "students" / sha256_json(student)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     stem = MODELS["mamba"](
         **student_settings(config.student, config.views.recipe), num_levels=5, minimum=0.0, maximum=100.0
@@ -316,7 +318,7 @@ def main() -> None:
     arguments.runs.mkdir(parents=True, exist_ok=True)
     config_path = arguments.runs / "students.yaml"
     config_path.write_text(yaml.safe_dump(values))
-    folder, table = prepare_data(config_path, arguments.runs)
+    folder, table = prepare_data(config_path, arguments.runs, arguments.epochs)
     for number, batch in enumerate(jobs(arguments.epochs)):
         left = [job for job in batch if arguments.only in job.name and (arguments.unlabelled or not job.unlabelled)]
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:

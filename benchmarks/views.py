@@ -40,7 +40,7 @@ from rungwise.ladder import read_ladder
 from rungwise.progress import note, track
 from rungwise.statistics import FloatArray, IntArray, Resampled
 from rungwise.video import rgb_frames
-from rungwise.views import View, ViewRecipe, _Shown, make_views, uniform_frames
+from rungwise.views import Shown, View, ViewRecipe, make_views, uniform_frames
 from teacher.layers import count_flops
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0
 
@@ -138,7 +138,7 @@ def draw_clip(path: Path, display_height: int) -> dict[Pictures, dict[int, NDArr
     any_view = views[FRAGMENTS]
     drawn: dict[Pictures, dict[int, NDArray[np.uint8]]] = {pictures: {} for pictures in wanted}
     for index, frame in rgb_frames(path, any_view.frame_indices):
-        shown = _Shown(frame, any_view.display_width, any_view.display_height)
+        shown = Shown(frame, any_view.display_width, any_view.display_height)
         here = {slot for slot, frame_index in enumerate(any_view.frame_indices) if frame_index == index}
         for pictures, slots in wanted.items():
             if needed := here & set(slots):
@@ -147,14 +147,14 @@ def draw_clip(path: Path, display_height: int) -> dict[Pictures, dict[int, NDArr
     return drawn
 
 
-def _stitched(shown: _Shown, view: View) -> NDArray[np.uint8]:
+def _stitched(shown: Shown, view: View) -> NDArray[np.uint8]:
     """As `read_views` draws one frame."""
     grid = math.isqrt(len(view.corners_yx))
     patches = [shown.patch(y, x, view.patch_px) for y, x in view.corners_yx]
     return np.concatenate([np.concatenate(patches[row * grid : (row + 1) * grid], axis=1) for row in range(grid)])
 
 
-def _whole(shown: _Shown, size_px: int) -> NDArray[np.uint8]:
+def _whole(shown: Shown, size_px: int) -> NDArray[np.uint8]:
     """The frame as shown at the display size, then made square."""
     image = Image.fromarray(shown.frame)
     if not shown.same_size:
@@ -314,10 +314,13 @@ def main() -> None:
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="NAME", help="contents of the test split")
     parser.add_argument("--encodes-per-content", type=int, default=0, help="evenly spaced in label order; 0: all")
     parser.add_argument("--limit", type=int, help="contents, the first by name")
+    parser.add_argument("--only", nargs="+", metavar="VIEW", help="views beside the reference [all]")
     parser.add_argument("--fold-seeds", type=int, default=3, help="draws of the folds")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    for name in set(WAYS) - {REFERENCE, *(arguments.only or WAYS)}:
+        del WAYS[name]
     ladder = open_artefact(arguments.ladder)
     table = chosen_rows(read_ladder(ladder), arguments.leave_out, arguments.encodes_per_content, arguments.limit)
     if table["group"].nunique() < 3:
@@ -364,7 +367,8 @@ def main() -> None:
     print_table(rows)
     if arguments.out:
         facts = {
-            "command": f"python benchmarks/views.py --ladder DIR --encodes-per-content {arguments.encodes_per_content}",
+            "command": f"python benchmarks/views.py --ladder DIR --encodes-per-content {arguments.encodes_per_content}"
+            " --leave-out NAMES" + (f" --only {' '.join(map(repr, arguments.only))}" if arguments.only else ""),
             "cores": os.cpu_count(),
             "torch": torch.__version__,
             "ladder_sha256": ladder.content_sha256,

@@ -142,7 +142,9 @@ def _fit(
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """`fit` as the config's student section says; a frozen stem is run once."""
     student, fitted = config.student, model
-    shown = None if watch is None else make_watch(watch / f"{name}-{folder.name.removesuffix('.partial')}", validation)
+    shown = None
+    if watch is not None:
+        shown = make_watch(watch / f"{name}-{folder.name.removesuffix('.partial')}", model, validation)
     if name == "distill" and student.execution.keep_frozen:
         assert validation is not None
         fitted = Upper(model, student.model)

@@ -42,7 +42,7 @@ TEACHER_FIELDS = {
     "feature_cosine": "features",
     "relation": "features",
 }
-Watch = Callable[[int, Mapping[str, float], nn.Module], None]  # epoch from 1, its figures, the model
+Watch = Callable[[int, Mapping[str, float]], None]  # epoch from 1, its figures
 BACKBONES = ("backbone.", "images.")  # parameters that come pretrained: they learn at the backbone's rate
 
 
@@ -235,7 +235,7 @@ def fit(
     of threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation
     contents SRCC jumps more. A model with a `settle` method has a part that is fitted in closed form (ridge, an
     affine map): it is fitted on the whole train split before each look at the validation split. Without `validation`
-    the last epoch is taken. `watch` is shown every epoch's figures and the model as it then is.
+    the last epoch is taken. `watch` is shown every epoch's figures, the model being as it then is.
 
     Returns:
         One dict an epoch: mean of every loss term and of the gradient's norm before clipping and, where judged,
@@ -336,7 +336,7 @@ def fit(
         history.append(row)
         _checkpoint(scratch, engine, average, history, step)
         if watch is not None and engine.where.rank == 0:
-            watch(epoch + 1, row, model)
+            watch(epoch + 1, row)
         if ("validation_srcc" in row or validation is None) and engine.where.rank == 0:
             text = ", ".join(f"{figure} {value:.4f}" for figure, value in row.items())
             note(f"{name}: epoch {epoch + 1}/{training.epochs}: {text}")

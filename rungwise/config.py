@@ -293,12 +293,14 @@ class BitrateGroups(Section):
 class StudentSection(Section):
     """What all students' sections hold.
 
-    `stem` frozen: its ImageNet weights stay. `prompts`: size of each stage's prompt bank, 0 for none. `aleatoric`: the
-    student also says how far off it expects to be; needs losses.likelihood. `start`: a student's checkpoint to go on
-    from, null: ImageNet stem and random weights. `tune` styleprompt: only prompts and the last layer learn.
-    `pretrain`: a first run by contrast between encoder settings, which needs no labels; null: none.
+    `stem_stages` of an ImageNet EfficientNet-Lite0 come first; `stem` frozen: their weights stay. `prompts`: size of
+    each stage's prompt bank, 0 for none. `aleatoric`: the student also says how far off it expects to be; needs
+    losses.likelihood. `start`: a student's checkpoint to go on from, null: ImageNet stem and random weights. `tune`
+    styleprompt: only prompts and the last layer learn. `pretrain`: a first run by contrast between encoder settings,
+    which needs no labels; null: none.
     """
 
+    stem_stages: Literal[3, 5]
     stem: Literal["tuned", "frozen"]
     prompts: Annotated[int, Field(ge=0)]
     aleatoric: bool

@@ -190,7 +190,7 @@ def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
     pixels = np.empty((len(views), len(first.frame_indices), size, size, 3), np.uint8)
     for index, frame in rgb_frames(path, first.frame_indices):
         slots = [slot for slot, wanted in enumerate(first.frame_indices) if wanted == index]
-        shown = _Shown(frame, first.display_width, first.display_height)
+        shown = Shown(frame, first.display_width, first.display_height)
         for number, view in enumerate(views):
             for cell, (y, x) in enumerate(view.corners_yx):
                 row, column = divmod(cell, grid)
@@ -200,7 +200,7 @@ def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
     return pixels
 
 
-class _Shown:
+class Shown:
     """A frame as shown at the display size, of which only patches are computed."""
 
     def __init__(self, frame: NDArray[np.uint8], width: int, height: int) -> None:

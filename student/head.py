@@ -25,6 +25,16 @@ class Judgement(NamedTuple):
     deviation: Tensor | None
 
 
+def in_fp32(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100."""
+    if not torch.is_autocast_enabled(x.device.type):
+        plain: Tensor = layer(x)
+        return plain
+    with torch.autocast(x.device.type, enabled=False):
+        exact: Tensor = layer(x.float())
+    return exact
+
+
 class LevelHead(nn.Module):
     """Levels lie at equal steps of the label's range; the score is the expectation of their distribution."""
 
@@ -41,10 +51,10 @@ class LevelHead(nn.Module):
         """Judge clips by their frames' features."""
         feature_BTD = self.clip(frame_BTD)
         feature = feature_BTD.mean(1)
-        logits = self.levels(feature)
+        logits = in_fp32(self.levels, feature)
         deviation = None
         if self.width is not None:
             # From a tenth of the range: small enough to be useful, large enough to start calmly.
-            deviation = self.span * functional.softplus(self.width(feature).squeeze(1) - 2.25).clamp(min=1e-3)
-        frame_scores = self.levels(feature_BTD).softmax(-1) @ self.level_values
+            deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
+        frame_scores = in_fp32(self.levels, feature_BTD).softmax(-1) @ self.level_values
         return Judgement(logits.softmax(-1) @ self.level_values, logits, feature, frame_scores, deviation)

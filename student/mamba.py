@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from student.head import Judgement, LevelHead
 from student.ssd import TemporalSSD
-from student.stem import CHANNELS, Stem, mean_and_deviation, unpack
+from student.stem import Stem, mean_and_deviation, unpack
 from student.styleprompt import make_prompts
+
+FIRST_STRIDE = 16  # of the first stage's map
 
 
 class MambaStudent(nn.Module):
@@ -30,6 +32,7 @@ class MambaStudent(nn.Module):
         depths: tuple[int, ...],
         state_dim: tuple[int, ...],
         feature_dim: int,
+        stem_stages: int,
         tuned_stem: bool,
         prompts: int,
         aleatoric: bool,
@@ -40,17 +43,19 @@ class MambaStudent(nn.Module):
         super().__init__()
         if not len(embed_dim) == len(depths) == len(state_dim):
             raise ValueError("student.size: embed_dim, depths and state_dim must have one entry a stage")
-        self.backbone = Stem(tuned=tuned_stem)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem)
+        channels, stride = self.backbone.channels, FIRST_STRIDE // self.backbone.stride
         vim = EfficientViM(num_classes=0, embed_dim=embed_dim, depths=depths, state_dim=state_dim)
         self.patch_embed = nn.Sequential(
-            nn.Conv2d(CHANNELS[-1], embed_dim[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(embed_dim[0])
+            nn.Conv2d(channels[-1], embed_dim[0], 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(embed_dim[0]),
         )
         self.stages = vim.stages
-        width = 2 * (sum(CHANNELS) + sum(embed_dim))
+        width = 2 * (sum(channels) + sum(embed_dim))
         self.frame_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU())
         self.temporal = TemporalSSD(feature_dim)
         self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric)
-        self.prompts = make_prompts((CHANNELS[-1], *embed_dim), prompts)
+        self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:
         """Judge clips of uint8 RGB frames."""
@@ -63,7 +68,7 @@ class MambaStudent(nn.Module):
 
     def upper(self, packed_BTW: Tensor) -> Judgement:
         """Judge clips by what the stem gave of them."""
-        pooled, x_NCHW = unpack(packed_BTW)
+        pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
         x_NCHW = self.prompts[0](x_NCHW)
         statistics = [pooled, mean_and_deviation(x_NCHW)]
         x_NCHW = self.patch_embed(x_NCHW)

@@ -19,7 +19,7 @@ from rungwise.config import StudentSection
 from rungwise.config import SwinStudent as SwinSection
 from rungwise.views import ViewRecipe
 from student.mamba import MambaStudent
-from student.stem import STRIDE, load_imagenet_stem
+from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
 
 MAMBA_SIZES: dict[str, dict[str, Any]] = {
@@ -40,12 +40,13 @@ def student_settings(section: StudentSection, recipe: ViewRecipe) -> dict[str, A
     sizes = {"mamba": MAMBA_SIZES, "swin": SWIN_SIZES}[section.model]
     size = sizes[section.size] if isinstance(section.size, str) else section.size.model_dump()
     settings = size | {
+        "stem_stages": section.stem_stages,
         "tuned_stem": section.stem == "tuned",
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
     }
     if section.model == "swin":
-        settings["map_px"] = -(-recipe.size_px // STRIDE)
+        settings["view_px"] = recipe.size_px
     return settings
 
 

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from rungwise.lite0 import match_keys, weights_path
 
-STAGES = 3  # of EfficientNet-Lite0's seven: 56 thousand weights
-CHANNELS = (16, 24, 40)  # of their maps, at strides 2, 4 and 8
-STRIDE = 8
-POOLED = 2 * sum(CHANNELS[:-1])  # statistics of all maps but the last, which goes on to the student
+CHANNELS = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
+STRIDES = (2, 4, 8, 16, 16)
+FROZEN = 2  # stages that never train
 
 
 class Stem(nn.Module):
@@ -28,13 +27,14 @@ class Stem(nn.Module):
     Packed, so that what a frozen stem gives is one array that can be kept on disk.
     """
 
-    def __init__(self, *, tuned: bool) -> None:
-        """`tuned`: the last stage trains, at the backbone's learning rate."""
+    def __init__(self, *, stages: int, tuned: bool) -> None:
+        """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate."""
         super().__init__()
+        self.channels, self.stride = CHANNELS[:stages], STRIDES[stages - 1]
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
-        self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:STAGES]
+        self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
         self.requires_grad_(False)
-        self.blocks[-1].requires_grad_(tuned)
+        self.blocks[FROZEN:].requires_grad_(tuned)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), persistent=False)
@@ -57,11 +57,11 @@ class Stem(nn.Module):
         return packed_BTW
 
 
-def unpack(packed_BTW: Tensor) -> tuple[Tensor, Tensor]:
+def unpack(packed_BTW: Tensor, channels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """(pooled_NW, map_NCHW): the early maps' statistics and the last map, which is square."""
-    packed_NW = packed_BTW.flatten(0, 1)
-    side = round(((packed_NW.shape[1] - POOLED) / CHANNELS[-1]) ** 0.5)
-    return packed_NW[:, :POOLED], packed_NW[:, POOLED:].unflatten(1, (CHANNELS[-1], side, side))
+    packed_NW, pooled = packed_BTW.flatten(0, 1), 2 * sum(channels[:-1])
+    side = round(((packed_NW.shape[1] - pooled) / channels[-1]) ** 0.5)
+    return packed_NW[:, :pooled], packed_NW[:, pooled:].unflatten(1, (channels[-1], side, side))
 
 
 def mean_and_deviation(map_NCHW: Tensor) -> Tensor:

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from student.head import Judgement, LevelHead
-from student.stem import CHANNELS, Stem, mean_and_deviation, unpack
+from student.stem import Stem, mean_and_deviation, unpack
 from student.styleprompt import make_prompts
 
 HEAD_DIM = 32
+FIRST_STRIDE = 16  # of the first stage's map
 
 
 class SwinStudent(nn.Module):
     """`depths` and `num_heads` have one entry a SwinV2 stage, at strides 16, 32, ...; `embed_dim` doubles.
 
-    `map_px` is the side of the stem's map of a whole view; parts of a view are padded to whole windows.
+    `view_px` is the side of a whole view; parts of a view are padded to whole windows.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class SwinStudent(nn.Module):
         num_heads: tuple[int, ...],
         window: int,
         feature_dim: int,
-        map_px: int,
+        view_px: int,
+        stem_stages: int,
         tuned_stem: bool,
         prompts: int,
         aleatoric: bool,
@@ -48,11 +50,12 @@ class SwinStudent(nn.Module):
         if len(depths) != len(num_heads):
             raise ValueError("student.size: depths and num_heads must have one entry a stage")
         stage_widths = tuple(embed_dim * 2**stage for stage in range(len(depths)))
-        self.backbone = Stem(tuned=tuned_stem)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem)
+        channels = self.backbone.channels
         swin = SwinTransformerV2(
-            img_size=map_px,
-            patch_size=2,
-            in_chans=CHANNELS[-1],
+            img_size=-(-view_px // self.backbone.stride),
+            patch_size=FIRST_STRIDE // self.backbone.stride,
+            in_chans=channels[-1],
             num_classes=0,
             embed_dim=embed_dim,
             depths=depths,
@@ -62,7 +65,7 @@ class SwinStudent(nn.Module):
             dynamic_img_size=True,
         )
         self.patch_embed, self.stages = swin.patch_embed, swin.layers
-        widths = (*CHANNELS, *stage_widths)
+        widths = (*channels, *stage_widths)
         self.tokens = nn.ModuleList(
             [nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, 2 * feature_dim)) for width in widths]
         )
@@ -72,7 +75,7 @@ class SwinStudent(nn.Module):
         self.join = nn.Sequential(nn.LayerNorm(2 * feature_dim), nn.Linear(2 * feature_dim, feature_dim))
         self.temporal = Transformer(feature_dim)
         self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric)
-        self.prompts = make_prompts((CHANNELS[-1], *stage_widths), prompts)
+        self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:
         """Judge clips of uint8 RGB frames."""
@@ -85,9 +88,9 @@ class SwinStudent(nn.Module):
 
     def upper(self, packed_BTW: Tensor) -> Judgement:
         """Judge clips by what the stem gave of them."""
-        pooled, x_NCHW = unpack(packed_BTW)
+        pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
         x_NCHW = self.prompts[0](x_NCHW)
-        statistics = [*pooled.split([2 * c for c in CHANNELS[:-1]], 1), mean_and_deviation(x_NCHW)]
+        statistics = [*pooled.split([2 * c for c in self.backbone.channels[:-1]], 1), mean_and_deviation(x_NCHW)]
         x_NHWC = self.patch_embed(x_NCHW)
         for stage, prompt in zip(self.stages, self.prompts[1:], strict=True):
             x_NCHW = prompt(stage(x_NHWC).permute(0, 3, 1, 2))

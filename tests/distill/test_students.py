@@ -108,11 +108,16 @@ def test_a_frozen_stem_run_once_learns_what_it_learns_run_every_time(
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_prompts_alone_move_a_student(moved: tuple[Path, Outcome], unbroken: tuple[Path, Outcome]) -> None:
+def test_prompts_alone_move_a_student_and_tensorboard_shows_it(
+    moved: tuple[Path, Outcome], unbroken: tuple[Path, Outcome], tmp_path: Path
+) -> None:
     start = moved[1].artefacts["distill"].path / "student.safetensors"
     arguments = ["distill", str(moved[0]), "--runs", str(unbroken[0]), "--tune", "styleprompt", "--start", str(start)]
-    done = CliRunner().invoke(app, [*arguments, "--json"])
+    done = CliRunner().invoke(app, [*arguments, "--tensorboard", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
+    [events] = tmp_path.glob("distill-*/events*")
+    assert b"validation_srcc" in events.read_bytes()
+    assert b"PNG" in events.read_bytes()
     before, after = (load_checkpoint(path)[0].state_dict() for path in
                      (start, Path(json.loads(done.stdout)["path"]) / "student.safetensors"))  # fmt: skip
     changes = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}

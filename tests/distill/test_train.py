@@ -64,6 +64,7 @@ def student() -> torch.nn.Module:
         depths=(1, 1, 1),
         state_dim=(4, 4, 4),
         feature_dim=8,
+        stem_stages=3,
         tuned_stem=True,
         prompts=0,
         aleatoric=False,

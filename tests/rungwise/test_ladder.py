@@ -16,7 +16,16 @@ import pytest
 import rungwise.ladder
 from rungwise.config import Ladder, Sources
 from rungwise.encode import EncodeError, EncodeSpec
-from rungwise.ladder import clip_name, ladder_specs, make_ladder, make_masters, read_failures, read_ladder
+from rungwise.ladder import (
+    clip_name,
+    find_unlabelled,
+    ladder_specs,
+    make_ladder,
+    make_masters,
+    read_failures,
+    read_ladder,
+)
+from rungwise.video import rgb_frames, timestamps_seconds
 
 LADDER = Ladder.model_validate(
     {
@@ -133,3 +142,32 @@ def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> N
     process.wait()
     masters = make_masters(Sources(builtin=("screen_a", "fog_a"), **size), tmp_path)
     assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
+
+
+def test_groups_keep_contents_that_share_footage_together(folder: Path, tmp_path: Path) -> None:
+    masters = make_masters(Sources(folder=folder, groups={"pair": ("one", "two")}), tmp_path)
+    assert [(master.content, master.group) for master in masters] == [("one", "pair"), ("two", "pair")]
+    with pytest.raises(ValueError, match=r"groups\.pair: no content 'three' among the 2 masters"):
+        make_masters(Sources(folder=folder, groups={"pair": ("one", "three")}), tmp_path)
+    with pytest.raises(ValueError, match=r"groups\.b: 'one' is in two groups"):
+        make_masters(Sources(folder=folder, groups={"a": ("one",), "b": ("one",)}), tmp_path)
+
+
+def test_masters_cut_to_their_first_frames_lose_nothing_else(folder: Path, master: Path, tmp_path: Path) -> None:
+    cut = make_masters(Sources(folder=folder, num_frames=5), tmp_path)
+    assert [path.content for path in cut] == ["one", "two"]
+    whole = dict(rgb_frames(master, range(5)))
+    short = dict(rgb_frames(cut[0].path, range(5)))
+    assert len(timestamps_seconds(cut[0].path)) == 5
+    assert all((whole[index] == short[index]).all() for index in range(5))
+
+
+def test_an_unlabelled_video_may_not_be_called_like_a_master(folder: Path, clip: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    (found / "one.mp4").symlink_to(clip)
+    sources = Sources(folder=folder, unlabelled=found)
+    with pytest.raises(ValueError, match="'one' is a master's name too"):
+        find_unlabelled(sources, make_masters(sources, tmp_path))
+    with pytest.raises(ValueError, match=r"sources\.unlabelled: .* is not a folder"):
+        find_unlabelled(Sources(folder=folder, unlabelled=tmp_path / "absent"), [])

@@ -58,3 +58,18 @@ def test_splits_keep_groups_whole_and_do_not_depend_on_order() -> None:
 def test_splits_need_something_to_train_on() -> None:
     with pytest.raises(ValueError, match="leave none of 2 groups"):
         assign_splits({"a": "a", "b": "b"}, validation=1, test=1, seed=0)
+
+
+def test_splits_by_name_take_whole_groups() -> None:
+    groups = {"a": "a", "b": "pair", "c": "pair", "d": "d", "e": "e"}
+    splits = assign_splits(groups, validation=("a",), test=("b",), seed=0)
+    assert splits == {"a": "validation", "b": "test", "c": "test", "d": "train", "e": "train"}
+    mixed = assign_splits(groups, validation=1, test=("b",), seed=0)
+    assert (mixed["b"], mixed["c"]) == ("test", "test")
+    assert list(mixed.values()).count("validation") == 1
+    with pytest.raises(ValueError, match=r"splits\.test: no content 'z'"):
+        assign_splits(groups, validation=1, test=("z",), seed=0)
+    with pytest.raises(ValueError, match="shares its group with a test content"):
+        assign_splits(groups, validation=("c",), test=("b",), seed=0)
+    with pytest.raises(ValueError, match="none is left"):
+        assign_splits(groups, validation=("a", "d", "e"), test=("b",), seed=0)

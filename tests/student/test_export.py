@@ -22,6 +22,7 @@ SETTINGS = {
     "depths": (1, 1, 1),
     "state_dim": (9, 4, 4),
     "feature_dim": 16,
+    "stem_stages": 3,
     "tuned_stem": True,
     "prompts": 0,
     "aleatoric": False,

@@ -14,9 +14,10 @@ from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES, cost, load_imagene
 
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32},
-    "swin": {"embed_dim": 16, "depths": (2, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32, "map_px": 16},
+    "swin": {"embed_dim": 16, "depths": (2, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32, "view_px": 128},
 }
 SETTINGS: dict[str, Any] = {
+    "stem_stages": 3,
     "tuned_stem": True,
     "prompts": 0,
     "aleatoric": False,
@@ -102,7 +103,7 @@ def test_its_expected_error_is_positive_and_starts_small(name: str) -> None:
 def test_sizes_keep_their_bounds_and_cost_adds_up(name: str, sizes: dict[str, dict[str, Any]]) -> None:
     recipe = ViewRecipe(num_frames=2, frame_choice="uniform", grid=4, patch_px=40)
     for size, most in (("nano", 2_000_000), ("small", 10_000_000)):
-        own = sizes[size] | ({"map_px": 20} if name == "swin" else {})
+        own = sizes[size] | ({"view_px": 160} if name == "swin" else {})
         student = STUDENTS[name](**own, **SETTINGS)
         parts = cost(student, recipe)
         assert sum(part.weights for part in parts) == sum(p.numel() for p in student.parameters()) <= most

@@ -12,13 +12,14 @@ from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES
 from student.styleprompt import StylePrompt, tune_prompts
 
 SETTINGS: dict[str, Any] = {
+    "stem_stages": 3,
     "tuned_stem": False,
     "aleatoric": False,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,
 }
-SIZES = [("mamba", MAMBA_SIZES["small"]), ("swin", SWIN_SIZES["small"] | {"map_px": 8})]
+SIZES = [("mamba", MAMBA_SIZES["small"]), ("swin", SWIN_SIZES["small"] | {"view_px": 64})]
 
 
 def frames() -> torch.Tensor:
