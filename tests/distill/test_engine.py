@@ -62,6 +62,20 @@ def test_a_step_moves_what_trains_alone() -> None:
     assert not torch.equal(after["trained.weight"], before["trained.weight"])
 
 
+def test_gradients_of_two_batches_are_one_step() -> None:
+    torch.manual_seed(0)
+    together, apart = engine(), engine()
+    apart.module.load_state_dict(together.module.state_dict())
+    for made in (together, apart):
+        made.module.eval()
+    x = torch.randn(8, 2)
+    norm = together.step(together(x, 8)[0].square().mean())
+    assert apart.step(apart(x[:4], 4)[0].square().mean() / 2, update=False) is None
+    assert apart.step(apart(x[4:], 4)[0].square().mean() / 2) == pytest.approx(norm)
+    for name, value in together.module.state_dict().items():
+        torch.testing.assert_close(apart.module.state_dict()[name], value)
+
+
 def test_deepspeed_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")

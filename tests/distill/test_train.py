@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import distill.train
-from distill.train import Examples, fit, predict, sample_view
+from distill.engine import autocast
+from distill.train import Bundle, Embedder, Examples, Seen, fit, loss_terms, predict, sample_view
 from rungwise.config import Augment, Training
 from rungwise.contract import Scale
 from rungwise.statistics import srcc
@@ -161,3 +162,62 @@ def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
     bare = replace(data, targets={})
     with pytest.raises(ValueError, match=r"'soft_target' has weight 1\.0 but there are no teacher levels"):
         train(tmp_path, data=bare)
+
+
+def seen(scores: list[float], count: int) -> Seen:
+    torch.manual_seed(0)
+    score = torch.tensor(scores, requires_grad=True)
+    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None)
+
+
+def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
+    batch = {
+        "label": torch.tensor([20.0, 80.0, float("nan")]),
+        "scores": torch.tensor([30.0, 70.0, 100.0]),
+        "group": torch.tensor([0, 0, 0]),
+    }
+    judged = seen([30.0, 50.0, 0.0], 3)
+    terms = loss_terms(judged, batch, SCALE, {"label": 1.0, "score_target": 1.0, "fine": 1.0}, margin=0.5)
+    assert terms["label"].item() == pytest.approx((0.1**2 + 0.3**2) / 2)
+    assert terms["score_target"].item() == pytest.approx((0 + 0.2**2 + 1) / 3)
+    # The third is ordered by the teacher's 1.0: gaps .6, .8, .2 want margins of half of them.
+    assert terms["fine"].item() == pytest.approx((0.3 - 0.2 + 0.4 + 0.3 + 0.1 + 0.5) / 3)
+    alone = loss_terms(judged, batch | {"label": torch.full((3,), float("nan"))}, SCALE, {"label": 1.0, "plcc": 1.0})
+    assert [term.item() for term in alone.values()] == [0.0, 0.0]
+    (gradient,) = torch.autograd.grad(sum(alone.values()), judged.score)
+    assert not gradient.any()
+
+
+def test_a_temperature_is_a_scale_of_the_embeddings() -> None:
+    feature = torch.randn(5, 8)
+    for temperature in (0.1, 0.4, "learned"):
+        embedder = Embedder(8, temperature)
+        z = embedder(feature)
+        want = 1.0 if temperature == "learned" else 0.1 / float(temperature)
+        torch.testing.assert_close((z * z).sum(1), torch.full((5,), want))
+        assert embedder.log_scale.requires_grad == (temperature == "learned")
+
+
+def test_frozen_batch_norms_keep_their_statistics() -> None:
+    norms = torch.nn.ModuleList([torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)])
+    norms[0].requires_grad_(False)
+    Bundle(norms, torch.nn.Identity()).train()
+    assert [norm.training for norm in norms] == [False, True]
+
+
+def test_bf16_keeps_the_score_in_fp32(tmp_path: Path) -> None:
+    data = examples()
+    model = student()
+    history, _ = fit(model, data, data, TRAINING, SCALE, seed=0, scratch=tmp_path, name="test", precision="bf16")
+    assert np.isfinite(history[-1]["validation_rmse"])
+    with autocast("cpu", "bf16"):
+        judged = model.eval()(torch.from_numpy(data.inputs[:2, 0]))
+    assert judged.score.dtype == judged.logits.dtype == torch.float32
+
+
+def test_without_validation_the_last_epoch_is_taken(tmp_path: Path) -> None:
+    model = student()
+    history, state = fit(model, examples(), None, TRAINING, SCALE, seed=0, scratch=tmp_path, name="test")
+    assert len(history) == TRAINING.epochs
+    assert not any("validation_rmse" in row for row in history)
+    assert state.keys() == model.state_dict().keys()
