@@ -5,6 +5,7 @@ Shapes: B clips, T frames, K quality levels, D feature width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,8 +26,8 @@ class Judgement(NamedTuple):
     deviation: Tensor | None
 
 
-def in_fp32(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100."""
+def in_fp32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100."""
     if not torch.is_autocast_enabled(x.device.type):
         plain: Tensor = layer(x)
         return plain
@@ -56,5 +57,9 @@ class LevelHead(nn.Module):
         if self.width is not None:
             # From a tenth of the range: small enough to be useful, large enough to start calmly.
             deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
-        frame_scores = in_fp32(self.levels, feature_BTD).softmax(-1) @ self.level_values
-        return Judgement(logits.softmax(-1) @ self.level_values, logits, feature, frame_scores, deviation)
+        frame_scores = in_fp32(self.expectation, in_fp32(self.levels, feature_BTD))
+        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation)
+
+    def expectation(self, logits: Tensor) -> Tensor:
+        """The score that level logits mean."""
+        return logits.softmax(-1) @ self.level_values
