@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.models.efficientvim import HSMSSD
 
 from student.ssd import TemporalSSD, ssd, ssd_sequential
 
@@ -39,3 +40,24 @@ def test_the_layer_is_causal() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         TemporalSSD(18)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (10, 10)])
+def test_the_frame_encoders_mixer_is_a_sum_over_places(height: int, width: int) -> None:
+    """EfficientViM's hidden-state mixer: H = sum_l x_l (a_l b_l)^T over all places l, y_l = H' c_l; no order, no scan."""
+    torch.manual_seed(0)
+    mixer = HSMSSD(6, state_dim=4).double()
+    x = torch.randn(2, 6, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        y, _ = mixer(x)
+        projected = mixer.dw(mixer.BCdt_proj(x.flatten(2)).reshape(2, -1, height, width)).flatten(2)
+        b, c, dt = projected.split(4, dim=1)
+        a = (dt + mixer.A.view(1, -1, 1)).softmax(-1)
+        for clip in range(2):
+            state = torch.zeros(6, 4, dtype=torch.float64)
+            for place in range(height * width):
+                state += torch.outer(x[clip].flatten(1)[:, place], a[clip, :, place] * b[clip, :, place])
+            hidden, gate = mixer.hz_proj(state[None]).split(6, dim=1)
+            state = mixer.out_proj(hidden * torch.nn.functional.silu(gate) + hidden * mixer.D)[0]
+            for place in range(height * width):
+                torch.testing.assert_close(y[clip].flatten(1)[:, place], state @ c[clip, :, place])
