@@ -11,6 +11,7 @@ contents are judged at the very end, once. Every run leaves a file, so a killed 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from distill.train import Examples
+    from rungwise.config import RunConfig
 
 SEEDS = (0, 1, 2)
 STUDENTS = ("mamba", "swin")
@@ -44,7 +46,13 @@ PARTS: dict[str, dict[str, float]] = {
     "coarse and fine": {"coarse": 0.2, "fine": 2.0},
 }
 ALL = {name: weight for part in PARTS.values() for name, weight in part.items()}
-LOSSES = {"label only": LABEL} | {f"+ {name}": LABEL | part for name, part in PARTS.items()} | {"all": LABEL | ALL}
+CHOSEN = LABEL | PARTS["distribution"] | PARTS["feature"] | PARTS["relation"]  # by validation contents
+LOSSES = (
+    {"label only": LABEL}
+    | {f"+ {name}": LABEL | part for name, part in PARTS.items()}
+    | {"all": LABEL | ALL}
+    | {"distribution, feature, relation": CHOSEN}
+)
 COARSE_TO_FINE = {"num_groups": 3, "temperature": 0.1, "margin": 0.5}
 OLD, NEW = ("h264", "hevc"), ("av1", "vp9")
 PROMPTS = 8
@@ -64,6 +72,7 @@ class Job:
     prompts: bool = False
     unlabelled: bool = False
     epochs: int = 0
+    size: str = "nano"
 
 
 def jobs(epochs: int) -> list[list[Job]]:
@@ -75,6 +84,7 @@ def jobs(epochs: int) -> list[list[Job]]:
                 rounds[0].append(Job(name, student, seed, losses))
             rounds[0].append(Job("all, unlabelled too", student, seed, LABEL | ALL, unlabelled=True))
             rounds[0].append(Job("contrast", student, seed, {"contrast": 1.0}, epochs=max(1, epochs // 2)))
+            rounds[0].append(Job("the same, small size", student, seed, CHOSEN, size="small"))
             rounds[0].append(Job("no tuning", student, seed, LABEL | ALL, codecs=OLD))
             half = max(1, epochs // 2)
             rounds[1].append(Job("all, pretrained", student, seed, LABEL | ALL, start="contrast"))
@@ -90,7 +100,7 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     from distill.students import load_state
     from distill.train import fit, predict
     from rungwise.artefact import write_json
-    from rungwise.config import BitrateGroups, load_config
+    from rungwise.config import Augment, BitrateGroups, load_config
     from rungwise.contract import Scale
     from student.models import STUDENTS as MODELS
     from student.models import load_imagenet, student_settings
@@ -108,7 +118,9 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
         for row, (codec, score) in enumerate(zip(train.codecs, train.scores, strict=True))
         if (not np.isnan(score) or job.unlabelled) and (not job.codecs or codec in job.codecs)
     ]
-    section = config.student.model_copy(update={"model": job.student, "prompts": PROMPTS if job.prompts else 0})
+    prompts = PROMPTS if job.prompts else 0
+    changes = {"model": job.student, "size": job.size, "stem": "frozen", "prompts": prompts}
+    section = config.student.model_copy(update=changes)
     settings = student_settings(section, config.views.recipe) | {
         "num_levels": config.teacher.num_levels, "minimum": 0.0, "maximum": 100.0,
     }  # fmt: skip
@@ -126,6 +138,7 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     training = config.student.training.model_copy(
         update={
             "epochs": job.epochs or epochs,
+            "augment": Augment(sample_frames=2, sample_grid=None),
             "validate_every": 2,
             "losses": config.student.training.losses.model_validate(dict(job.losses)),
         }
@@ -210,9 +223,8 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     student = config.student.model_dump(mode="json") | {"epochs": epochs, "cache": outcome.artefacts["cache"].id}
     folder = runs / "students" / sha256_json(student)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    stem = MODELS["mamba"](
-        **student_settings(config.student, config.views.recipe), num_levels=5, minimum=0.0, maximum=100.0
-    )
+    section = config.student.model_copy(update={"model": "mamba", "size": "nano", "stem": "frozen"})
+    stem = MODELS["mamba"](**student_settings(section, config.views.recipe), num_levels=5, minimum=0.0, maximum=100.0)
     load_imagenet(stem)
     for split in SPLITS:
         examples = data.examples(split, targets, labelled=split != "train", num_groups=COARSE_TO_FINE["num_groups"])
@@ -246,7 +258,15 @@ def summarise(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, A
             row = {"codecs": "av1, vp9" if moved else "all", "student": student, "variant": name, "seeds": len(scores)}
             row |= {"tuned_share": shares.get((student, name))} | _figures(part, scores, against if student else None)
             rows.append(row)
-    order = [*LOSSES, "all, pretrained", "all, unlabelled too", "no tuning", "StylePrompt tuning", "full tuning"]
+    order = [
+        *LOSSES,
+        "the same, small size",
+        "all, pretrained",
+        "all, unlabelled too",
+        "no tuning",
+        "StylePrompt tuning",
+        "full tuning",
+    ]
 
     def place(row: dict[str, Any]) -> tuple[bool, str, int]:
         return row["codecs"] != "all", row["student"], (*order, row["variant"]).index(row["variant"])
@@ -296,6 +316,34 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
+def costs(config: RunConfig) -> list[dict[str, Any]]:
+    """Weights and multiply-adds for one clip of every student, and of InternVideo2-1B as its config has it."""
+    from rungwise.config import load_config
+    from student.models import STUDENTS as MODELS
+    from student.models import cost, student_settings
+    from teacher.layers import count_flops
+    from teacher.models import TEACHERS
+
+    levels = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
+    rows: list[dict[str, Any]] = []
+    for student, size, stages in itertools.product(STUDENTS, ("nano", "small"), (3, 5)):
+        section = config.student.model_copy(update={"model": student, "size": size, "stem_stages": stages})
+        model = MODELS[student](**student_settings(section, config.views.recipe), **levels)
+        parts = cost(model, config.views.recipe)
+        sums = {"weights": sum(part.weights for part in parts), "macs": sum(part.macs for part in parts)}
+        rows.append({"model": student, "size": size, "stem_stages": stages} | sums)
+    big = load_config(Path(__file__).parents[1] / "configs" / "internvideo2_1b.yaml")
+    kind, recipe = TEACHERS[big.teacher.model], big.views.recipe
+    with torch.device("meta"):  # shapes alone
+        teacher = kind.build(
+            **kind.settings(big.teacher, recipe), **{k: v for k, v in levels.items() if k != "num_levels"}
+        )
+        frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)
+        macs = count_flops(lambda: teacher(frames)) // 2
+    rows.append({"model": "internvideo2-1b", "weights": sum(p.numel() for p in teacher.parameters()), "macs": macs})
+    return rows
+
+
 def main() -> None:
     """Run every job that is not done, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -309,6 +357,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     from rungwise.artefact import write_json
+    from rungwise.config import load_config
     from rungwise.progress import note, track
 
     values = yaml.safe_load((Path(__file__).parent / "students.yaml").read_text())
@@ -332,6 +381,7 @@ def main() -> None:
         "seeds": len(SEEDS),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
+        "costs": costs(load_config(config_path)),
     }
     rows = summarise(folder, table, split)
     note(f"{split} contents; mean of {len(SEEDS)} seeds [95 % interval over contents]")

@@ -44,7 +44,7 @@ def test_heads_must_divide_the_width() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (10, 10)])
 def test_the_frame_encoders_mixer_is_a_sum_over_places(height: int, width: int) -> None:
-    """EfficientViM's hidden-state mixer: H = sum_l x_l (a_l b_l)^T over all places l, y_l = H' c_l; no order, no scan."""
+    """EfficientViM's hidden-state mixer: H = sum_l x_l (a_l b_l)^T over all places l, y_l = H' c_l; no scan."""
     torch.manual_seed(0)
     mixer = HSMSSD(6, state_dim=4).double()
     x = torch.randn(2, 6, height, width, dtype=torch.float64)
