@@ -53,7 +53,7 @@ LOSSES = (
     | {"all": LABEL | ALL}
     | {"distribution, feature, relation": CHOSEN}
 )
-COARSE_TO_FINE = {"num_groups": 3, "temperature": 0.1, "margin": 0.5}
+COARSE_TO_FINE: dict[str, Any] = {"num_groups": 3, "temperature": 0.1, "margin": 0.5}
 OLD, NEW = ("h264", "hevc"), ("av1", "vp9")
 PROMPTS = 8
 PAIR_GAP = 6.0  # label units by which a pair's labels must differ
@@ -88,7 +88,7 @@ def jobs(epochs: int) -> list[list[Job]]:
             rounds[0].append(Job("no tuning", student, seed, LABEL | ALL, codecs=OLD))
             half = max(1, epochs // 2)
             rounds[1].append(Job("all, pretrained", student, seed, LABEL | ALL, start="contrast"))
-            moved = {"losses": LABEL | ALL, "start": "no tuning", "codecs": NEW, "epochs": half}
+            moved: dict[str, Any] = {"losses": LABEL | ALL, "start": "no tuning", "codecs": NEW, "epochs": half}
             rounds[1].append(Job("StylePrompt tuning", student, seed, **moved, prompts=True))
             rounds[1].append(Job("full tuning", student, seed, **moved))
     return rounds
@@ -324,20 +324,18 @@ def costs(config: RunConfig) -> list[dict[str, Any]]:
     from teacher.layers import count_flops
     from teacher.models import TEACHERS
 
-    levels = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
+    span = {"minimum": 0.0, "maximum": 100.0}
     rows: list[dict[str, Any]] = []
     for student, size, stages in itertools.product(STUDENTS, ("nano", "small"), (3, 5)):
         section = config.student.model_copy(update={"model": student, "size": size, "stem_stages": stages})
-        model = MODELS[student](**student_settings(section, config.views.recipe), **levels)
+        model = MODELS[student](**student_settings(section, config.views.recipe), num_levels=5, **span)
         parts = cost(model, config.views.recipe)
         sums = {"weights": sum(part.weights for part in parts), "macs": sum(part.macs for part in parts)}
         rows.append({"model": student, "size": size, "stem_stages": stages} | sums)
     big = load_config(Path(__file__).parents[1] / "configs" / "internvideo2_1b.yaml")
     kind, recipe = TEACHERS[big.teacher.model], big.views.recipe
     with torch.device("meta"):  # shapes alone
-        teacher = kind.build(
-            **kind.settings(big.teacher, recipe), **{k: v for k, v in levels.items() if k != "num_levels"}
-        )
+        teacher = kind.build(**kind.settings(big.teacher, recipe), **span)
         frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)
         macs = count_flops(lambda: teacher(frames)) // 2
     rows.append({"model": "internvideo2-1b", "weights": sum(p.numel() for p in teacher.parameters()), "macs": macs})

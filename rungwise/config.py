@@ -416,8 +416,8 @@ def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a config is a mapping of keys")
     if sources is not None:
-        kept = values.get("sources") if isinstance(values.get("sources"), dict) else {}
-        kept = kept if "folder" in kept else {}  # of built-in scenes nothing holds for a folder
+        own = values.get("sources")
+        kept = own if isinstance(own, dict) and "folder" in own else {}  # of built-in scenes nothing holds for a folder
         values["sources"] = kept | {"folder": str(sources)}
     if student and isinstance(values.get("student"), dict):
         values["student"] |= student

@@ -34,7 +34,13 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_sources_replace_the_masters(tmp_path: Path) -> None:
-    assert load_config(CONFIGS[0], sources=tmp_path).sources.folder == tmp_path
+    quickstart = next(path for path in CONFIGS if path.stem == "quickstart")
+    replaced = load_config(quickstart, sources=tmp_path).sources
+    assert (replaced.folder, replaced.builtin, replaced.num_frames) == (tmp_path, None, None)
+    students = Path(__file__).parents[2] / "benchmarks" / "students.yaml"
+    replaced = load_config(students, sources=tmp_path).sources
+    assert (replaced.folder, replaced.num_frames) == (tmp_path, 40)
+    assert replaced.groups["vide_ocean"] == ("ocean_surface_bw", "ocean_wave_bw")
 
 
 def test_files_that_are_no_config(tmp_path: Path) -> None:
