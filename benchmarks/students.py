@@ -84,7 +84,8 @@ def jobs(epochs: int) -> list[list[Job]]:
                 rounds[0].append(Job(name, student, seed, losses))
             rounds[0].append(Job("all, unlabelled too", student, seed, LABEL | ALL, unlabelled=True))
             rounds[0].append(Job("contrast", student, seed, {"contrast": 1.0}, epochs=max(1, epochs // 2)))
-            rounds[0].append(Job("the same, small size", student, seed, CHOSEN, size="small"))
+            rounds[0].append(Job("small: distribution, feature, relation", student, seed, CHOSEN, size="small"))
+            rounds[0].append(Job("small: label only", student, seed, LABEL, size="small"))
             rounds[0].append(Job("no tuning", student, seed, LABEL | ALL, codecs=OLD))
             half = max(1, epochs // 2)
             rounds[1].append(Job("all, pretrained", student, seed, LABEL | ALL, start="contrast"))
@@ -254,13 +255,15 @@ def summarise(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, A
                 judged.setdefault((job["student"], job["name"]), []).append(np.asarray(facts[split])[mask])
                 shares[job["student"], job["name"]] = facts["tuned_share"]
         for (student, name), scores in judged.items():
-            against = judged.get((student, "no tuning" if moved else "label only"))
+            size = "small: " if name.startswith("small: ") else ""
+            against = judged.get((student, "no tuning" if moved else f"{size}label only"))
             row = {"codecs": "av1, vp9" if moved else "all", "student": student, "variant": name, "seeds": len(scores)}
             row |= {"tuned_share": shares.get((student, name))} | _figures(part, scores, against if student else None)
             rows.append(row)
     order = [
         *LOSSES,
-        "the same, small size",
+        "small: label only",
+        "small: distribution, feature, relation",
         "all, pretrained",
         "all, unlabelled too",
         "no tuning",
@@ -304,16 +307,16 @@ def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -
     return found
 
 
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    """A plain table."""
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """A plain table: means over seeds, 95 % intervals over contents in brackets; gain is over the row without."""
     figures = ("srcc", "gain", "within", "cross_codec", "cross_resolution")
     lines = [["codecs", "student", "variant", *figures]]
     for row in rows:
         texts = ["{:.3f} [{:.3f}, {:.3f}]".format(*row[name]) if name in row else "" for name in figures]
         lines.append([row["codecs"], row["student"], row["variant"], *texts])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    padded = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(padded) + "\n"
 
 
 def costs(config: RunConfig) -> list[dict[str, Any]]:
@@ -354,7 +357,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="table of validation contents, to choose by")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    from rungwise.artefact import write_json
+    from rungwise.artefact import write_json, write_text
     from rungwise.config import load_config
     from rungwise.progress import note, track
 
@@ -383,9 +386,10 @@ def main() -> None:
     }
     rows = summarise(folder, table, split)
     note(f"{split} contents; mean of {len(SEEDS)} seeds [95 % interval over contents]")
-    print_rows(rows)
+    print(table_of(rows), end="")
     if arguments.out:
         write_json(arguments.out, facts | {"rows": rows})
+        write_text(arguments.out.with_suffix(".txt"), table_of(rows))
 
 
 if __name__ == "__main__":

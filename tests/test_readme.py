@@ -25,3 +25,29 @@ def test_what_keeping_frozen_layers_saves_is_the_committed_json() -> None:
     assert all(row["losses_agree"] for row in rows)
     for row in rows:
         assert f"{row['times_as_fast']:.1f} times" in readme
+
+
+def test_what_students_cost_and_gain_is_the_committed_json() -> None:
+    facts = json.loads((ROOT / "benchmarks" / "results" / "students.json").read_text())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    weights = {(row["model"], row.get("size"), row.get("stem_stages")): row["weights"] for row in facts["costs"]}
+    for model in ("mamba", "swin"):
+        parts = [
+            " / ".join(f"{weights[model, size, stages] / 1e6:.1f} M" for size in ("nano", "small")) for stages in (3, 5)
+        ]
+        assert f"{parts[0]} (3 stages in front), {parts[1]} (5)" in readme
+    rows = {(row["codecs"], row["student"], row["variant"]): row for row in facts["rows"]}
+    assert facts["split"] == "test"
+    for key in (
+        ("all", "", "teacher"), ("all", "", "log-bitrate"), ("all", "mamba", "small: distribution, feature, relation"),
+        ("all", "swin", "small: distribution, feature, relation"), ("all", "mamba", "small: label only"),
+        ("all", "swin", "small: label only"),
+    ):  # fmt: skip
+        assert _interval(rows[key]["srcc"]) in readme, key
+    for student in ("mamba", "swin"):
+        for variant in ("StylePrompt tuning", "full tuning"):
+            assert _interval(rows["av1, vp9", student, variant]["gain"]) in readme
+
+
+def _interval(figures: list[float]) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*figures).replace("0.", ".")
