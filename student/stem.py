@@ -52,7 +52,8 @@ class Stem(nn.Module):
         for blocks in self.blocks[:-1]:
             x_NCHW = blocks(x_NCHW)
             parts.append(mean_and_deviation(x_NCHW))
-        parts.append(self.blocks[-1](x_NCHW).flatten(1))
+        # Channels last, as convolutions of frames leave it: packing copies nothing, and later ones stay as fast.
+        parts.append(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1).flatten(1))
         packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, frames_BTHWC.shape[:2])
         return packed_BTW
 
@@ -61,7 +62,8 @@ def unpack(packed_BTW: Tensor, channels: tuple[int, ...]) -> tuple[Tensor, Tenso
     """(pooled_NW, map_NCHW): the early maps' statistics and the last map, which is square."""
     packed_NW, pooled = packed_BTW.flatten(0, 1), 2 * sum(channels[:-1])
     side = round(((packed_NW.shape[1] - pooled) / channels[-1]) ** 0.5)
-    return packed_NW[:, :pooled], packed_NW[:, pooled:].unflatten(1, (channels[-1], side, side))
+    map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, channels[-1]))
+    return packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2)
 
 
 def mean_and_deviation(map_NCHW: Tensor) -> Tensor:
