@@ -91,6 +91,8 @@ def teacher_section(model: str, clip_folder: Path, *, epochs: int, **changes: An
         "validate_every": 1,
         "contents_per_batch": 4,
         "clips_per_content": 4,
+        "mix_codecs": False,
+        "batches_per_step": 1,
         "learning_rate": 1e-3,
         "backbone_learning_rate": 3e-4,
         "weight_decay": 0.02,
