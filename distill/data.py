@@ -67,18 +67,24 @@ class Data:
         targets: dict[str, NDArray[np.float32]] | None = None,
         *,
         labelled: bool = True,
-        num_groups: int = 2,
+        num_groups: int | None = None,
     ) -> Examples:
-        """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order)."""
+        """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order).
+
+        Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
+        """
         rows = self.rows(split, labelled=labelled)
-        contents, bitrates = list(self.table["content"]), self.table["bitrate_kbps"].to_numpy(float)
+        groups = np.full(len(self.table), -1, dtype=np.int64)
+        if num_groups is not None:
+            bitrates = self.table["bitrate_kbps"].to_numpy(float)
+            groups = bitrate_groups(list(self.table["content"]), bitrates, num_groups)
         return Examples(
             inputs=self.pixels[rows],
             scores=self.table["score"].to_numpy(np.float32)[rows],
             contents=tuple(self.table["content"].iloc[rows]),
             codecs=tuple(self.table["codec"].iloc[rows]),
             classes=self.classes[rows],
-            groups=bitrate_groups(contents, bitrates, num_groups)[rows],
+            groups=groups[rows],
             patch_px=self.patch_px,
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )

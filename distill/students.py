@@ -109,7 +109,7 @@ def distil(
             tune_prompts(model)
         trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
         note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
-        groups = student.bitrate_groups.num_groups if student.bitrate_groups else 2
+        groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
         train = data.examples("train", targets, labelled=False, num_groups=groups)
         validation = data.examples("validation")
         history, state = _fit(

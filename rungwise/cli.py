@@ -161,7 +161,7 @@ def _run(
     """Make everything up to one stage, and print where its artefact lies."""
     from rungwise.ranks import ranks
 
-    outcome = _pipeline(config, runs, sources, device, until, changes or {}, watch)
+    outcome = _pipeline(config, runs, sources, device, until, changes, watch)
     artefact = outcome.artefacts[until]
     if ranks().rank > 0:
         pass  # the first process speaks for all
@@ -197,7 +197,7 @@ def _pipeline(
     pipeline = _room("distill.pipeline")
     from rungwise.config import load_config
 
-    settings = load_config(config, sources=sources, student=changes or {})
+    settings = load_config(config, sources=sources, student=changes)
     return pipeline.run(settings, runs, until=until, device=device, watch=watch)
 
 

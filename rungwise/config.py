@@ -164,11 +164,6 @@ class Execution(Section):
     keep_frozen: bool  # run the frozen lower layers once and train from what they gave; patches can't be sampled then
 
 
-def _check_kept(execution: Execution, training: Training) -> None:
-    if execution.keep_frozen and training.augment is not None and training.augment.sample_grid is not None:
-        raise ValueError("execution.keep_frozen keeps what whole frames gave: set training.augment.sample_grid to null")
-
-
 class TeacherSection(Section):
     """What all teachers' sections hold. bf16: frozen and trained weights stay fp32, products are taken in bf16."""
 
@@ -330,9 +325,11 @@ class StudentSection(Section):
             problems.append("give `start` or `pretrain`, not both")
         if self.execution.keep_frozen and self.stem == "tuned" and self.tune == "all":
             problems.append("execution.keep_frozen needs `stem: frozen`")
+        augment = self.training.augment
+        if self.execution.keep_frozen and augment is not None and augment.sample_grid is not None:
+            problems.append("execution.keep_frozen keeps what whole frames gave: set augment.sample_grid to null")
         if problems:
             raise ValueError("; ".join(problems))
-        _check_kept(self.execution, self.training)
         return self
 
 
