@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from rungwise.options import Config, Device, Json, Runs, SourcesOption
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -23,12 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="A small no-reference model that judges compressed video: make a ladder, teach, distil, export, score.",
 )
-
-Config = Annotated[Path, typer.Argument(help="the run's YAML, such as configs/quickstart.yaml")]
-Runs = Annotated[Path, typer.Option("--runs", help="folder of artefacts")]
-SourcesOption = Annotated[Path | None, typer.Option("--sources", help="folder of your own masters")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 
 
 @app.callback()
