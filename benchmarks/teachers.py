@@ -139,7 +139,8 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     from distill.teaching import verify_cache
     from rungwise.artefact import read_facts
     from rungwise.config import load_config
-    from rungwise.evaluate import evaluate_predictors, format_interval
+    from rungwise.evaluate import evaluate_predictors
+    from rungwise.figures import format_interval
     from rungwise.pixels import read_view_lists
     from teacher.cache import read_cache
 

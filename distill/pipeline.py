@@ -19,7 +19,8 @@ from distill.teaching import cache_targets, teach
 from distill.train import predict
 from rungwise.artefact import Artefact, StageKey, run_stage, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.evaluate import evaluate_predictors, format_table, to_json
+from rungwise.evaluate import PairRule, evaluate_predictors
+from rungwise.figures import format_table, to_json
 from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_failures
 from rungwise.progress import note
 from rungwise.report import write_report
@@ -30,6 +31,7 @@ EXPORT_VERSION = 1
 EVALUATE_VERSION = 1
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 PARITY_CLIPS = 8
+PAIR_SHARE = 0.05  # of the label's range: 5 VMAF, which few viewers would miss
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,10 @@ def evaluate(
             for path, height in zip(table["path"], table["display_height"], strict=True)
         ]
         result = evaluate_predictors(
-            table, ["student", "teacher", "student-onnx"], num_resamples=config.evaluate.num_resamples
+            table,
+            ["student", "teacher", "student-onnx"],
+            num_resamples=config.evaluate.num_resamples,
+            pair_rule=PairRule("label-range", PAIR_SHARE),
         )
         calibration = contract.calibration
         assert calibration is not None

@@ -4,112 +4,67 @@
 it. The bitrate alone orders the rungs of a ladder well, so it is judged too wherever it is known.
 """
 
-import csv
-import functools
-import io
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast, get_args
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from rungwise import statistics as st
-from rungwise.statistics import FloatArray, IntArray, QualityMap, Resampled
+from rungwise.fidelity import BDCache, Ladders, ladder_fidelity
+from rungwise.figures import (
+    Difference,
+    Evaluation,
+    Interval,
+    LadderFidelity,
+    PairInterval,
+    Polarity,
+    PredictorResult,
+    ProtocolResult,
+    Slice,
+    WithinContentInterval,
+)
+from rungwise.protocols import Rows, check_protocol, interval, judge
+from rungwise.statistics import FloatArray, Gap, IntArray, Resampled
 
 PREDICTOR_LOG_BITRATE = "log-bitrate"
-DEFAULT_GAP_SHARE = 0.05
-Polarity = Literal["higher_is_better", "lower_is_better"]
-Pairs = Callable[[IntArray, IntArray], Any]
-Bootstrap = Callable[[Resampled, IntArray], tuple[float, float]]
-_FEW_CONTENTS, _MIN_RESAMPLES, _MAX_DRAWN_ROWS = 10, 100, 10_000_000
+BITRATE_BAND, RESOLUTION = "bitrate-band", "resolution"
+_BANDS = ("low", "middle", "high")
+_FEW_CONTENTS, _MIN_RESAMPLES, _MAX_DRAWN_ROWS, _MAX_GROUPS, _MIN_SLICE_ROWS = 10, 100, 10_000_000, 50, 3
+_Z95 = 1.959963984540054
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class PairRule(NamedTuple):
+    """Which pairs of a content should be in order.
+
+    "interval": labels further apart than the 95 % interval of their difference, from the labels' own intervals.
+    "content-range" and "label-range": further apart than `share` of the content's range of labels, or of the scale's.
+    """
+
+    kind: str
+    share: float = 0.0
 
 
-class Interval(_Frozen):
-    """A value with its 95 % interval by content bootstrap; None where a figure does not exist."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+PAIR_RULES = ("interval", "content-range", "label-range")
+DEFAULT_SHARE = 0.1  # of a content's range: a tenth is near what tens of raters can tell apart
 
 
-class WithinContentInterval(Interval):
-    """Fisher z mean of the SRCC inside contents, and how many of them it could use."""
+def parse_pair_rule(text: str) -> PairRule:
+    """`interval`, `content-range:0.1` or `label-range:0.05`.
 
-    contents_used: int
-    contents_dropped: int
-
-
-class PairInterval(Interval):
-    """Share of pairs inside a content that are in order, and how many pairs there were."""
-
-    pairs: int
-
-
-class PredictorResult(_Frozen):
-    """Figures of one predictor. RMSE is in label units; `plcc` and `rmse` hold after `quality_map`."""
-
-    predictor: str
-    n: int
-    contents: int
-    srcc: Interval
-    krcc: Interval
-    plcc: Interval
-    plcc_linear: Interval
-    rmse: Interval
-    rmse_raw: Interval | None
-    within_content_srcc: WithinContentInterval
-    pairs_same_codec: PairInterval
-    pairs_cross_codec: PairInterval
-    pairs_cross_resolution: PairInterval
-    quality_map: QualityMap
-
-
-class Difference(_Frozen):
-    """How far `predictor` lies above `against` on the rows that both have; both saw the same resamples."""
-
-    predictor: str
-    against: str
-    n: int
-    srcc: Interval
-    within_content_srcc: Interval
-
-
-class Evaluation(_Frozen):
-    """All figures of a table, and all that is needed to read them. Reads back from its own JSON."""
-
-    truth: str
-    score_polarity: Polarity
-    truth_negated: bool
-    score_min: float
-    score_max: float
-    n: int
-    contents: int
-    pair_gap: float
-    resamples: int
-    resamples_wanted: int
-    seed: int
-    predictors: tuple[PredictorResult, ...]
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-
-STATISTICS: Mapping[str, str] = {
-    "srcc": "SRCC",
-    "within_content_srcc": "SRCC within content",
-    "krcc": "KRCC",
-    "plcc": "PLCC after logistic",
-    "plcc_linear": "PLCC",
-    "rmse": "RMSE after logistic",
-    "rmse_raw": "RMSE raw",
-    "pairs_same_codec": "Pairs in order, same codec",
-    "pairs_cross_codec": "Pairs in order, across codecs",
-    "pairs_cross_resolution": "Pairs in order, across resolutions",
-}
+    Raises:
+        ValueError: another word, or a share outside [0, 1).
+    """
+    kind, _, share = text.partition(":")
+    try:
+        rule = PairRule(kind, float(share) if share else 0.0)
+    except ValueError:
+        rule = PairRule("")
+    if rule.kind not in PAIR_RULES or (kind != "interval") != bool(share) or not 0 <= rule.share < 1:
+        raise ValueError(f"pair rule is {text!r}; it must be interval, content-range:S or label-range:S, 0 <= S < 1")
+    return rule
 
 
 def evaluate_predictors(
@@ -119,54 +74,57 @@ def evaluate_predictors(
     truth: str = "score",
     num_resamples: int = 1000,
     seed: int = 0,
-    gap_share: float = DEFAULT_GAP_SHARE,
+    pair_rule: PairRule | None = None,
+    against: Sequence[str] = (),
+    protocols: Sequence[str] = (),
+    by: Sequence[str] = (),
+    ladders: bool = False,
 ) -> Evaluation:
     """Compare prediction columns with the truth of a table.
 
     Predictions are higher for better quality. Where the label is lower for better, the truth is negated for
-    everything but the raw RMSE, which then does not exist. Pairs count if their labels differ by more than
-    `gap_share` of the label's range.
+    everything but the raw RMSE, which then does not exist. Rows without a prediction (NaN) are left out of that
+    predictor's figures and counted.
 
     Args:
-        table: one row an encode: content, codec, width, height, score_polarity, score_min, score_max (one
-            value each), the truth and the prediction columns; bitrate_kbps if known (NaN where not).
+        table: one row an encode: content, score_polarity, score_min, score_max (one value each), the truth and the
+            prediction columns; if known bitrate_kbps (NaN where not), codec, width, height, preset, score_ci95
+            (half-width), score_std and score_raters.
         predictors: prediction columns. "log-bitrate" is added by itself.
         truth: the label column.
         num_resamples: content resamples for the intervals; fewer on large tables, as `notes` then says.
         seed: of the resampling. The same table and seed give the same figures.
-        gap_share: smallest label difference of a pair that should be in order, in [0, 1) of the range.
+        pair_rule: which pairs count; None takes the labels' intervals if all rows have one, else a tenth of each
+            content's range.
+        against: predictors with which the others are compared; none takes log-bitrate and the first one.
+        protocols: names from `rungwise.protocols`.
+        by: columns to cut the table by, "resolution" or "bitrate-band" (thirds of each content's rows).
+        ladders: compare BD-rates, hulls and steps too (`rungwise.fidelity`); needs bitrates and codecs.
 
     Raises:
-        ValueError: a column is missing or named twice, a prediction or label is not finite (how many, which
-            clip first), a bitrate is not positive, polarity or range is not one value.
+        ValueError: a column is missing or named twice, a label is not finite or a prediction infinite (how many,
+            which clip first), a bitrate is not positive, polarity or range is not one value, no such protocol.
     """
+    for name in protocols:
+        check_protocol(name)
     columns = _prediction_columns(table, predictors, truth)
     polarity, low, high = _label_scale(table)
-    if not 0 <= gap_share < 1:
-        raise ValueError(f"gap_share must be in [0, 1), got {gap_share}")
     negated = polarity == "lower_is_better"
     target = _numbers(table, truth) * (-1 if negated else 1)
-    content = _codes(table["content"])
-    gap = gap_share * (high - low)
+    half_width, outliers = _half_widths(table)
+    rule = pair_rule or (PairRule("interval") if outliers == "interval" else PairRule("content-range", DEFAULT_SHARE))
+    if rule.kind == "interval" and outliers != "interval":
+        raise ValueError("pair rule interval needs score_ci95, or score_std with score_raters, in every row")
     resamples = affordable_resamples(len(table), num_resamples)
-    bootstrap = functools.partial(st.bootstrap_by_content, num_resamples=resamples, seed=seed)
+    judge_rows = _Judge(table, target, _gap(rule, table, target, half_width, high - low), half_width, resamples, seed)
 
-    def delta(name: str, against: str) -> Difference:
-        rows = np.flatnonzero(np.isfinite(columns[name]) & np.isfinite(columns[against]))
-        t, c, a, b = target[rows], content[rows], columns[name][rows], columns[against][rows]
-        srcc, within = (
-            _interval(*st.paired_bootstrap_by_content(make(t, a, c), make(t, b, c), c, resamples, seed))
-            for make in (st.resampled_srcc, st.resampled_within_content_srcc)
-        )
-        return Difference(predictor=name, against=against, n=rows.size, srcc=srcc, within_content_srcc=within)
-
-    results = []
-    for name, pred in columns.items():
-        rows = np.flatnonzero(np.isfinite(pred))
-        rungs = _Rungs(target[rows], pred[rows], content[rows], _pair_kinds(table.iloc[rows]))
-        raw = name != PREDICTOR_LOG_BITRATE and not negated
-        results.append(_result(name, rungs, gap, raw, bootstrap))
-    rivals = [name for name in dict.fromkeys([PREDICTOR_LOG_BITRATE, *predictors[:1]]) if name in columns]
+    judged = {name: judge_rows(name, column, not negated) for name, column in columns.items()}
+    unknown = [name for name in against if name not in columns]
+    if unknown:
+        raise ValueError(f"against: no predictor {unknown[0]!r} among {', '.join(columns)}")
+    rivals = list(against) or [n for n in dict.fromkeys([PREDICTOR_LOG_BITRATE, *predictors[:1]]) if n in columns]
+    pairs = [(name, rival) for rival in rivals for name in columns if name != rival]
+    pairs = [pair for pair in pairs if against or pair[0] != PREDICTOR_LOG_BITRATE]
     return Evaluation(
         truth=truth,
         score_polarity=polarity,
@@ -174,14 +132,17 @@ def evaluate_predictors(
         score_min=low,
         score_max=high,
         n=len(table),
-        contents=int(content.max()) + 1,
-        pair_gap=gap,
+        contents=table["content"].nunique(),
+        pair_rule=rule.kind if rule.kind == "interval" else f"{rule.kind}:{rule.share:g}",
         resamples=resamples,
         resamples_wanted=num_resamples,
         seed=seed,
-        predictors=tuple(results),
-        differences=tuple(delta(name, rival) for rival in rivals for name in predictors if name != rival),
-        notes=tuple(_notes(table, columns, gap, negated, resamples, num_resamples)),
+        predictors=tuple(one.result for one in judged.values()),
+        differences=tuple(judge_rows.difference(judged[a], judged[b]) for a, b in pairs),
+        protocols=tuple(judge_rows.protocol(name, one) for name in protocols for one in judged.values()),
+        slices=tuple(_slices(by, table, judged, judge_rows)),
+        fidelity=tuple(_fidelity(table, judged, judge_rows)) if ladders else (),
+        notes=tuple(_notes(table, columns, rule, low, high, outliers, negated, resamples, num_resamples)),
     )
 
 
@@ -191,132 +152,214 @@ def affordable_resamples(num_rows: int, wanted: int) -> int:
     return min(wanted, max(_MIN_RESAMPLES, _MAX_DRAWN_ROWS // max(num_rows, 1)))
 
 
-def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as JSON; `Evaluation.model_validate_json` reads it back. Missing figures are null."""
-    return evaluation.model_dump_json(indent=2) + "\n"
+class _Judged(NamedTuple):
+    """A predictor's figures, its rows, and its resampled values by statistic."""
 
-
-def to_csv(evaluation: Evaluation) -> str:
-    """One line a figure: predictor, against (empty but for differences), statistic, n, value, low, high."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["predictor", "against", "statistic", "n", "value", "low", "high"])
-    for result in evaluation.predictors:
-        for statistic in STATISTICS:
-            f = getattr(result, statistic) or Interval(value=None)
-            writer.writerow([result.predictor, "", statistic, result.n, f.value, f.low, f.high])
-    for d in evaluation.differences:
-        for statistic in ("srcc", "within_content_srcc"):
-            f = getattr(d, statistic)
-            writer.writerow([d.predictor, d.against, statistic, d.n, f.value, f.low, f.high])
-    return out.getvalue()
-
-
-def format_number(value: float | None, statistic: str) -> str:
-    """A figure as the field prints it: .931 for a correlation or share, 4.21 for an RMSE, - for none."""
-    if value is None:
-        return "-"
-    if statistic.startswith("rmse"):
-        return f"{value:.2f}"
-    text = f"{value:.3f}".replace("-0.000", "0.000")
-    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
-
-
-def format_interval(figure: Interval | None, statistic: str) -> str:
-    """`.931 [.902, .955]`; without its bracket where there is no interval."""
-    if figure is None or figure.value is None:
-        return "-"
-    value, low, high = (format_number(v, statistic) for v in (figure.value, figure.low, figure.high))
-    return value if figure.low is None else f"{value} [{low}, {high}]"
-
-
-def format_table(evaluation: Evaluation) -> str:
-    """Plain aligned text: statistics down, predictors across, then the differences and the notes."""
-    results = evaluation.predictors
-    rows = [["", *(r.predictor for r in results)]]
-    rows += [["rows / contents", *(f"{r.n} / {r.contents}" for r in results)]]
-    rows += [[name, *(format_interval(getattr(r, k), k) for r in results)] for k, name in STATISTICS.items()]
-    lines = _aligned(rows)
-    if evaluation.differences:
-        rows = [["difference", "SRCC", "SRCC within content"]]
-        for d in evaluation.differences:
-            srcc, within = (format_interval(figure, "srcc") for figure in (d.srcc, d.within_content_srcc))
-            rows.append([f"{d.predictor} - {d.against}", srcc, within])
-        lines += ["", *_aligned(rows)]
-    return "\n".join([*lines, "", *evaluation.notes]) + "\n"
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-class _Rungs(NamedTuple):
-    truth: FloatArray
+    result: PredictorResult
     pred: FloatArray
-    content: IntArray
-    kinds: dict[str, Pairs]
+    rows: IntArray
+    drawn: Mapping[str, FloatArray]
 
 
-def _result(name: str, rungs: _Rungs, gap: float, raw: bool, bootstrap: Bootstrap) -> PredictorResult:
-    t, p, content, kinds = rungs
+class _Judge:
+    """What all predictors of one table share: labels, contents, resamples and pairs, made once for like rows."""
 
-    def interval(value: float, resampled: Resampled) -> Interval:
-        return _interval(value, *bootstrap(resampled, content))
+    def __init__(
+        self, table: pd.DataFrame, target: FloatArray, gap: Gap, half_width: FloatArray, resamples: int, seed: int
+    ) -> None:
+        self.target, self.half_width, self.resamples, self.seed = target, half_width, resamples, seed
+        self.content = _codes(table["content"])
+        self.content_names = [str(name) for name in sorted(table["content"].unique())]
+        group = table["content"].astype(str)
+        self.group = _codes(group + ", " + table["preset"].astype(str)) if "preset" in table else self.content
+        names = (group + ", " + table["preset"].astype(str)) if "preset" in table else group
+        self.group_names = sorted(names.unique())
+        self.pairs = st.ordered_pairs(target, self.content, gap)
+        self.kinds = _pair_kinds(table, self.pairs)
+        self._counts: dict[int, FloatArray] = {}
 
-    def pairs(kind: str) -> PairInterval:
-        right, total = st.pair_counts(t, p, content, kinds[kind], gap)
-        share = float(right.sum() / total.sum()) if total.sum() else float("nan")
-        figure = interval(share, st.resampled_share(right, total))
-        return PairInterval(**figure.model_dump(), pairs=int(total.sum()))
+    def counts(self, num_contents: int) -> FloatArray:
+        if num_contents not in self._counts:
+            self._counts[num_contents] = st.draw_contents(num_contents, self.resamples, self.seed)
+        return self._counts[num_contents]
 
-    quality_map = st.fit_logistic4(t, p)
-    mapped = quality_map(p)
-    fitted_plcc, fitted_rmse = st.resampled_logistic4(t, p, content)
-    within = st.within_content_srcc(t, p, content)
-    within_figure = interval(within.value, st.resampled_within_content_srcc(t, p, content))
-    return PredictorResult(
-        predictor=name,
-        n=t.size,
-        contents=np.unique(content).size,
-        srcc=interval(st.srcc(t, p), st.resampled_srcc(t, p, content)),
-        krcc=interval(st.krcc(t, p), st.resampled_krcc(t, p, content)),
-        plcc=interval(st.plcc(t, mapped), fitted_plcc),
-        plcc_linear=interval(st.plcc(t, p), st.resampled_plcc(t, p, content)),
-        rmse=interval(st.rmse(t, mapped), fitted_rmse),
-        rmse_raw=interval(st.rmse(t, p), st.resampled_rmse(t, p, content)) if raw else None,
-        within_content_srcc=WithinContentInterval(
-            **within_figure.model_dump(), contents_used=within.used, contents_dropped=within.dropped
+    def __call__(self, name: str, column: FloatArray, raw: bool) -> _Judged:
+        rows = np.flatnonzero(np.isfinite(column))
+        t, p, content = self.target[rows], column[rows], _recoded(self.content[rows])
+        num_contents = int(content.max()) + 1
+        counts, drawn = self.counts(num_contents), {}
+        known = np.isfinite(column[self.pairs.better]) & np.isfinite(column[self.pairs.worse])
+        present = np.unique(self.content[rows])
+
+        def figure(key: str, value: float, resampled: Resampled) -> Interval:
+            drawn[key] = resampled(counts)
+            return interval(value, *st.interval_of(drawn[key], num_contents))
+
+        def pairs(kind: str) -> PairInterval:
+            keep = self.kinds[kind] & known
+            kept = st.OrderedPairs(*(part[keep] for part in self.pairs))
+            right, total = (v[present] for v in st.count_pairs(column, kept, len(self.content_names)))
+            share = float(right.sum() / total.sum()) if total.sum() else float("nan")
+            found = figure(kind, share, st.resampled_share(right, total))
+            return PairInterval(**found.model_dump(), pairs=kept.group.size)
+
+        quality_map = st.fit_logistic4(t, p)
+        mapped = quality_map(p)
+        fitted_plcc, fitted_rmse = st.resampled_logistic4(t, p, content, quality_map)
+        within = st.within_content_srcc(t, p, content)
+        within_figure = figure("within", within.value, st.resampled_within_content_srcc(t, p, content))
+        half = self.half_width[rows]
+        outside = (np.abs(t - mapped) > half).astype(np.float64)
+        outliers = st.resampled_share(np.bincount(content, outside), np.bincount(content))
+        raw = raw and name != PREDICTOR_LOG_BITRATE
+        result = PredictorResult(
+            predictor=name,
+            n=t.size,
+            contents=num_contents,
+            missing=column.size - t.size,
+            srcc=figure("srcc", st.srcc(t, p), st.resampled_srcc(t, p, content)),
+            krcc=figure("krcc", st.krcc(t, p), st.resampled_krcc(t, p, content)),
+            plcc=figure("plcc", st.plcc(t, mapped), fitted_plcc),
+            plcc_linear=figure("plcc_linear", st.plcc(t, p), st.resampled_plcc(t, p, content)),
+            rmse=figure("rmse", st.rmse(t, mapped), fitted_rmse),
+            rmse_raw=figure("rmse_raw", st.rmse(t, p), st.resampled_rmse(t, p, content)) if raw else None,
+            outlier_ratio=None if np.isnan(half).any() else figure("outliers", float(outside.mean()), outliers),
+            within_content_srcc=WithinContentInterval(
+                **within_figure.model_dump(), contents_used=within.used, contents_dropped=within.dropped
+            ),
+            pairs_same_codec=pairs("same_codec"),
+            pairs_cross_codec=pairs("cross_codec"),
+            pairs_cross_resolution=pairs("cross_resolution"),
+            quality_map=quality_map,
+        )
+        return _Judged(result, column, rows, drawn)
+
+    def difference(self, one: _Judged, other: _Judged) -> Difference:
+        rows = np.intersect1d(one.rows, other.rows)
+        found = {}
+        for key, make in (("srcc", st.resampled_srcc), ("within", st.resampled_within_content_srcc)):
+            values, drawn = [], []
+            t, content = self.target[rows], _recoded(self.content[rows]) if rows.size else rows
+            for judged in (one, other):
+                if rows.size < 2:
+                    values, drawn = [np.nan, np.nan], [np.full(2, np.nan)] * 2
+                elif rows.size == judged.rows.size:
+                    figure = judged.result.srcc if key == "srcc" else judged.result.within_content_srcc
+                    values.append(np.nan if figure.value is None else figure.value)
+                    drawn.append(judged.drawn[key])
+                else:
+                    resampled = make(t, judged.pred[rows], content)
+                    once = np.ones((1, int(content.max()) + 1))
+                    values.append(float(resampled(once)[0]))
+                    drawn.append(resampled(self.counts(once.size)))
+            contents = np.unique(content).size
+            found[key] = interval(values[0] - values[1], *st.interval_of(drawn[0] - drawn[1], contents))
+        return Difference(
+            predictor=one.result.predictor, against=other.result.predictor, n=rows.size,
+            srcc=found["srcc"], within_content_srcc=found["within"],
+        )  # fmt: skip
+
+    def protocol(self, name: str, one: _Judged) -> ProtocolResult:
+        content = _recoded(self.content[one.rows])
+        groups = (self.content_names, self.content) if name.startswith("within") else (self.group_names, self.group)
+        rows = Rows(
+            self.target[one.rows], one.pred[one.rows], content, groups[1][one.rows], groups[0],
+            self.counts(int(content.max()) + 1),
+        )  # fmt: skip
+        return judge(name, rows, one.result, self.seed)
+
+
+def _slices(by: Sequence[str], table: pd.DataFrame, judged: Mapping[str, _Judged], judge_rows: _Judge) -> list[Slice]:
+    found = []
+    for column in by:
+        labels = _labels(column, table)
+        groups = [g for g in pd.unique(labels.sort_values(kind="stable")) if g != ""]
+        if column == BITRATE_BAND:
+            groups = [band for band in _BANDS if band in set(groups)]
+        if len(groups) > _MAX_GROUPS:
+            raise ValueError(f"by {column!r}: {len(groups)} groups, at most {_MAX_GROUPS} can be shown")
+        for group in groups:
+            in_group = (labels == group).to_numpy()
+            for one in judged.values():
+                rows = one.rows[in_group[one.rows]]
+                if rows.size >= _MIN_SLICE_ROWS:
+                    found.append(_slice(column, str(group), one, rows, judge_rows))
+    return found
+
+
+def _labels(column: str, table: pd.DataFrame) -> pd.Series[Any]:
+    """The group of every row, "" where it has none."""
+    source = {BITRATE_BAND: "bitrate_kbps", RESOLUTION: "height"}.get(column, column)
+    if source not in table.columns:
+        raise ValueError(f"by {column!r}: the table has no column {source!r}")
+    values = table[source]
+    if column == BITRATE_BAND:
+        rank = values.groupby(table["content"]).rank(pct=True, method="first")
+        return pd.Series(np.select([rank <= 1 / 3, rank <= 2 / 3, rank > 2 / 3], _BANDS, ""), table.index)
+    if column == RESOLUTION:
+        return values.map(lambda height: "" if pd.isna(height) else f"{height:g}p", na_action=None)
+    return values.map(lambda value: "" if pd.isna(value) else str(value), na_action=None)
+
+
+def _slice(by: str, group: str, one: _Judged, rows: IntArray, judge_rows: _Judge) -> Slice:
+    t, p, content = judge_rows.target[rows], one.pred[rows], _recoded(judge_rows.content[rows])
+    num_contents = int(content.max()) + 1
+    counts, quality_map = judge_rows.counts(num_contents), st.fit_logistic4(t, p)
+    mapped, fitted = quality_map(p), st.resampled_logistic4(t, p, content, quality_map)
+
+    def figure(value: float, resampled: Resampled) -> Interval:
+        return interval(value, *st.interval_of(resampled(counts), num_contents))
+
+    return Slice(
+        by=by,
+        group=group,
+        predictor=one.result.predictor,
+        n=rows.size,
+        contents=num_contents,
+        srcc=figure(st.srcc(t, p), st.resampled_srcc(t, p, content)),
+        within_content_srcc=figure(
+            st.within_content_srcc(t, p, content).value, st.resampled_within_content_srcc(t, p, content)
         ),
-        pairs_same_codec=pairs("same_codec"),
-        pairs_cross_codec=pairs("cross_codec"),
-        pairs_cross_resolution=pairs("cross_resolution"),
-        quality_map=quality_map,
+        krcc=figure(st.krcc(t, p), st.resampled_krcc(t, p, content)),
+        plcc=figure(st.plcc(t, mapped), fitted[0]),
+        rmse=figure(st.rmse(t, mapped), fitted[1]),
     )
 
 
+def _fidelity(table: pd.DataFrame, judged: Mapping[str, _Judged], judge_rows: _Judge) -> list[LadderFidelity]:
+    missing = [name for name in ("bitrate_kbps", "codec") if name not in table.columns]
+    if missing:
+        raise ValueError(f"ladders: the table has no column {missing[0]!r}")
+    bitrate, codec = _numbers(table, "bitrate_kbps"), table["codec"].astype(str).to_numpy()
+    keys = [name for name in ("content", "codec", "preset", "width", "height") if name in table.columns]
+    series = table[keys].astype(str).agg("|".join, axis=1)
+    codes, truths, found = _codes(series), BDCache(), []
+    for name, one in judged.items():
+        rows = one.rows[np.isfinite(bitrate[one.rows])]
+        ladders = Ladders(
+            judge_rows.target[rows], one.pred[rows], bitrate[rows], judge_rows.content[rows],
+            judge_rows.content_names, codec[rows].tolist(), codes[rows],
+        )  # fmt: skip
+        found.append(ladder_fidelity(name, ladders, judge_rows.resamples, judge_rows.seed, truths))
+    return found
+
+
 def _prediction_columns(table: pd.DataFrame, predictors: Sequence[str], truth: str) -> dict[str, FloatArray]:
-    """Checked predictions by name; only the log-bitrate baseline, last, may hold NaN."""
-    needed = [
-        "content",
-        "codec",
-        "width",
-        "height",
-        "score_polarity",
-        "score_min",
-        "score_max",
-        truth,
-        *predictors,
-    ]
+    """Checked predictions by name, NaN where there is none; the log-bitrate baseline is last."""
+    needed = ["content", "score_polarity", "score_min", "score_max", truth, *predictors]
     if missing := [name for name in needed if name not in table.columns]:
         raise ValueError(f"missing columns {missing}; the table has {list(table.columns)}")
     if len(set(predictors)) < len(predictors) or {PREDICTOR_LOG_BITRATE, truth} & set(predictors):
         raise ValueError(f"name each predictor once, and neither {PREDICTOR_LOG_BITRATE!r} nor {truth!r}")
-    for name in (truth, *predictors):
-        bad = np.flatnonzero(~np.isfinite(_numbers(table, name)))
+
+    def refuse(name: str, bad: IntArray, what: str) -> None:
         if bad.size:
             clip = table["clip"].iloc[bad[0]] if "clip" in table.columns else f"row {table.index[bad[0]]}"
-            raise ValueError(f"{name!r} is not finite in {bad.size} of {len(table)} rows, first {clip}")
+            raise ValueError(f"{name!r} is {what} in {bad.size} of {len(table)} rows, first {clip}")
+
+    refuse(truth, np.flatnonzero(~np.isfinite(_numbers(table, truth))), "not finite")
+    for name in predictors:
+        refuse(name, np.flatnonzero(np.isinf(_numbers(table, name))), "infinite")
     if table["content"].isna().any():
         raise ValueError(f"content is missing in {table['content'].isna().sum()} of {len(table)} rows")
     columns = {name: _numbers(table, name) for name in predictors}
@@ -328,6 +371,8 @@ def _prediction_columns(table: pd.DataFrame, predictors: Sequence[str], truth: s
             columns[PREDICTOR_LOG_BITRATE] = np.log10(bitrate)
     if len(table) < 2 or not columns:
         raise ValueError(f"nothing to evaluate: {len(table)} rows, predictors {list(predictors)}, no bitrate_kbps")
+    if empty := [name for name, column in columns.items() if np.isfinite(column).sum() < 2]:
+        raise ValueError(f"{empty[0]!r} has a number in fewer than 2 of {len(table)} rows")
     return columns
 
 
@@ -344,20 +389,65 @@ def _label_scale(table: pd.DataFrame) -> tuple[Polarity, float, float]:
     return cast(Polarity, polarity), low, high
 
 
-def _pair_kinds(table: pd.DataFrame) -> dict[str, Pairs]:
-    codec = _codes(table["codec"])
-    size = _codes(table["width"].astype(str) + "x" + table["height"].astype(str))
-    return {
-        "same_codec": lambda i, j: codec[i] == codec[j],
-        "cross_codec": lambda i, j: codec[i] != codec[j],
-        "cross_resolution": lambda i, j: size[i] != size[j],
-    }
+def _half_widths(table: pd.DataFrame) -> tuple[FloatArray, str]:
+    """How far off a prediction may be and still be no outlier (n,), and by what: "interval" of the label (ITU-T
+    P.1401), twice its "deviation" (VQEG 2000), or "" with NaN."""
+
+    def column(name: str) -> FloatArray:
+        return _numbers(table, name) if name in table.columns else np.full(len(table), np.nan)
+
+    std, raters = column("score_std"), column("score_raters")
+    by_raters = _Z95 * std / np.sqrt(np.where(raters > 0, raters, np.nan))
+    for half_width, how in ((column("score_ci95"), "interval"), (by_raters, "interval"), (2 * std, "deviation")):
+        if np.isfinite(half_width).all():
+            return half_width, how
+    return np.full(len(table), np.nan), ""
+
+
+def _gap(rule: PairRule, table: pd.DataFrame, target: FloatArray, half_width: FloatArray, label_range: float) -> Gap:
+    if rule.kind == "interval":
+        return lambda i, j: np.hypot(half_width[i], half_width[j])
+    if rule.kind == "label-range":
+        return rule.share * label_range
+    by_content = pd.Series(target).groupby(_codes(table["content"]))
+    gaps = rule.share * (by_content.transform("max") - by_content.transform("min")).to_numpy()
+    return lambda i, j: np.broadcast_to(gaps[i], np.broadcast_shapes(i.shape, j.shape))
+
+
+def _pair_kinds(table: pd.DataFrame, pairs: st.OrderedPairs) -> dict[str, Any]:
+    """Which pairs are of which kind, (P,) bool; none where the table doesn't say codecs or sizes."""
+
+    def same(columns: Sequence[str]) -> tuple[Any, Any]:
+        nothing = np.zeros(pairs.better.size, bool)
+        if not set(columns) <= set(table.columns) or table[[*columns]].isna().any(axis=None):
+            return nothing, nothing
+        codes = _codes(table[[*columns]].astype(str).agg("x".join, axis=1))
+        equal = codes[pairs.better] == codes[pairs.worse]
+        return equal, ~equal
+
+    one_codec, two_codecs = same(["codec"])
+    _, two_sizes = same([name for name in ("width", "height") if name in table.columns] or ["height"])
+    return {"same_codec": one_codec, "cross_codec": two_codecs, "cross_resolution": two_sizes}
+
+
+_PAIR_WORDS = {
+    "interval": "labels further apart than the 95 % interval of their difference",
+    "content-range": "labels more than {share:g} of the content's range of labels apart",
+    "label-range": "labels more than {gap:g} apart",
+}
+_OUTLIER_WORDS = {
+    "interval": "Outliers: fitted predictions outside the label's 95 % interval.",
+    "deviation": "Outliers: fitted predictions more than two deviations of the label off.",
+}
 
 
 def _notes(
     table: pd.DataFrame,
     columns: Mapping[str, FloatArray],
-    gap: float,
+    rule: PairRule,
+    low: float,
+    high: float,
+    outliers: str,
     negated: bool,
     resamples: int,
     wanted: int,
@@ -365,7 +455,10 @@ def _notes(
     """What a reader must know of these figures, in sentences."""
     contents = table["content"].nunique()
     notes = [f"Brackets: 95 % intervals from {resamples} resamples of {contents} contents."]
-    notes.append(f"Pairs: encodes of one content, labels more than {gap:g} apart; a tied prediction is half right.")
+    words = _PAIR_WORDS[rule.kind].format(share=rule.share, gap=rule.share * (high - low))
+    notes.append(f"Pairs: encodes of one content, {words}; a tied prediction is half right.")
+    if outliers:
+        notes.append(_OUTLIER_WORDS[outliers])
     if resamples < wanted:
         notes.append(f"{wanted} resamples were asked for; {len(table)} rows are too many for that.")
     if contents < _FEW_CONTENTS:
@@ -374,8 +467,10 @@ def _notes(
         notes.append("The label is lower for better quality: it was negated, and raw RMSE does not exist.")
     if PREDICTOR_LOG_BITRATE not in columns:
         notes.append("No bitrates: the log-bitrate baseline could not be computed.")
-    elif missing := int(np.isnan(columns[PREDICTOR_LOG_BITRATE]).sum()):
-        notes.append(f"{missing} rows have no bitrate: log-bitrate and differences against it omit them.")
+    for name, column in columns.items():
+        if missing := int(np.isnan(column).sum()):
+            what = "no bitrate" if name == PREDICTOR_LOG_BITRATE else f"no {name}"
+            notes.append(f"{missing} rows have {what}: {name} and differences against it omit them.")
     return notes
 
 
@@ -383,11 +478,9 @@ def _numbers(table: pd.DataFrame, name: str) -> FloatArray:
     return table[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _codes(column: "pd.Series[Any]") -> IntArray:
+def _codes(column: pd.Series[Any]) -> IntArray:
     return pd.factorize(column, sort=True, use_na_sentinel=False)[0].astype(np.int64)
 
 
-def _interval(value: float, low: float, high: float) -> Interval:
-    # JSON knows no nan
-    a, b, c = (float(v) if np.isfinite(v) else None for v in (value, low, high))
-    return Interval(value=a, low=b, high=c)
+def _recoded(codes: IntArray) -> IntArray:
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64)

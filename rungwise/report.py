@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rungwise.evaluate import PREDICTOR_LOG_BITRATE, STATISTICS, Evaluation, Interval, PredictorResult
-from rungwise.evaluate import format_number as _number
+from rungwise.evaluate import PREDICTOR_LOG_BITRATE
+from rungwise.figures import STATISTICS, Evaluation, Interval, PredictorResult
+from rungwise.figures import format_number as _number
 
 Timeline = Sequence[tuple[float, float]]
 Scale = Callable[[float], float]

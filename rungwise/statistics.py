@@ -28,10 +28,14 @@ Resampled = Callable[[FloatArray], FloatArray]
 """Maps counts (D, C), how often each draw holds each content, to the statistic of each draw (D,)."""
 
 Eligible = Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
-"""Says for row indices (a, 1) and (1, b) which pairs count (a, b), symmetrically; None counts all."""
+"""Says for row indices (P,) each, which pairs count (P,), symmetrically; None counts all."""
+
+Gap = float | Callable[[IntArray, IntArray], FloatArray]
+"""By how much two rows' truths must differ (its units): one number, or of row indices that broadcast."""
 
 _MAX_KRCC_MATRIX_ROWS = 2048  # above it, n x n pairs cost more than scipy's n log n per draw
 _CELLS_PER_BLOCK, _MAX_R = 1 << 21, 0.99
+_MAX_PAIR_CELLS = 40_000_000  # above it, large groups are thinned, evenly by truth
 
 
 def srcc(truth: Column, pred: Column) -> float:
@@ -136,7 +140,7 @@ def fisher_z_mean(correlations: ArrayLike, weights: ArrayLike | None = None) -> 
     w = np.ones_like(r) if weights is None else np.asarray(weights, dtype=np.float64)
     if r.ndim != 1 or r.shape != w.shape or not np.all((np.abs(r) <= 1) & np.isfinite(w) & (w >= 0)):
         raise ValueError(f"want correlations in [-1, 1] and as many weights >= 0, got {r} and {w}")
-    return float(np.tanh(_ratio(w @ np.arctanh(np.clip(r, -_MAX_R, _MAX_R)), w.sum())))
+    return float(np.tanh(ratio(w @ np.arctanh(np.clip(r, -_MAX_R, _MAX_R)), w.sum())))
 
 
 def within_content_srcc(truth: Column, pred: Column, content: Column, min_count: int = 3) -> WithinContent:
@@ -149,33 +153,62 @@ def within_content_srcc(truth: Column, pred: Column, content: Column, min_count:
     return WithinContent(fisher_z_mean(r, weight), int((weight > 0).sum()), int((weight == 0).sum()))
 
 
-def pair_accuracy(truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0) -> float:
+class OrderedPairs(NamedTuple):
+    """Pairs of rows of one group whose truths differ: row indices (P,), and the group's number (P,)."""
+
+    better: IntArray
+    worse: IntArray
+    group: IntArray
+
+
+def ordered_pairs(truth: Column, group: Column, min_gap: Gap = 0) -> OrderedPairs:
+    """All pairs of one `group` (n,) whose truths differ by more than `min_gap`.
+
+    Groups are thinned to 40 million / n rows, spread evenly over their truths, where they are larger.
+    """
+    t, _ = _checked(truth, truth)
+    if not callable(min_gap) and not (np.isfinite(min_gap) and min_gap >= 0):
+        raise ValueError(f"min_gap must be finite and >= 0, got {min_gap}")
+    better, worse, groups = [], [], []
+    for c, rows in enumerate(_rows_of(_codes(group, t.size))):
+        if rows.size < 2:
+            continue
+        if rows.size > max(2, _MAX_PAIR_CELLS // t.size):
+            spread = np.linspace(0, rows.size - 1, max(2, _MAX_PAIR_CELLS // t.size)).astype(np.int64)
+            rows = rows[np.argsort(t[rows], kind="stable")[spread]]
+        i, j = rows[:, None], rows[None, :]
+        gap = min_gap(i, j) if callable(min_gap) else min_gap
+        a, b = np.nonzero(t[i] - t[j] > gap)  # i is the better one, so each pair is met once
+        better.append(rows[a])
+        worse.append(rows[b])
+        groups.append(np.full(a.size, c))
+    return OrderedPairs(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (better, worse, groups)))
+
+
+def pair_accuracy(truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: Gap = 0) -> float:
     """Share in [0, 1] of pairs in order, a tied prediction counting half; nan without pairs.
 
     Pairs are of one `group` (n,), `eligible`, and differ in truth by more than `min_gap` (its units).
     """
     right, total = pair_counts(truth, pred, group, eligible, min_gap)
-    return float(_ratio(right.sum(), total.sum()))
+    return float(ratio(right.sum(), total.sum()))
 
 
 def pair_counts(
-    truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: float = 0
+    truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: Gap = 0
 ) -> tuple[FloatArray, FloatArray]:
     """Pairs in order and pairs in all, each (C,); see `pair_accuracy`."""
     t, p = _checked(truth, pred)
-    if not (np.isfinite(min_gap) and min_gap >= 0):
-        raise ValueError(f"min_gap must be finite and >= 0, got {min_gap}")
-    rows_of = _rows_of(_codes(group, t.size))
-    right, total = np.zeros(len(rows_of)), np.zeros(len(rows_of))
-    for c, rows in enumerate(rows_of):
-        step = max(1, _CELLS_PER_BLOCK // rows.size)
-        for k in range(0, rows.size, step):
-            i, j = rows[k : k + step, None], rows[None, :]
-            counted = t[i] - t[j] > min_gap  # i is the better one, so each pair is met once
-            counted &= eligible is None or eligible(i, j)
-            right[c] += (counted & (p[i] > p[j])).sum() + 0.5 * (counted & (p[i] == p[j])).sum()
-            total[c] += counted.sum()
-    return right, total
+    pairs = ordered_pairs(t, group, min_gap)
+    keep = slice(None) if eligible is None else eligible(pairs.better, pairs.worse)
+    return count_pairs(p, OrderedPairs(*(part[keep] for part in pairs)), int(_codes(group, t.size).max()) + 1)
+
+
+def count_pairs(pred: FloatArray, pairs: OrderedPairs, num_groups: int) -> tuple[FloatArray, FloatArray]:
+    """Pairs in order, a tie counting half, and pairs in all, each (num_groups,)."""
+    a, b = pred[pairs.better], pred[pairs.worse]
+    right = np.bincount(pairs.group, (a > b) + 0.5 * (a == b), num_groups).astype(np.float64)
+    return right, np.bincount(pairs.group, minlength=num_groups).astype(np.float64)
 
 
 def bootstrap_by_content(
@@ -187,12 +220,21 @@ def bootstrap_by_content(
     where over 5 % of draws have no value.
     """
     num_contents = int(_codes(content).max()) + 1
+    return interval_of(statistic(draw_contents(num_contents, num_resamples, seed)), num_contents)
+
+
+def draw_contents(num_contents: int, num_resamples: int, seed: int) -> FloatArray:
+    """How often each of D resamples holds each of C contents, (D, C); the same arguments draw the same."""
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     rng, chance = np.random.default_rng(seed), [1 / num_contents] * num_contents
-    values = statistic(rng.multinomial(num_contents, chance, num_resamples).astype(np.float64))
+    return rng.multinomial(num_contents, chance, num_resamples).astype(np.float64)
+
+
+def interval_of(values: FloatArray, num_contents: int) -> tuple[float, float]:
+    """The middle 95 % of a statistic's resampled values (D,); see `bootstrap_by_content` for when there is none."""
     defined = values[np.isfinite(values)]
-    if num_contents < 2 or defined.size < 0.95 * num_resamples:
+    if num_contents < 2 or defined.size < 0.95 * values.size:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [0.025, 0.975])
     return float(low), float(high)
@@ -237,7 +279,7 @@ def resampled_srcc(truth: Column, pred: Column, content: Column) -> Resampled:
             ranks.append((np.cumsum(tied, axis=1) - tied / 2 - half)[:, run])  # less the mean of all ranks
         x, y = ranks
         xy, xx, yy = (np.einsum("dn,dn,dn->d", weight_Dn, u, v) for u, v in ((x, y), (x, x), (y, y)))
-        return _ratio(xy, np.sqrt(xx * yy))
+        return ratio(xy, np.sqrt(xx * yy))
 
     step = max(1, _CELLS_PER_BLOCK // t.size)
     return lambda counts: np.concatenate([block(counts[k : k + step]) for k in range(0, len(counts), step)])
@@ -256,7 +298,7 @@ def resampled_krcc(truth: Column, pred: Column, content: Column) -> Resampled:
 
     def value(counts: FloatArray) -> FloatArray:
         agree, untied_t, untied_p = (np.einsum("dc,dc->d", counts @ m, counts) for m in matrices)
-        return _ratio(agree, np.sqrt(untied_t * untied_p))
+        return ratio(agree, np.sqrt(untied_t * untied_p))
 
     return value
 
@@ -276,15 +318,17 @@ def resampled_rmse(truth: Column, pred: Column, content: Column) -> Resampled:
     return lambda counts: np.sqrt((counts @ squares) / (counts @ sizes))
 
 
-def resampled_logistic4(truth: Column, pred: Column, content: Column) -> tuple[Resampled, Resampled]:
-    """`plcc_logistic4` and `rmse_logistic4`, fitted anew in each draw.
+def resampled_logistic4(
+    truth: Column, pred: Column, content: Column, fitted: QualityMap | None = None
+) -> tuple[Resampled, Resampled]:
+    """`plcc_logistic4` and `rmse_logistic4`, fitted anew in each draw; `fitted` is the fit to all rows, if known.
 
     The fit of a draw is the best of 126 sigmoids, half of them near the fit to all rows, of that fit and the
     line. Their moments by content are summed once. PLCC above .5 is within .002 of a full search.
     """
     t, p = _checked(truth, pred)
     codes = _codes(content, t.size)
-    mean, std, fitted = float(p.mean()), float(p.std()), fit_logistic4(t, p)
+    mean, std, fitted = float(p.mean()), float(p.std()), fitted or fit_logistic4(t, p)
     grid = _logistic_grid()
     if fitted.kind == "logistic4":
         found = ((fitted.beta[2] - mean) / std, np.log2(fitted.beta[3] / std))
@@ -305,12 +349,12 @@ def resampled_within_content_srcc(truth: Column, pred: Column, content: Column, 
     """`within_content_srcc`: resampling contents only changes how often each one's z counts."""
     r, weight = _srccs(truth, pred, content, min_count)
     weighted_z = weight * np.arctanh(np.clip(r, -_MAX_R, _MAX_R))
-    return lambda counts: np.tanh(_ratio(counts @ weighted_z, counts @ weight))
+    return lambda counts: np.tanh(ratio(counts @ weighted_z, counts @ weight))
 
 
 def resampled_share(right: Column, total: Column) -> Resampled:
     """`pair_accuracy`, from what `pair_counts` returns."""
-    return lambda counts: _ratio(counts @ np.asarray(right), counts @ np.asarray(total))
+    return lambda counts: ratio(counts @ np.asarray(right), counts @ np.asarray(total))
 
 
 def _checked(truth: Column, pred: Column) -> tuple[FloatArray, FloatArray]:
@@ -387,9 +431,10 @@ def _correlation(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     var_t, var_x = tt - t * t / n, xx - x * x / n
     # what rounding leaves of a constant's variance is not variance
     var_t, var_x = np.where(var_t > 1e-13 * tt, var_t, 0.0), np.where(var_x > 1e-13 * xx, var_x, 0.0)
-    return np.clip(_ratio(tx - t * x / n, np.sqrt(var_t * var_x)), -1, 1), np.sqrt(var_t / n)
+    return np.clip(ratio(tx - t * x / n, np.sqrt(var_t * var_x)), -1, 1), np.sqrt(var_t / n)
 
 
-def _ratio(top: ArrayLike, bottom: ArrayLike) -> FloatArray:
+def ratio(top: ArrayLike, bottom: ArrayLike) -> FloatArray:
+    """top / bottom, and nan where bottom is not above 0."""
     a, b = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
     return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rungwise import evaluate as ev
+from rungwise import figures as fg
 from rungwise import statistics as st
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -44,7 +45,8 @@ def make_table(num_contents: int = 6, seed: int = 0) -> pd.DataFrame:
 
 def test_figures_are_the_statistics() -> None:
     table = make_table()
-    evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=50)
+    rule = ev.PairRule("label-range", 0.05)
+    evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=50, pair_rule=rule)
     result = evaluation.predictors[0]
     truth, pred, content = (
         table["score"].to_numpy(),
@@ -52,7 +54,7 @@ def test_figures_are_the_statistics() -> None:
         table["content"].to_numpy(str),
     )
     codec = table["codec"].to_numpy(str)
-    assert (result.n, result.contents, evaluation.pair_gap) == (96, 6, 5)
+    assert (result.n, result.contents, evaluation.pair_rule) == (96, 6, "label-range:0.05")
     assert result.srcc.value == st.srcc(truth, pred)
     assert result.krcc.value == st.krcc(truth, pred)
     assert result.plcc.value == st.plcc_logistic4(truth, pred)
@@ -114,10 +116,10 @@ def test_lower_is_better_is_turned_once() -> None:
             assert getattr(right, name).low == pytest.approx(getattr(left, name).low)
 
 
-def test_non_finite_prediction_is_named() -> None:
+def test_infinite_prediction_is_named() -> None:
     table = make_table()
-    table.loc[[3, 5], "student"] = [np.nan, np.inf]
-    with pytest.raises(ValueError, match="'student' is not finite in 2 of 96 rows, first c0_x264_240_3"):
+    table.loc[[3, 5], "student"] = np.inf
+    with pytest.raises(ValueError, match="'student' is infinite in 2 of 96 rows, first c0_x264_240_3"):
         ev.evaluate_predictors(table, ["student"])
 
 
@@ -152,17 +154,18 @@ def test_constant_prediction_is_null_not_nan() -> None:
     assert result.srcc.value is None
     assert result.within_content_srcc.value == 0
     assert result.pairs_same_codec.value == 0.5
-    assert "NaN" not in ev.to_json(evaluation)
+    assert "NaN" not in fg.to_json(evaluation)
 
 
 def test_json_and_csv_hold_the_same_figures() -> None:
-    evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50)
-    text = ev.to_json(evaluation)
-    assert ev.Evaluation.model_validate_json(text) == evaluation
+    rule = ev.PairRule("label-range", 0.05)
+    evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50, pair_rule=rule)
+    text = fg.to_json(evaluation)
+    assert fg.Evaluation.model_validate_json(text) == evaluation
     assert json.loads(text)["predictors"][1]["rmse_raw"] is None
     lines = {
         (line["predictor"], line["against"], line["statistic"]): line
-        for line in csv.DictReader(io.StringIO(ev.to_csv(evaluation)))
+        for line in csv.DictReader(io.StringIO(fg.to_csv(evaluation)))
     }
     assert float(lines["student", "", "srcc"]["low"]) == evaluation.predictors[0].srcc.low
     assert lines["log-bitrate", "", "rmse_raw"]["value"] == ""
@@ -170,19 +173,20 @@ def test_json_and_csv_hold_the_same_figures() -> None:
 
 
 def test_table_of_text() -> None:
-    evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50)
-    text = ev.format_table(evaluation)
-    assert ev.format_interval(evaluation.predictors[0].srcc, "srcc") in text
+    rule = ev.PairRule("label-range", 0.05)
+    evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50, pair_rule=rule)
+    text = fg.format_table(evaluation)
+    assert fg.format_interval(evaluation.predictors[0].srcc, "srcc") in text
     assert "log-bitrate" in text
     assert "student - log-bitrate" in text
     assert "more than 5 apart" in text
     assert "With 6 contents the intervals are rough" in text
-    figure = ev.Interval(value=0.9312, low=0.9018, high=0.9551)
-    assert ev.format_interval(figure, "srcc") == ".931 [.902, .955]"
-    assert ev.format_interval(ev.Interval(value=1.0), "srcc") == "1.000"
-    assert ev.format_interval(ev.Interval(value=-0.00004), "srcc") == ".000"
-    assert ev.format_interval(ev.Interval(value=-0.25), "srcc") == "-.250"
-    assert ev.format_interval(None, "rmse_raw") == "-"
+    figure = fg.Interval(value=0.9312, low=0.9018, high=0.9551)
+    assert fg.format_interval(figure, "srcc") == ".931 [.902, .955]"
+    assert fg.format_interval(fg.Interval(value=1.0), "srcc") == "1.000"
+    assert fg.format_interval(fg.Interval(value=-0.00004), "srcc") == ".000"
+    assert fg.format_interval(fg.Interval(value=-0.25), "srcc") == "-.250"
+    assert fg.format_interval(None, "rmse_raw") == "-"
 
 
 def test_same_seed_same_figures() -> None:
@@ -203,3 +207,139 @@ def test_fewer_resamples_on_a_large_table_are_said(monkeypatch: pytest.MonkeyPat
     evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=200)
     assert (evaluation.resamples, evaluation.resamples_wanted) == (100, 200)
     assert any("200 resamples were asked for" in note for note in evaluation.notes)
+
+
+def test_rows_without_a_prediction_are_left_out_and_counted() -> None:
+    table = make_table()
+    whole = ev.evaluate_predictors(table.iloc[10:], ["student", "teacher"], num_resamples=50)
+    table.loc[:9, "teacher"] = np.nan
+    evaluation = ev.evaluate_predictors(table, ["student", "teacher"], num_resamples=50)
+    student, teacher, _ = evaluation.predictors
+    assert (student.n, student.missing, teacher.n, teacher.missing) == (96, 0, 86, 10)
+    assert any("10 rows have no teacher" in note for note in evaluation.notes)
+    ours, theirs = evaluation.differences[-1], whole.differences[-1]
+    assert (ours.predictor, ours.against, ours.n) == ("teacher", "student", 86)
+    assert (ours.srcc, ours.within_content_srcc) == (theirs.srcc, theirs.within_content_srcc)
+    assert teacher.pairs_cross_codec.value == whole.predictors[1].pairs_cross_codec.value
+    assert teacher.pairs_cross_codec.pairs == whole.predictors[1].pairs_cross_codec.pairs
+
+
+def test_differences_are_the_paired_bootstrap() -> None:
+    table = make_table()
+    evaluation = ev.evaluate_predictors(table, ["student", "teacher"], num_resamples=60, against=["teacher"])
+    assert [(d.predictor, d.against) for d in evaluation.differences] == [
+        ("student", "teacher"),
+        ("log-bitrate", "teacher"),
+    ]
+    truth, content = table["score"].to_numpy(), table["content"].to_numpy(str)
+    wanted = st.paired_bootstrap_by_content(
+        *(st.resampled_srcc(truth, table[name].to_numpy(), content) for name in ("student", "teacher")), content, 60
+    )
+    d = evaluation.differences[0].srcc
+    assert (d.value, d.low, d.high) == pytest.approx(wanted)
+    with pytest.raises(ValueError, match="against: no predictor 'nobody' among student, log-bitrate"):
+        ev.evaluate_predictors(table, ["student"], against=["nobody"])
+
+
+def test_pair_rules() -> None:
+    table = make_table()
+    truth, content = table["score"].to_numpy(), table["content"].to_numpy(str)
+    codec, pred = table["codec"].to_numpy(str), table["student"].to_numpy()
+    by_content = table.groupby("content")["score"]
+    width = (by_content.transform("max") - by_content.transform("min")).to_numpy()
+    ci = np.linspace(0.5, 8, len(table))
+    for rule, text, gap in (
+        (
+            None,
+            "content-range:0.1",
+            lambda i, j: 0.1 * width[i] + 0 * width[j],
+        ),
+        (ev.PairRule("interval"), "interval", lambda i, j: np.sqrt(ci[i] ** 2 + ci[j] ** 2)),
+    ):
+        columns = {} if rule is None else {"score_ci95": ci}
+        evaluation = ev.evaluate_predictors(table.assign(**columns), ["student"], num_resamples=20, pair_rule=rule)
+        result = evaluation.predictors[0].pairs_same_codec
+        right, total = st.pair_counts(truth, pred, content, lambda i, j: codec[i] == codec[j], gap)
+        assert (evaluation.pair_rule, result.pairs) == (text, int(total.sum()))
+        assert result.value == right.sum() / total.sum()
+    intervals = table.assign(score_ci95=1.0)
+    assert ev.evaluate_predictors(intervals, ["student"], num_resamples=20).pair_rule == "interval"
+    with pytest.raises(ValueError, match="pair rule interval needs score_ci95"):
+        ev.evaluate_predictors(table, ["student"], pair_rule=ev.PairRule("interval"))
+    assert ev.parse_pair_rule("content-range:0.2") == ("content-range", 0.2)
+    for wrong in ("points", "interval:3", "content-range", "label-range:x", "label-range:1"):
+        with pytest.raises(ValueError, match="pair rule is"):
+            ev.parse_pair_rule(wrong)
+
+
+def test_outlier_ratio() -> None:
+    table = make_table()
+    assert ev.evaluate_predictors(table, ["student"], num_resamples=20).predictors[0].outlier_ratio is None
+    truth, pred = table["score"].to_numpy(), table["student"].to_numpy()
+    error = np.abs(st.fit_logistic4(truth, pred)(pred) - truth)
+    for columns, allowed, words in (
+        ({"score_ci95": 3.0}, 3.0, "95 % interval"),
+        ({"score_std": 6.0, "score_raters": 16}, 1.959963984540054 * 6 / 4, "95 % interval"),
+        ({"score_std": 2.0}, 4.0, "two deviations"),
+    ):
+        evaluation = ev.evaluate_predictors(table.assign(**columns), ["student"], num_resamples=50)
+        ratio = evaluation.predictors[0].outlier_ratio
+        assert ratio is not None
+        assert ratio.value == (error > allowed).mean()
+        assert ratio.low is not None
+        assert ratio.low < ratio.value < (ratio.high or 0)
+        assert any(words in note for note in evaluation.notes if note.startswith("Outliers"))
+
+
+def test_slices_are_evaluations_of_their_rows() -> None:
+    table = make_table()
+    by = ["codec", ev.RESOLUTION, ev.BITRATE_BAND]
+    evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=50, by=by)
+    groups = {(s.by, s.group) for s in evaluation.slices}
+    assert groups == {
+        ("codec", "svt-av1"), ("codec", "x264"), ("resolution", "240p"), ("resolution", "360p"),
+        ("bitrate-band", "low"), ("bitrate-band", "middle"), ("bitrate-band", "high"),
+    }  # fmt: skip
+    alone = ev.evaluate_predictors(table[table["codec"] == "x264"], ["student"], num_resamples=50).predictors[0]
+    part = next(s for s in evaluation.slices if (s.group, s.predictor) == ("x264", "student"))
+    for key in ("srcc", "krcc", "plcc", "rmse"):
+        assert getattr(part, key) == getattr(alone, key)
+    assert part.within_content_srcc.value == alone.within_content_srcc.value
+    bands = [s for s in evaluation.slices if s.by == "bitrate-band" and s.predictor == "student"]
+    assert [(s.group, s.n) for s in bands] == [("low", 30), ("middle", 30), ("high", 36)]
+    with pytest.raises(ValueError, match="by 'lens': the table has no column 'lens'"):
+        ev.evaluate_predictors(table, ["student"], by=["lens"])
+    with pytest.raises(ValueError, match="by 'clip': 96 groups, at most 50"):
+        ev.evaluate_predictors(table, ["student"], by=["clip"])
+
+
+def test_every_part_reaches_json_csv_and_text() -> None:
+    evaluation = ev.evaluate_predictors(
+        make_table(), ["student"], num_resamples=30, by=["codec"], protocols=["pooled", "msu"], ladders=True
+    )
+    assert fg.Evaluation.model_validate_json(fg.to_json(evaluation)) == evaluation
+    lines = list(csv.DictReader(io.StringIO(fg.to_csv(evaluation))))
+    assert {line["part"] for line in lines} == {"predictor", "difference", "protocol", "slice", "ladder"}
+    found = next(line for line in lines if (line["against"], line["statistic"]) == ("codec=x264", "srcc"))
+    assert float(found["value"]) == evaluation.slices[2].srcc.value
+    text = fg.format_table(evaluation)
+    for words in ("protocol msu", "SRCC by codec", "ladder fidelity", "Hull agreement", "svt-av1"):
+        assert words in text
+
+
+def test_many_predictors_go_down_the_page() -> None:
+    table = make_table()
+    names = [f"metric{i}" for i in range(6)]
+    for name in names:
+        table[name] = table["student"]
+    lines = fg.format_table(ev.evaluate_predictors(table, names, num_resamples=20)).splitlines()
+    assert lines[0].split()[:3] == ["rows", "/", "contents"]
+    assert [line.split()[0] for line in lines[1:8]] == [*names, "log-bitrate"]
+
+
+def test_codec_and_size_may_be_unknown() -> None:
+    table = make_table().drop(columns=["codec", "width", "height"])
+    result = ev.evaluate_predictors(table, ["student"], num_resamples=20).predictors[0]
+    assert (result.pairs_cross_codec.pairs, result.pairs_cross_codec.value) == (0, None)
+    with pytest.raises(ValueError, match="ladders: the table has no column 'codec'"):
+        ev.evaluate_predictors(table, ["student"], ladders=True)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rungwise import evaluate as ev
+from rungwise import figures as fg
 from rungwise.report import write_report
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -55,12 +56,12 @@ def write(path: Path, table: pd.DataFrame, **facts: str) -> tuple[str, dict[str,
 def test_numbers_are_those_of_the_embedded_json(tmp_path: Path) -> None:
     table = make_table()
     page, data = write(tmp_path / "r.html", table)
-    evaluation = ev.Evaluation.model_validate(data["evaluation"], strict=False)
+    evaluation = fg.Evaluation.model_validate(data["evaluation"], strict=False)
     for result in evaluation.predictors:
-        for key in ev.STATISTICS:
+        for key in fg.STATISTICS:
             figure = getattr(result, key)
             if figure is not None and figure.value is not None:
-                shown = f"{ev.format_number(figure.value, key)} <small>[{ev.format_number(figure.low, key)}"
+                shown = f"{fg.format_number(figure.value, key)} <small>[{fg.format_number(figure.low, key)}"
                 assert shown in page
     rows = data["rows"]
     assert isinstance(rows, dict)

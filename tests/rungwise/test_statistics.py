@@ -1,7 +1,6 @@
 """The statistics: hand-computed values, published ones, and the fast resampling against the plain one."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,13 +242,17 @@ def test_paired_difference() -> None:
     assert st.paired_bootstrap_by_content(a, a, content, 50) == (0, 0, 0)
 
 
-def test_thousands_of_resamples_are_quick() -> None:
-    truth, pred, content = make_rows(15, 10)
-    start = time.perf_counter()
-    for statistic in (
-        st.resampled_srcc(truth, pred, content),
-        st.resampled_krcc(truth, pred, content),
-        st.resampled_logistic4(truth, pred, content)[0],
-    ):
-        st.bootstrap_by_content(statistic, content, 2000)
-    assert time.perf_counter() - start < 9  # 3 s each; they take hundredths
+def test_pairs_of_a_huge_group_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, pred, _ = make_rows(4, 50)
+    one = np.zeros(truth.size)
+    whole = st.pair_accuracy(truth, pred, one, min_gap=5)
+    monkeypatch.setattr(st, "_MAX_PAIR_CELLS", 100 * truth.size)
+    right, total = st.pair_counts(truth, pred, one, min_gap=5)
+    assert total[0] <= 100 * 99 / 2
+    assert right[0] / total[0] == pytest.approx(whole, abs=0.02)
+
+
+def test_a_gap_may_depend_on_the_pair() -> None:
+    truth, wide = np.array([1.0, 2.0, 3.0]), np.array([0.1, 5.0, 0.1])
+    pairs = st.ordered_pairs(truth, np.zeros(3), lambda i, j: np.hypot(wide[i], wide[j]))
+    assert (pairs.better.tolist(), pairs.worse.tolist()) == ([2], [0])
