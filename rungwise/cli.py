@@ -16,6 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from rungwise.cli_check import check
+from rungwise.cli_dataset import dataset_app
+from rungwise.cli_evaluate import evaluate
 from rungwise.options import Config, Device, Json, Runs, SourcesOption
 
 app = typer.Typer(
@@ -117,7 +120,22 @@ def masters(
         print(out / "contact_sheet.png")
 
 
-@app.command()
+class _ConfigOrVerb(TyperGroup):
+    """`cache CONFIG` and `cache verify RUN`: what is no verb goes to "make"."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+LADDER_HELP = "Encode every rung of every master and label it; `ladder check` judges one title's ladder."
+ladder_app = typer.Typer(cls=_ConfigOrVerb, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ladder_app, name="ladder", help=LADDER_HELP)
+ladder_app.command()(check)
+
+
+@ladder_app.command(name="make", help="ladder CONFIG: encode and label; `make` may be left out.")
 def ladder(config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, as_json: Json = False) -> None:
     """Encode every rung of every master and label it against its master."""
     from rungwise.config import load_config
@@ -144,12 +162,12 @@ def _report_failures(failures: dict[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def _run(
+def run_until(
+    until: str,
     config: Path,
     runs: Path,
     sources: Path | None,
     device: str,
-    until: str,
     as_json: bool,
     changes: dict[str, Any] | None = None,
     watch: Path | None = None,
@@ -201,7 +219,6 @@ STAGE_VERBS = {
     "teach": "Tune the teacher on the train contents (makes what comes before it).",
     "cache": "Run the teacher over every view once; `cache verify RUN` audits a finished cache.",
     "export": "Write the student as one ONNX file, parity checked.",
-    "evaluate": "Judge teacher, student and export on the held-out contents, beside log-bitrate.",
 }
 
 
@@ -213,7 +230,7 @@ def _stage_verb(stage: str) -> Callable[..., None]:
         device: Device = "cpu",
         as_json: Json = False,
     ) -> None:
-        _run(config, runs, sources, device, stage, as_json)
+        run_until(stage, config, runs, sources, device, as_json)
 
     return verb
 
@@ -221,6 +238,8 @@ def _stage_verb(stage: str) -> Callable[..., None]:
 for _stage, _help in STAGE_VERBS.items():
     if _stage != "cache":
         app.command(name=_stage, help=_help)(_stage_verb(_stage))
+app.command()(evaluate)
+app.add_typer(dataset_app, name="dataset")
 
 
 class Tune(StrEnum):
@@ -254,16 +273,7 @@ def distill(
     changes = {"tune": tune and tune.value, "start": start and str(start)}
     changes = {key: value for key, value in changes.items() if value is not None}
     until = "distill" if pretrain is None else "pretrain"
-    _run(config, runs, sources, device, until, as_json, changes, tensorboard)
-
-
-class _ConfigOrVerb(TyperGroup):
-    """`cache CONFIG` and `cache verify RUN`: what is no verb goes to "make"."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["make", *args]
-        return super().parse_args(ctx, args)
+    run_until(until, config, runs, sources, device, as_json, changes, tensorboard)
 
 
 cache_app = typer.Typer(cls=_ConfigOrVerb, no_args_is_help=True, rich_markup_mode=None)

@@ -21,6 +21,16 @@ class BDRate(NamedTuple):
     reason: str = ""
 
 
+class Crossing(NamedTuple):
+    """Bitrates at which the better of two curves changes, rising, and which is better after the last of them.
+
+    `better` is "low", "high", or None where the two have no bitrate in common or are one curve.
+    """
+
+    bitrates_kbps: tuple[float, ...]
+    better: str | None
+
+
 def pareto_front(bitrate_kbps: ArrayLike, quality: ArrayLike) -> NDArray[np.int64]:
     """Rows that no cheaper or equally dear row matches in quality, by rising bitrate and (then) quality."""
     rate, q = _checked(bitrate_kbps, quality)
@@ -43,6 +53,46 @@ def convex_hull(bitrate_kbps: ArrayLike, quality: ArrayLike) -> NDArray[np.int64
             hull.pop()
         hull.append(int(row))
     return np.asarray(hull, np.int64)
+
+
+def hull_quality(bitrate_kbps: ArrayLike, quality: ArrayLike, at_kbps: ArrayLike) -> NDArray[np.float64]:
+    """Quality of the convex hull of (bitrate, quality) at other bitrates; flat beyond both of its ends."""
+    rate, q = _checked(bitrate_kbps, quality)
+    hull = convex_hull(rate, q)
+    return np.asarray(np.interp(at_kbps, rate[hull], q[hull]), np.float64)
+
+
+def hull_bitrate(bitrate_kbps: ArrayLike, quality: ArrayLike, at_quality: ArrayLike) -> NDArray[np.float64]:
+    """Least bitrate at which the convex hull of (bitrate, quality) has given qualities; flat beyond both ends."""
+    rate, q = _checked(bitrate_kbps, quality)
+    hull = convex_hull(rate, q)
+    return np.asarray(np.interp(at_quality, q[hull], rate[hull]), np.float64)
+
+
+def crossovers(low_kbps: ArrayLike, low_quality: ArrayLike, high_kbps: ArrayLike, high_quality: ArrayLike) -> Crossing:
+    """Where the better of two curves changes, over the bitrates that both reach.
+
+    The curves are the Pareto rows of each, straight in log bitrate between them. Where they only touch, nothing
+    changes.
+    """
+    curves = []
+    for bitrate, quality in ((low_kbps, low_quality), (high_kbps, high_quality)):
+        rate, q = _checked(bitrate, quality)
+        front = pareto_front(rate, q)
+        curves.append((np.log(rate[front]), q[front]))
+    (x_low, q_low), (x_high, q_high) = curves
+    first, last = max(x_low[0], x_high[0]), min(x_low[-1], x_high[-1])
+    if first >= last:
+        return Crossing((), None)
+    knots = np.unique(np.concatenate([x_low, x_high]))
+    x = np.concatenate([[first], knots[(knots > first) & (knots < last)], [last]])
+    lead = np.interp(x, x_high, q_high) - np.interp(x, x_low, q_low)
+    x, lead = x[lead != 0], lead[lead != 0]
+    turns = np.flatnonzero(np.sign(lead[1:]) != np.sign(lead[:-1]))
+    share = lead[turns] / (lead[turns] - lead[turns + 1])
+    found = np.exp(x[turns] + share * (x[turns + 1] - x[turns]))
+    better = None if not lead.size else ("high" if lead[-1] > 0 else "low")
+    return Crossing(tuple(float(rate) for rate in found), better)
 
 
 def _turns_up(a: int, b: int, c: int, rate: NDArray[np.float64], q: NDArray[np.float64]) -> bool:

@@ -33,7 +33,9 @@ PREDICTOR_LOG_BITRATE = "log-bitrate"
 BITRATE_BAND, RESOLUTION = "bitrate-band", "resolution"
 _BANDS = ("low", "middle", "high")
 _FEW_CONTENTS, _MIN_RESAMPLES, _MAX_DRAWN_ROWS, _MAX_GROUPS, _MIN_SLICE_ROWS = 10, 100, 10_000_000, 50, 3
+_MAX_COMPARED, _NAMES_SHOWN = 4, 5
 _Z95 = 1.959963984540054
+_CONTRADICTS = -0.3  # an SRCC below it says that somebody holds the scale upside down
 
 
 class PairRule(NamedTuple):
@@ -96,7 +98,7 @@ def evaluate_predictors(
         seed: of the resampling. The same table and seed give the same figures.
         pair_rule: which pairs count; None takes the labels' intervals if all rows have one, else a tenth of each
             content's range.
-        against: predictors with which the others are compared; none takes log-bitrate and the first one.
+        against: predictors with which the others are compared; none takes log-bitrate and, of up to 4, the first.
         protocols: names from `rungwise.protocols`.
         by: columns to cut the table by, "resolution" or "bitrate-band" (thirds of each content's rows).
         ladders: compare BD-rates, hulls and steps too (`rungwise.fidelity`); needs bitrates and codecs.
@@ -122,9 +124,14 @@ def evaluate_predictors(
     unknown = [name for name in against if name not in columns]
     if unknown:
         raise ValueError(f"against: no predictor {unknown[0]!r} among {', '.join(columns)}")
-    rivals = list(against) or [n for n in dict.fromkeys([PREDICTOR_LOG_BITRATE, *predictors[:1]]) if n in columns]
+    usual = [PREDICTOR_LOG_BITRATE, *(predictors[:1] if len(predictors) <= _MAX_COMPARED else ())]
+    rivals = list(against) or [name for name in dict.fromkeys(usual) if name in columns]
     pairs = [(name, rival) for rival in rivals for name in columns if name != rival]
     pairs = [pair for pair in pairs if against or pair[0] != PREDICTOR_LOG_BITRATE]
+    by_protocol = [judge_rows.protocol(name, one) for name in protocols for one in judged.values()]
+    fidelity = _fidelity(table, judged, judge_rows) if ladders else []
+    results = [one.result for one in judged.values()]
+    notes = _notes(table, columns, rule, low, high, outliers, negated, resamples, num_resamples)
     return Evaluation(
         truth=truth,
         score_polarity=polarity,
@@ -137,12 +144,12 @@ def evaluate_predictors(
         resamples=resamples,
         resamples_wanted=num_resamples,
         seed=seed,
-        predictors=tuple(one.result for one in judged.values()),
+        predictors=tuple(results),
         differences=tuple(judge_rows.difference(judged[a], judged[b]) for a, b in pairs),
-        protocols=tuple(judge_rows.protocol(name, one) for name in protocols for one in judged.values()),
+        protocols=tuple(by_protocol),
         slices=tuple(_slices(by, table, judged, judge_rows)),
-        fidelity=tuple(_fidelity(table, judged, judge_rows)) if ladders else (),
-        notes=tuple(_notes(table, columns, rule, low, high, outliers, negated, resamples, num_resamples)),
+        fidelity=tuple(fidelity),
+        notes=(*notes, *_findings(results, by_protocol, fidelity, judge_rows.thinned)),
     )
 
 
@@ -171,9 +178,9 @@ class _Judge:
         self.content = _codes(table["content"])
         self.content_names = [str(name) for name in sorted(table["content"].unique())]
         group = table["content"].astype(str)
-        self.group = _codes(group + ", " + table["preset"].astype(str)) if "preset" in table else self.content
-        names = (group + ", " + table["preset"].astype(str)) if "preset" in table else group
-        self.group_names = sorted(names.unique())
+        group = group + " " + table["preset"].astype(str) if "preset" in table.columns else group
+        self.group, self.group_names = _codes(group), [str(name) for name in sorted(group.unique())]
+        self.thinned = int((np.bincount(self.content) > st.pair_limit(len(table))).sum())
         self.pairs = st.ordered_pairs(target, self.content, gap)
         self.kinds = _pair_kinds(table, self.pairs)
         self._counts: dict[int, FloatArray] = {}
@@ -205,7 +212,7 @@ class _Judge:
 
         quality_map = st.fit_logistic4(t, p)
         mapped = quality_map(p)
-        fitted_plcc, fitted_rmse = st.resampled_logistic4(t, p, content, quality_map)
+        fitted_plcc, fitted_rmse = st.resampled_logistic4(t, p, content, quality_map)(counts)
         within = st.within_content_srcc(t, p, content)
         within_figure = figure("within", within.value, st.resampled_within_content_srcc(t, p, content))
         half = self.half_width[rows]
@@ -219,9 +226,9 @@ class _Judge:
             missing=column.size - t.size,
             srcc=figure("srcc", st.srcc(t, p), st.resampled_srcc(t, p, content)),
             krcc=figure("krcc", st.krcc(t, p), st.resampled_krcc(t, p, content)),
-            plcc=figure("plcc", st.plcc(t, mapped), fitted_plcc),
+            plcc=figure("plcc", st.plcc(t, mapped), lambda _: fitted_plcc),
             plcc_linear=figure("plcc_linear", st.plcc(t, p), st.resampled_plcc(t, p, content)),
-            rmse=figure("rmse", st.rmse(t, mapped), fitted_rmse),
+            rmse=figure("rmse", st.rmse(t, mapped), lambda _: fitted_rmse),
             rmse_raw=figure("rmse_raw", st.rmse(t, p), st.resampled_rmse(t, p, content)) if raw else None,
             outlier_ratio=None if np.isnan(half).any() else figure("outliers", float(outside.mean()), outliers),
             within_content_srcc=WithinContentInterval(
@@ -273,9 +280,7 @@ def _slices(by: Sequence[str], table: pd.DataFrame, judged: Mapping[str, _Judged
     found = []
     for column in by:
         labels = _labels(column, table)
-        groups = [g for g in pd.unique(labels.sort_values(kind="stable")) if g != ""]
-        if column == BITRATE_BAND:
-            groups = [band for band in _BANDS if band in set(groups)]
+        groups = sorted(set(labels) - {""}, key=_group_order)
         if len(groups) > _MAX_GROUPS:
             raise ValueError(f"by {column!r}: {len(groups)} groups, at most {_MAX_GROUPS} can be shown")
         for group in groups:
@@ -305,7 +310,7 @@ def _slice(by: str, group: str, one: _Judged, rows: IntArray, judge_rows: _Judge
     t, p, content = judge_rows.target[rows], one.pred[rows], _recoded(judge_rows.content[rows])
     num_contents = int(content.max()) + 1
     counts, quality_map = judge_rows.counts(num_contents), st.fit_logistic4(t, p)
-    mapped, fitted = quality_map(p), st.resampled_logistic4(t, p, content, quality_map)
+    mapped, fitted = quality_map(p), st.resampled_logistic4(t, p, content, quality_map)(counts)
 
     def figure(value: float, resampled: Resampled) -> Interval:
         return interval(value, *st.interval_of(resampled(counts), num_contents))
@@ -321,8 +326,8 @@ def _slice(by: str, group: str, one: _Judged, rows: IntArray, judge_rows: _Judge
             st.within_content_srcc(t, p, content).value, st.resampled_within_content_srcc(t, p, content)
         ),
         krcc=figure(st.krcc(t, p), st.resampled_krcc(t, p, content)),
-        plcc=figure(st.plcc(t, mapped), fitted[0]),
-        rmse=figure(st.rmse(t, mapped), fitted[1]),
+        plcc=figure(st.plcc(t, mapped), lambda _: fitted[0]),
+        rmse=figure(st.rmse(t, mapped), lambda _: fitted[1]),
     )
 
 
@@ -330,15 +335,18 @@ def _fidelity(table: pd.DataFrame, judged: Mapping[str, _Judged], judge_rows: _J
     missing = [name for name in ("bitrate_kbps", "codec") if name not in table.columns]
     if missing:
         raise ValueError(f"ladders: the table has no column {missing[0]!r}")
-    bitrate, codec = _numbers(table, "bitrate_kbps"), table["codec"].astype(str).to_numpy()
+    bitrate, codec = _numbers(table, "bitrate_kbps"), table["codec"].astype(str)
+    if "preset" in table.columns and table["preset"].nunique() > 1:  # another preset is another encoder
+        codec = codec + " " + table["preset"].astype(str)
+    codecs = codec.to_numpy()
     keys = [name for name in ("content", "codec", "preset", "width", "height") if name in table.columns]
-    series = table[keys].astype(str).agg("|".join, axis=1)
-    codes, truths, found = _codes(series), BDCache(), []
+    codes = np.asarray(table.groupby(keys, dropna=False).ngroup(), np.int64)
+    truths, found = BDCache(), []
     for name, one in judged.items():
         rows = one.rows[np.isfinite(bitrate[one.rows])]
         ladders = Ladders(
             judge_rows.target[rows], one.pred[rows], bitrate[rows], judge_rows.content[rows],
-            judge_rows.content_names, codec[rows].tolist(), codes[rows],
+            judge_rows.content_names, codecs[rows].tolist(), codes[rows],
         )  # fmt: skip
         found.append(ladder_fidelity(name, ladders, judge_rows.resamples, judge_rows.seed, truths))
     return found
@@ -421,7 +429,7 @@ def _pair_kinds(table: pd.DataFrame, pairs: st.OrderedPairs) -> dict[str, Any]:
         nothing = np.zeros(pairs.better.size, bool)
         if not set(columns) <= set(table.columns) or table[[*columns]].isna().any(axis=None):
             return nothing, nothing
-        codes = _codes(table[[*columns]].astype(str).agg("x".join, axis=1))
+        codes = table.groupby([*columns]).ngroup().to_numpy()
         equal = codes[pairs.better] == codes[pairs.worse]
         return equal, ~equal
 
@@ -472,6 +480,46 @@ def _notes(
             what = "no bitrate" if name == PREDICTOR_LOG_BITRATE else f"no {name}"
             notes.append(f"{missing} rows have {what}: {name} and differences against it omit them.")
     return notes
+
+
+def _findings(
+    results: Sequence[PredictorResult],
+    protocols: Sequence[ProtocolResult],
+    fidelity: Sequence[LadderFidelity],
+    thinned: int,
+) -> list[str]:
+    """What a reader must know of what was found, in sentences."""
+    notes = []
+    by_name = {result.predictor: result for result in results}
+    bitrate = by_name.pop(PREDICTOR_LOG_BITRATE, None)
+    if bitrate is not None and (bitrate.within_content_srcc.value or 0) < _CONTRADICTS:
+        notes.append("Within contents the label falls as bitrate rises: is its polarity right?")
+    falls = [name for name, result in by_name.items() if (result.srcc.value or 0) < _CONTRADICTS]
+    if falls:
+        notes.append(f"Falling with quality: {', '.join(falls)}. Negate those that are lower for better (--falling).")
+    if thinned:
+        notes.append(f"{thinned} contents are so large that their pairs are a sample, spread evenly over the labels.")
+    for first in {p.protocol: p for p in reversed(protocols)}.values():
+        if first.dropped:
+            rows = f"{len(first.dropped)} groups of {sum(first.dropped.values())} rows"
+            notes.append(f"Protocol {first.protocol} leaves out of SRCC {rows}: {_some(list(first.dropped))}.")
+    for reason, count in (fidelity[0].bd_refused if fidelity else {}).items():
+        notes.append(f"BD-rate of {count} pairs of codecs was refused for {fidelity[0].predictor}: {reason}.")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _group_order(group: str) -> tuple[int, float, str]:
+    """Bands from low to high, numbers (720p too) by size, then words."""
+    if group in _BANDS:
+        return 0, _BANDS.index(group), group
+    try:
+        return 1, float(group.removesuffix("p")), group
+    except ValueError:
+        return 2, 0.0, group
 
 
 def _numbers(table: pd.DataFrame, name: str) -> FloatArray:

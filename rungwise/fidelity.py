@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from rungwise import statistics as st
 from rungwise.curves import BDRate, bd_rate, convex_hull
 from rungwise.figures import BDPair, Interval, LadderFidelity, PairInterval
 from rungwise.protocols import interval
-from rungwise.statistics import FloatArray, IntArray
+from rungwise.statistics import FloatArray, IntArray, Resampled
 
 SAME_BD_PERCENT = 0.05  # BD-rates this near 0 name no winner
 MIN_HULL_ROWS = 3
@@ -41,54 +41,46 @@ BDCache = dict[tuple[bytes, ...], BDRate]
 
 def ladder_fidelity(predictor: str, rows: Ladders, num_resamples: int, seed: int, truths: BDCache) -> LadderFidelity:
     """All of it for one predictor; `truths` keeps the truth's own BD-rates from one predictor to the next."""
-    bd_pairs = _bd_pairs(rows, truths)
-    judged = [pair for pair in bd_pairs if not pair.refused]
-    by_truth, by_pred = (
-        np.array([getattr(pair, key) for pair in judged], np.float64) for key in ("truth_percent", "predictor_percent")
-    )
-    content = np.array([rows.content_names.index(pair.content) for pair in judged], np.int64)
+    bd_pairs, of_pair = _bd_pairs(rows, truths)
+    judged = [i for i, pair in enumerate(bd_pairs) if not pair.refused]
+    by_truth = np.array([bd_pairs[i].truth_percent for i in judged], np.float64)
+    by_pred = np.array([bd_pairs[i].predictor_percent for i in judged], np.float64)
+    content, errors = of_pair[judged], np.abs(by_pred - by_truth)
     winner_t, winner_p = (np.sign(v) * (np.abs(v) > SAME_BD_PERCENT) for v in (by_truth, by_pred))
-    same = 1 - np.abs(winner_t - winner_p) / 2
-
-    def figure(function: Callable[[IntArray], float], content: IntArray) -> Interval:
-        if not content.size:
-            return Interval(value=None)
-        resampled = st.resampled_rows(lambda drawn, _: function(drawn), content)
-        value = function(np.arange(content.size))
-        return interval(value, *st.bootstrap_by_content(resampled, content, num_resamples, seed))
-
-    def share(values: FloatArray, content: IntArray) -> Interval:
-        if not content.size:
-            return Interval(value=None)
-        codes = np.unique(content, return_inverse=True)[1]
-        resampled = st.resampled_share(np.bincount(codes, values), np.bincount(codes))
-        return interval(float(values.mean()), *st.bootstrap_by_content(resampled, content, num_resamples, seed))
-
-    def rank(drawn: IntArray) -> float:
-        return st.srcc(by_truth[drawn], by_pred[drawn]) if drawn.size > 1 else float("nan")
-
-    hulls, hull_content = _hull_agreement(rows)
+    hulls, of_hull = _hull_agreement(rows)
     first, second = _steps(rows)
     rise_t, rise_p = (np.sign(v[second] - v[first]) for v in (rows.truth, rows.pred))
     moving = rise_t != 0
-    in_order = 1 - np.abs(rise_t - rise_p)[moving] / 2
+
+    def figure(value: float, resampled: Resampled, content: IntArray) -> Interval:
+        return interval(value, *st.bootstrap_by_content(resampled, content, num_resamples, seed))
+
+    def share(values: FloatArray, content: IntArray) -> PairInterval:
+        found = Interval(value=None)
+        if content.size:
+            codes = np.unique(content, return_inverse=True)[1]
+            resampled = st.resampled_share(np.bincount(codes, values), np.bincount(codes))
+            found = figure(float(values.mean()), resampled, content)
+        return PairInterval(**found.model_dump(), pairs=values.size)
+
+    median = rank = Interval(value=None)
+    if content.size:
+        resampled = st.resampled_rows(lambda drawn, _: float(np.median(errors[drawn])), content)
+        median = figure(float(np.median(errors)), resampled, content)
+    if content.size > 1:
+        rank = figure(st.srcc(by_truth, by_pred), st.resampled_srcc(by_truth, by_pred, content), content)
     return LadderFidelity(
         predictor=predictor,
-        bd_median_error=figure(lambda drawn: float(np.median(np.abs(by_pred - by_truth)[drawn])), content),
-        bd_same_sign=_counted(share(same, content), len(judged)),
-        bd_srcc=figure(rank, content),
+        bd_median_error=median,
+        bd_same_sign=share(1 - np.abs(winner_t - winner_p) / 2, content),
+        bd_srcc=rank,
         bd_refused=dict(Counter(pair.refused for pair in bd_pairs if pair.refused)),
-        hull_agreement=share(hulls, hull_content),
-        hulls=hulls.size,
-        steps_in_order=_counted(share(in_order, rows.content[first][moving]), int(moving.sum())),
+        hull_agreement=share(hulls, of_hull),
+        steps_in_order=share(1 - np.abs(rise_t - rise_p)[moving] / 2, rows.content[first][moving]),
         steps_rising=float((rise_p > 0).mean()) if first.size else None,
         truth_steps_rising=float((rise_t > 0).mean()) if first.size else None,
         bd_pairs=tuple(bd_pairs),
     )
-
-
-def _counted(figure: Interval, pairs: int) -> PairInterval:
-    return PairInterval(**figure.model_dump(), pairs=pairs)
 
 
 def _by_codec(rows: Ladders) -> Mapping[int, Mapping[str, IntArray]]:
@@ -99,8 +91,9 @@ def _by_codec(rows: Ladders) -> Mapping[int, Mapping[str, IntArray]]:
     return {content: {codec: np.array(v) for codec, v in codecs.items()} for content, codecs in found.items()}
 
 
-def _bd_pairs(rows: Ladders, truths: BDCache) -> list[BDPair]:
-    found = []
+def _bd_pairs(rows: Ladders, truths: BDCache) -> tuple[list[BDPair], IntArray]:
+    """Every pair of codecs on every content, and the number of the content."""
+    found, contents = [], []
     for content, codecs in _by_codec(rows).items():
         for anchor, test in itertools.combinations(sorted(codecs), 2):
             a, b = codecs[anchor], codecs[test]
@@ -114,6 +107,7 @@ def _bd_pairs(rows: Ladders, truths: BDCache) -> list[BDPair]:
             truth = truths[key]
             pred = BDRate(None) if truth.reason else savings(rows.pred)
             refused = f"truth: {truth.reason}" if truth.reason else f"prediction: {pred.reason}" if pred.reason else ""
+            contents.append(content)
             found.append(
                 BDPair(
                     content=rows.content_names[content],
@@ -124,7 +118,7 @@ def _bd_pairs(rows: Ladders, truths: BDCache) -> list[BDPair]:
                     refused=refused,
                 )
             )
-    return found
+    return found, np.array(contents, np.int64)
 
 
 def _hull_agreement(rows: Ladders) -> tuple[FloatArray, IntArray]:

@@ -16,7 +16,6 @@ from rungwise.statistics import QualityMap
 
 Polarity = Literal["higher_is_better", "lower_is_better"]
 _MAX_ACROSS = 4  # predictors side by side; more of them go down the page
-_NAMES_SHOWN = 5
 
 
 class _Frozen(BaseModel):
@@ -39,7 +38,7 @@ class WithinContentInterval(Interval):
 
 
 class PairInterval(Interval):
-    """Share of pairs inside a content that are in order, and how many pairs there were."""
+    """A share of pairs (or steps, or hulls) inside contents, and how many of them there were."""
 
     pairs: int
 
@@ -125,8 +124,7 @@ class LadderFidelity(_Frozen):
     bd_same_sign: PairInterval
     bd_srcc: Interval
     bd_refused: Mapping[str, int]
-    hull_agreement: Interval
-    hulls: int
+    hull_agreement: PairInterval
     steps_in_order: PairInterval
     steps_rising: float | None
     truth_steps_rising: float | None
@@ -263,10 +261,10 @@ def tables(evaluation: Evaluation) -> list[tuple[str, list[list[str]]]]:
     for protocol in dict.fromkeys(p.protocol for p in evaluation.protocols):
         mine = [p for p in evaluation.protocols if p.protocol == protocol]
         shown = ["srcc", "krcc", *(["plcc"] if any(p.plcc is not None for p in mine) else [])]
-        rows = [[f"protocol {protocol}", *(key.upper() for key in shown), "groups", "rows", "dropped"]]
+        rows = [[f"protocol {protocol}", *(key.upper() for key in shown), "groups", "rows", "dropped rows"]]
         for p in mine:
             figures = [format_interval(getattr(p, key), "srcc") for key in shown]
-            rows.append([p.predictor, *figures, str(p.groups), str(p.rows), _dropped(p.dropped)])
+            rows.append([p.predictor, *figures, str(p.groups), str(p.rows), str(sum(p.dropped.values()))])
         found.append((f"Protocol {protocol}", rows))
     for by in dict.fromkeys(s.by for s in evaluation.slices):
         cells = {(s.predictor, s.group): s for s in evaluation.slices if s.by == by}
@@ -283,19 +281,14 @@ def tables(evaluation: Evaluation) -> list[tuple[str, list[list[str]]]]:
             [title, *(format_interval(getattr(f, key), key) for f in evaluation.fidelity)]
             for key, title in FIDELITY.items()
         ]
+        used = [(len(f.bd_pairs) - sum(f.bd_refused.values()), len(f.bd_pairs)) for f in evaluation.fidelity]
+        rows.append(["BD-rates used", *(f"{kept} of {pairs}" for kept, pairs in used)])
         found.append(("Ladder fidelity", rows if len(evaluation.fidelity) <= _MAX_ACROSS else _turned(rows)))
     return found
 
 
 def _turned(rows: list[list[str]]) -> list[list[str]]:
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _dropped(dropped: Mapping[str, int]) -> str:
-    if not dropped:
-        return "none"
-    names = ", ".join(list(dropped)[:_NAMES_SHOWN]) + (", ..." if len(dropped) > _NAMES_SHOWN else "")
-    return f"{len(dropped)} groups, {sum(dropped.values())} rows: {names}"
 
 
 def format_table(evaluation: Evaluation) -> str:

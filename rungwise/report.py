@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rungwise.evaluate import PREDICTOR_LOG_BITRATE
-from rungwise.figures import STATISTICS, Evaluation, Interval, PredictorResult
+from rungwise.figures import Evaluation, PredictorResult, tables
 from rungwise.figures import format_number as _number
 
 Timeline = Sequence[tuple[float, float]]
@@ -22,7 +22,12 @@ Scale = Callable[[float], float]
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, which white swallows.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
-_MAX_CONTENTS, _MAX_ROWS = 36, 3000
+_MAX_CONTENTS, _MAX_ROWS, _MAX_DRAWN = 36, 3000, 6
+_INTRO = {
+    "Accuracy": "<p>Bracketed: 95 % intervals over contents. Log-bitrate is what one knows without looking at a "
+    "picture.</p>",
+    "Ladder fidelity": "<p>What one would build by each predictor, beside what one would build by the label.</p>",
+}
 _TOP, _RIGHT, _BOTTOM, _WIDTH = 30, 12, 42, 340
 
 _CSS = """
@@ -42,7 +47,7 @@ dt{font-size:13px;color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:100%}
 th,td{padding:8px 22px 8px 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:baseline}
 thead th{border-bottom:2px solid var(--ink);font-weight:600}tbody th{font-weight:400}
-td small{color:var(--soft);font-size:13px;white-space:nowrap;margin-left:6px}
+td small{color:var(--soft);font-size:13px;white-space:nowrap}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:20px 24px}
 svg{display:block;width:100%;height:auto}svg text{font-size:11.5px;fill:var(--soft);font-family:inherit}
 svg .name{font-size:13.5px;font-weight:600;fill:var(--ink)}svg .rule{stroke:var(--rule)}
@@ -89,7 +94,8 @@ def write_report(
 def _data(evaluation: Evaluation, table: pd.DataFrame) -> dict[str, Any]:
     """What the page shows, JSON-ready: the whole evaluation, and by column the rows of the contents drawn."""
     names = [r.predictor for r in evaluation.predictors]
-    columns = ["content", "codec", "width", "height", evaluation.truth]
+    names = [*names[: _MAX_DRAWN - 1], *names[_MAX_DRAWN - 1 :][-1:]]  # the baseline is last
+    columns = ["content", evaluation.truth]
     missing = [c for c in (*columns, *names) if c not in table.columns and c != PREDICTOR_LOG_BITRATE]
     if missing or len(table) != evaluation.n:
         raise ValueError(f"want the table of {evaluation.n} rows, got {len(table)}, without {missing}")
@@ -107,7 +113,7 @@ def _data(evaluation: Evaluation, table: pd.DataFrame) -> dict[str, Any]:
         "rows": {
             "clip": [str(c) for c in (rows["clip"] if "clip" in rows.columns else rows.index)],
             "content": [str(c) for c in rows["content"]],
-            "series": [f"{c} {h}p" for c, h in zip(rows["codec"], rows["height"], strict=True)],
+            "series": _series(rows),
             "bitrate_kbps": _or_none(bitrate),
             "truth": _or_none(rows[evaluation.truth].to_numpy(float)),
             "predictions": {name: _or_none(values) for name, values in predictions.items()},
@@ -119,27 +125,36 @@ def _or_none(values: np.ndarray[Any, Any]) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
+def _series(rows: pd.DataFrame) -> list[str]:
+    """Codec and height of each row, as far as they are known."""
+    codec = rows["codec"].fillna("").astype(str) if "codec" in rows.columns else pd.Series("", rows.index)
+    height = rows["height"] if "height" in rows.columns else pd.Series(np.nan, rows.index)
+    sizes = ["" if pd.isna(value) else f"{value:g}p" for value in height]
+    return [" ".join(part for part in (name, size) if part) or "all" for name, size in zip(codec, sizes, strict=True)]
+
+
 def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
     embedded = json.dumps(data, ensure_ascii=False, allow_nan=False)
     for char in "<>&\u2028\u2029":  # what could end the script element or the text early
         embedded = embedded.replace(char, f"\\u{ord(char):04x}")
     facts = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in data["facts"].items())
-    drawn = f" Drawn: {len(data['contents_drawn'])} of {evaluation.contents} contents, evenly picked."
+    thinned = len(data["contents_drawn"]) < evaluation.contents
+    drawn = f" Drawn: {len(data['contents_drawn'])} of {evaluation.contents} contents, evenly picked." * thinned
+    shown = [result for result in evaluation.predictors if result.predictor in data["rows"]["predictions"]]
+    if len(shown) < len(evaluation.predictors):
+        drawn += f" Drawn: {len(shown)} of {len(evaluation.predictors)} predictors."
     sections = [
         f"<h1>{_text(data['title'])}</h1><dl>{facts}</dl>",
         _tiles(evaluation),
-        "<h2>Accuracy</h2><p>Bracketed: 95 % intervals over contents. Log-bitrate is what one knows without "
-        "looking at a picture.</p>",
         _tables(evaluation),
         "<ul class='notes'>" + "".join(f"<li>{_text(note)}</li>" for note in evaluation.notes) + "</ul>",
-        "<h2>Truth against prediction</h2><p>One mark an encode; the line is the map to the label scale."
-        f"{drawn if len(data['contents_drawn']) < evaluation.contents else ''}</p>",
+        f"<h2>Truth against prediction</h2><p>One mark an encode; the line is the map to the label scale.{drawn}</p>",
         _legend([(name, _mark(14, 7, i, "")) for i, name in enumerate(data["contents_drawn"])]),
-        _grid(_scatter(evaluation, result, data) for result in evaluation.predictors),
+        _grid(_scatter(evaluation, result, data) for result in shown),
         _curves(evaluation, data),
         "<h2>Residuals by content</h2><p>Mapped prediction less label, in label points: encodes as dots, the "
         "middle half as a bar, the median as a tick. One off to a side is judged wrongly as a whole.</p>",
-        _grid(_residuals(evaluation, result, data) for result in evaluation.predictors),
+        _grid(_residuals(evaluation, result, data) for result in shown),
     ]
     if data["timelines"]:
         panels = [_timeline(clip, points) for clip, points in data["timelines"].items() if points]
@@ -155,13 +170,6 @@ def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
 
 def _text(value: object) -> str:
     return html.escape(str(value))
-
-
-def _figure(figure: Interval | None, key: str) -> str:
-    if figure is None or figure.value is None:
-        return "&ndash;"
-    low_high = f" <small>[{_number(figure.low, key)}, {_number(figure.high, key)}]</small>"
-    return _number(figure.value, key) + (low_high if figure.low is not None else "")
 
 
 def _tiles(evaluation: Evaluation) -> str:
@@ -188,16 +196,18 @@ def _rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _tables(evaluation: Evaluation) -> str:
-    results, keys = evaluation.predictors, ("srcc", "within_content_srcc")
-    body = [["encodes, contents", *(f"{r.n}, {r.contents}" for r in results)]]
-    body += [[name, *(_figure(getattr(r, key), key) for r in results)] for key, name in STATISTICS.items()]
-    tables = _rows(["", *(_text(r.predictor) for r in results)], body)
-    if evaluation.differences:
-        names = [f"{_text(d.predictor)} less {_text(d.against)}" for d in evaluation.differences]
-        figures = [[_figure(getattr(d, key), key) for key in keys] for d in evaluation.differences]
-        body = [[name, *cells] for name, cells in zip(names, figures, strict=True)]
-        tables += _rows(["Difference", *(STATISTICS[key] for key in keys)], body)
-    return tables
+    found = []
+    for title, (head, *body) in tables(evaluation):
+        cells = [[_cell(cell) for cell in row] for row in body]
+        found.append(f"<h2>{_text(title)}</h2>{_INTRO.get(title, '')}{_rows([_text(cell) for cell in head], cells)}")
+    return "\n".join(found)
+
+
+def _cell(text: str) -> str:
+    """An interval in small print."""
+    value, bracket, rest = text.partition(" [")
+    small = f" <small>[{_text(rest)}</small>" if bracket else ""
+    return ("&ndash;" if text == "-" else _text(value)) + small
 
 
 class _Axis(NamedTuple):
@@ -317,14 +327,14 @@ def _scatter(evaluation: Evaluation, result: PredictorResult, data: dict[str, An
 
 def _curves(evaluation: Evaluation, data: dict[str, Any]) -> str:
     rows, first = data["rows"], evaluation.predictors[0]
-    known = [i for i, v in enumerate(rows["bitrate_kbps"]) if v is not None]
+    raw = rows["predictions"][first.predictor]
+    known = [i for i, v in enumerate(rows["bitrate_kbps"]) if v is not None and raw[i] is not None]
     heading = "<h2>Quality against bitrate</h2>"
     if not known:
         return heading + "<p>The table has no bitrates.</p>"
     margin = 0.1 * (evaluation.score_max - evaluation.score_min)
     low, high = evaluation.score_min - margin, evaluation.score_max + margin
     is_raw = first.rmse_raw is not None and all(low <= v <= high for _, v in _present(data, first.predictor))
-    raw = rows["predictions"][first.predictor]
     student = {i: raw[i] if is_raw else _mapped(evaluation, first, [raw[i]])[0] for i in known}
     style = {name: i for i, name in enumerate(sorted(set(rows["series"])))}
     x = _log_axis("bitrate, kbps (log)", [float(np.log10(rows["bitrate_kbps"][i])) for i in known])

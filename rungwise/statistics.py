@@ -33,7 +33,8 @@ Eligible = Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
 Gap = float | Callable[[IntArray, IntArray], FloatArray]
 """By how much two rows' truths must differ (its units): one number, or of row indices that broadcast."""
 
-_MAX_KRCC_MATRIX_ROWS = 2048  # above it, n x n pairs cost more than scipy's n log n per draw
+_MAX_KRCC_MATRIX_ROWS, _KRCC_STEPS = 2048, 256  # above it, n x n pairs cost more than cells per draw
+_MAX_SIGN_ROWS = 64
 _CELLS_PER_BLOCK, _MAX_R = 1 << 21, 0.99
 _MAX_PAIR_CELLS = 40_000_000  # above it, large groups are thinned, evenly by truth
 
@@ -47,7 +48,12 @@ def srcc(truth: Column, pred: Column) -> float:
 def krcc(truth: Column, pred: Column) -> float:
     """Kendall's tau-b in [-1, 1]; nan if either side is constant."""
     t, p = _checked(truth, pred)
-    return float("nan") if np.ptp(t) == 0 or np.ptp(p) == 0 else float(stats.kendalltau(t, p).statistic)
+    if np.ptp(t) == 0 or np.ptp(p) == 0:
+        return float("nan")
+    if t.size > _MAX_SIGN_ROWS:
+        return float(stats.kendalltau(t, p).statistic)
+    x, y = (np.sign(v[:, None] - v[None, :]) for v in (t, p))  # scipy's sorting pays for large tables only
+    return float(np.clip((x * y).sum() / np.sqrt(np.abs(x).sum() * np.abs(y).sum()), -1, 1))
 
 
 def plcc(truth: Column, pred: Column) -> float:
@@ -164,7 +170,7 @@ class OrderedPairs(NamedTuple):
 def ordered_pairs(truth: Column, group: Column, min_gap: Gap = 0) -> OrderedPairs:
     """All pairs of one `group` (n,) whose truths differ by more than `min_gap`.
 
-    Groups are thinned to 40 million / n rows, spread evenly over their truths, where they are larger.
+    Groups of over `pair_limit(n)` rows are thinned to as many, spread evenly over their truths.
     """
     t, _ = _checked(truth, truth)
     if not callable(min_gap) and not (np.isfinite(min_gap) and min_gap >= 0):
@@ -173,8 +179,8 @@ def ordered_pairs(truth: Column, group: Column, min_gap: Gap = 0) -> OrderedPair
     for c, rows in enumerate(_rows_of(_codes(group, t.size))):
         if rows.size < 2:
             continue
-        if rows.size > max(2, _MAX_PAIR_CELLS // t.size):
-            spread = np.linspace(0, rows.size - 1, max(2, _MAX_PAIR_CELLS // t.size)).astype(np.int64)
+        if rows.size > pair_limit(t.size):
+            spread = np.linspace(0, rows.size - 1, pair_limit(t.size)).astype(np.int64)
             rows = rows[np.argsort(t[rows], kind="stable")[spread]]
         i, j = rows[:, None], rows[None, :]
         gap = min_gap(i, j) if callable(min_gap) else min_gap
@@ -183,6 +189,11 @@ def ordered_pairs(truth: Column, group: Column, min_gap: Gap = 0) -> OrderedPair
         worse.append(rows[b])
         groups.append(np.full(a.size, c))
     return OrderedPairs(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (better, worse, groups)))
+
+
+def pair_limit(num_rows: int) -> int:
+    """Rows of a group that may pair with each other in a table of `num_rows`: 40 million / n."""
+    return max(2, _MAX_PAIR_CELLS // num_rows)
 
 
 def pair_accuracy(truth: Column, pred: Column, group: Column, eligible: Eligible = None, min_gap: Gap = 0) -> float:
@@ -286,11 +297,16 @@ def resampled_srcc(truth: Column, pred: Column, content: Column) -> Resampled:
 
 
 def resampled_krcc(truth: Column, pred: Column, content: Column) -> Resampled:
-    """`krcc`: tau-b is a ratio of sums over pairs, so pairs of contents add their sums to C x C matrices."""
+    """`krcc`: tau-b is a ratio of sums over pairs, so pairs of contents add their sums to C x C matrices.
+
+    Over 2048 rows, both sides are first cut into 256 steps of equal size, whose cells are counted instead of rows;
+    tau-b then is within .005.
+    """
     t, p = _checked(truth, pred)
     codes = _codes(content, t.size)
     if t.size > _MAX_KRCC_MATRIX_ROWS:
-        return resampled_rows(lambda rows, _: krcc(t[rows], p[rows]), codes)
+        cells = _steps(t) * _KRCC_STEPS + _steps(p)
+        return lambda counts: np.array([_krcc_of_cells(cells, count[codes]) for count in counts])
     order, starts, _ = _sorted_runs(codes)
     sign_t, sign_p = (np.sign(v[order, None] - v[None, order]) for v in (t, p))
     pairs = (sign_t * sign_p, np.abs(sign_t), np.abs(sign_p))
@@ -301,6 +317,21 @@ def resampled_krcc(truth: Column, pred: Column, content: Column) -> Resampled:
         return ratio(agree, np.sqrt(untied_t * untied_p))
 
     return value
+
+
+def _steps(values: FloatArray) -> IntArray:
+    """Which of the equally large steps each value's mean rank falls into, (n,)."""
+    rank = (stats.rankdata(values) - 0.5) / values.size
+    return np.asarray(np.minimum(rank * _KRCC_STEPS, _KRCC_STEPS - 1), np.int64)
+
+
+def _krcc_of_cells(cells: IntArray, weight: FloatArray) -> float:
+    table = np.bincount(cells, weight, _KRCC_STEPS**2).reshape(_KRCC_STEPS, _KRCC_STEPS)
+    below = np.cumsum(table, axis=0) - table  # rows of lower truth, by step of the prediction
+    left = np.cumsum(below, axis=1) - below  # ... and of lower prediction
+    right = below.sum(axis=1, keepdims=True) - left - below
+    untied = [table.sum() ** 2 - (table.sum(axis=axis) ** 2).sum() for axis in (0, 1)]
+    return float(ratio(2 * (table * (left - right)).sum(), np.sqrt(untied[0] * untied[1])))
 
 
 def resampled_plcc(truth: Column, pred: Column, content: Column) -> Resampled:
@@ -320,11 +351,11 @@ def resampled_rmse(truth: Column, pred: Column, content: Column) -> Resampled:
 
 def resampled_logistic4(
     truth: Column, pred: Column, content: Column, fitted: QualityMap | None = None
-) -> tuple[Resampled, Resampled]:
-    """`plcc_logistic4` and `rmse_logistic4`, fitted anew in each draw; `fitted` is the fit to all rows, if known.
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """`plcc_logistic4` and `rmse_logistic4` of each draw, both (D,), fitted anew in each.
 
-    The fit of a draw is the best of 126 sigmoids, half of them near the fit to all rows, of that fit and the
-    line. Their moments by content are summed once. PLCC above .5 is within .002 of a full search.
+    The fit of a draw is the best of 126 sigmoids, half of them near the fit to all rows (`fitted`, if it is known),
+    of that fit and the line. PLCC above .5 is within .002 of a full search.
     """
     t, p = _checked(truth, pred)
     codes = _codes(content, t.size)
@@ -333,16 +364,15 @@ def resampled_logistic4(
     if fitted.kind == "logistic4":
         found = ((fitted.beta[2] - mean) / std, np.log2(fitted.beta[3] / std))
         grid = np.concatenate([grid, grid * (0.25, 0.375) + found + (0.0, 0.375)])
-    curves = [_moments(t, p, codes), _moments(t, fitted(p), codes)]
-    if std > 0:
-        curves += [_moments(t, _sigmoid(p, mean + std * c, std * 2.0**s), codes) for c, s in grid]
 
     def fit(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        fits = [_correlation(counts @ moments) for moments in curves]
-        r = np.fmax.reduce([np.abs(r) for r, _ in fits])
-        return r, fits[0][1] * np.sqrt(1 - np.nan_to_num(r) ** 2)
+        best, spread = _correlation(counts @ _moments(t, p, codes))
+        curves = [fitted(p)] if std == 0 else [fitted(p), *(_sigmoid(p, mean + std * c, std * 2.0**s) for c, s in grid)]
+        for curve in curves:
+            best = np.fmax(np.abs(best), np.abs(_correlation(counts @ _moments(t, curve, codes))[0]))
+        return best, spread * np.sqrt(1 - np.nan_to_num(best) ** 2)
 
-    return lambda counts: fit(counts)[0], lambda counts: fit(counts)[1]
+    return fit
 
 
 def resampled_within_content_srcc(truth: Column, pred: Column, content: Column, min_count: int = 3) -> Resampled:
