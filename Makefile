@@ -3,13 +3,19 @@ SOURCES ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart test lint wheel clean
+.PHONY: quickstart test browser lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
 
-test: .venv/ready lint
+test: .venv/ready browser lint
 	$(BIN)/python -m pytest
+
+# Pages are opened in a browser by tests that skip without one. Root on Debian gets it; others install `chromium` themselves.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	echo "no chromium: tests that open pages will be skipped" >&2
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -28,7 +28,7 @@ from rungwise.scorer import Scorer
 from student.export import export_onnx, parity
 
 EXPORT_VERSION = 1
-EVALUATE_VERSION = 1
+EVALUATE_VERSION = 2
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 PARITY_CLIPS = 8
 PAIR_SHARE = 0.05  # of the label's range: 5 VMAF, which few viewers would miss

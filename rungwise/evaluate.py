@@ -504,7 +504,7 @@ def _findings(
             rows = f"{len(first.dropped)} groups of {sum(first.dropped.values())} rows"
             notes.append(f"Protocol {first.protocol} leaves out of SRCC {rows}: {_some(list(first.dropped))}.")
     for reason, count in (fidelity[0].bd_refused if fidelity else {}).items():
-        notes.append(f"BD-rate of {count} pairs of codecs was refused for {fidelity[0].predictor}: {reason}.")
+        notes.append(f"BD-rates refused for {fidelity[0].predictor}: {count} ({reason}).")
     return notes
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rungwise import statistics as st
-from rungwise.curves import BDRate, bd_rate, convex_hull
+from rungwise.curves import MIN_BD_POINTS, BDRate, bd_rate, convex_hull
 from rungwise.figures import BDPair, Interval, LadderFidelity, PairInterval
 from rungwise.protocols import interval
 from rungwise.statistics import FloatArray, IntArray, Resampled
@@ -74,13 +74,18 @@ def ladder_fidelity(predictor: str, rows: Ladders, num_resamples: int, seed: int
         bd_median_error=median,
         bd_same_sign=share(1 - np.abs(winner_t - winner_p) / 2, content),
         bd_srcc=rank,
-        bd_refused=dict(Counter(pair.refused for pair in bd_pairs if pair.refused)),
+        bd_refused=dict(Counter(_kind(pair.refused) for pair in bd_pairs if pair.refused)),
         hull_agreement=share(hulls, of_hull),
         steps_in_order=share(1 - np.abs(rise_t - rise_p)[moving] / 2, rows.content[first][moving]),
         steps_rising=float((rise_p > 0).mean()) if first.size else None,
         truth_steps_rising=float((rise_t > 0).mean()) if first.size else None,
         bd_pairs=tuple(bd_pairs),
     )
+
+
+def _kind(refused: str) -> str:
+    judge, _, reason = refused.partition(": ")
+    return f"{judge}: fewer than {MIN_BD_POINTS} points on a front" if "points" in reason else refused
 
 
 def _by_codec(rows: Ladders) -> Mapping[int, Mapping[str, IntArray]]:

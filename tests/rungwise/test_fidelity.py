@@ -37,7 +37,7 @@ def test_a_perfect_judge() -> None:
     assert found.bd_median_error.value == 0
     assert (found.bd_same_sign.value, found.bd_same_sign.pairs) == (1, 6)
     assert found.bd_srcc.value == pytest.approx(1)
-    assert (found.hull_agreement.value, found.hulls) == (1, 12)
+    assert (found.hull_agreement.value, found.hull_agreement.pairs) == (1, 12)
     assert (found.steps_in_order.value, found.steps_in_order.pairs) == (1, 96)
     assert found.steps_rising == found.truth_steps_rising == 1
 
@@ -70,7 +70,8 @@ def test_a_reversed_judge() -> None:
     assert found.steps_in_order.value == 0
     assert found.steps_rising == 0
     assert found.bd_median_error.value is None
-    assert found.bd_refused == {"prediction: anchor: 1 points, want 4 (9 dominated)": 6}
+    assert found.bd_refused == {"prediction: fewer than 4 points on a front": 6}
+    assert found.bd_pairs[0].refused == "prediction: anchor: 1 points, want 4 (9 dominated)"
 
 
 def test_hull_agreement_is_shared_by_all() -> None:
@@ -89,6 +90,6 @@ def test_short_ladders_are_refused_with_a_reason() -> None:
     table = make_table(num_rates=3)
     table = table[table["height"] == 360]
     found = judged(table, same=table["score"].to_numpy())["same"]
-    assert found.bd_refused == {"truth: anchor: 3 points, want 4": 6}
+    assert found.bd_refused == {"truth: fewer than 4 points on a front": 6}
     assert found.bd_median_error.value is None
     assert found.steps_in_order.pairs == 24
