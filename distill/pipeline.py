@@ -14,10 +14,11 @@ import numpy as np
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, prepare
+from distill.exporting import FILES, export_failures, export_student
 from distill.students import distil, pretrain
 from distill.teaching import cache_targets, teach
 from distill.train import predict
-from rungwise.artefact import Artefact, StageKey, run_stage, write_json, write_text
+from rungwise.artefact import Artefact, StageKey, run_stage, write_text
 from rungwise.config import RunConfig
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.figures import format_table, to_json
@@ -25,12 +26,9 @@ from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_fai
 from rungwise.progress import note
 from rungwise.report import write_report
 from rungwise.scorer import Scorer
-from student.export import export_onnx, parity
 
-EXPORT_VERSION = 1
-EVALUATE_VERSION = 2
+EVALUATE_VERSION = 3  # 3: the interval is the export's
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
-PARITY_CLIPS = 8
 PAIR_SHARE = 0.05  # of the label's range: 5 VMAF, which few viewers would miss
 
 
@@ -90,27 +88,11 @@ def run(
     if finished("distill", student):
         return Outcome(artefacts, failures, seconds)
     export = export_student(config, data, student, runs)
+    failures |= export_failures(export)
     if finished("export", export):
         return Outcome(artefacts, failures, seconds)
     finished("evaluate", evaluate(config, data, teacher, student, export, runs))
     return Outcome(artefacts, failures, seconds)
-
-
-def export_student(config: RunConfig, data: Data, student: Artefact, runs: Path) -> Artefact:
-    """Write the ONNX file and prove on validation clips that it says what torch says."""
-    params = {"opset": config.export.opset}
-    key = StageKey("export", EXPORT_VERSION, params, {"student": student.content_sha256})
-
-    def build(folder: Path) -> None:
-        model, contract, _ = load_checkpoint(student.path / "student.safetensors")
-        path = folder / "student.onnx"
-        export_onnx(model, contract, path, opset=config.export.opset)
-        rows = data.rows("validation")[:: max(1, len(data.rows("validation")) // PARITY_CLIPS)]
-        pixels = np.array(data.pixels[rows, 0])
-        deviation = parity(Scorer(path), predict(model, pixels), pixels)
-        write_json(folder / "parity.json", {"clips": len(rows), "largest_deviation": deviation})
-
-    return run_stage(runs, key, build)
 
 
 def evaluate(
@@ -134,8 +116,8 @@ def evaluate(
         pixels = np.array(data.pixels[rows, 0])
         table = data.table.iloc[rows].reset_index(drop=True)
         teacher_model, _, _ = load_checkpoint(teacher.path / "teacher.safetensors")
-        student_model, contract, _ = load_checkpoint(student.path / "student.safetensors")
-        scorer = Scorer(export.path / "student.onnx")
+        student_model, _, _ = load_checkpoint(student.path / "student.safetensors")
+        scorer = Scorer(export.path / FILES["fp32"])
         table["student"] = predict(student_model, pixels).astype(float)
         table["teacher"] = predict(teacher_model, pixels).astype(float)
         # From the files, as a user would: decode, views and all.
@@ -149,9 +131,9 @@ def evaluate(
             num_resamples=config.evaluate.num_resamples,
             pair_rule=PairRule("label-range", PAIR_SHARE),
         )
-        calibration = contract.calibration
+        calibration = scorer.contract.calibration  # as users have it: from the export's own scores
         assert calibration is not None
-        covered = float((np.abs(table["student"] - table["score"]) <= calibration.half_width).mean())
+        covered = float((np.abs(table["student-onnx"] - table["score"]) <= calibration.half_width).mean())
         table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
         write_text(folder / "evaluation.json", to_json(result))
         write_text(folder / "table.txt", format_table(result) + "\n")

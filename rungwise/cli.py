@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from rungwise.cli_check import check
 from rungwise.cli_dataset import dataset_app
 from rungwise.cli_evaluate import evaluate
+from rungwise.cli_score import score
 from rungwise.options import Config, Device, Json, Runs, SourcesOption
 
 app = typer.Typer(
@@ -51,49 +52,7 @@ def probe(videos: Annotated[list[Path], typer.Argument(help="video files")], as_
             print("\n".join(f"{name:22}{value}" for name, value in seen.items() if value != ""))
 
 
-@app.command()
-def score(
-    videos: Annotated[list[Path], typer.Argument(help="video files")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="exported .onnx file")],
-    display_height: Annotated[
-        int | None,
-        typer.Option("--display-height", min=2, help="lines at which the videos are shown [each its own]"),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Score videos with an exported file. One line a video, as they are done."""
-    from rungwise.progress import note
-    from rungwise.scorer import Scorer
-
-    scorer = Scorer(model)
-    heights: set[int] = set()
-    failed = 0
-    for path in videos:
-        try:
-            result = scorer.score(path, display_height=display_height)
-        except ValueError as error:
-            failed += 1
-            if as_json:
-                print(json.dumps({"path": str(path), "error": str(error)}), flush=True)
-            note(f"rungwise score: {error}")
-            continue
-        heights.add(result.display_height)
-        if as_json:
-            print(json.dumps(result.as_dict()), flush=True)
-        else:
-            interval = "" if result.low is None else f"  [{result.low:.1f}, {result.high:.1f}]"
-            print(
-                f"{result.score:7.3f}{interval}  {result.path}  "
-                f"({result.width}x{result.height}, shown at {result.display_height} lines)",
-                flush=True,
-            )
-    if display_height is None and len(heights) > 1:
-        note(
-            "warning: scores hold at different display heights "
-            f"({', '.join(map(str, sorted(heights)))}) and don't compare; give --display-height"
-        )
-    if failed:
-        raise typer.Exit(1)
+app.command()(score)
 
 
 @app.command()

@@ -376,10 +376,17 @@ class Evaluate(Section):
 
 
 class Export(Section):
-    """The ONNX file."""
+    """The ONNX files, one a precision. `interval_coverage`: share of clips that the interval round a score holds."""
 
     opset: Annotated[int, Field(ge=18)]
     interval_coverage: Annotated[float, Field(gt=0, lt=1)]
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...]
+
+    @model_validator(mode="after")
+    def _fp32_is_the_measure(self) -> Export:
+        if "fp32" not in self.precisions or len(set(self.precisions)) < len(self.precisions):
+            raise ValueError("`precisions` needs fp32, against which the others are judged, and each but once")
+        return self
 
 
 class RunConfig(Section):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rungwise.views import VIEWS_VERSION, ViewRecipe
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2  # 2: precision, opset, inputs_sha256, left_in_float; intervals by content
 METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
 
 
@@ -31,13 +31,21 @@ class Scale(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Split-conformal half width of the interval round a score, in score units, from validation contents."""
+    """Split-conformal half width of the interval round a score, in score units, from validation contents.
+
+    `half_width` is taken over validation clips, as is usual; clips of one content err alike, so for new contents it is
+    an estimate. `content_half_width` is the width that contents, not clips, vouch for: whatever the model, it holds in
+    expectation for the share `promised` of new contents' clips, and is wide where there are few contents.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     coverage: float
     half_width: float
     num_clips: int
+    num_contents: int = 0
+    content_half_width: float | None = None
+    promised: float | None = None
 
 
 class Golden(BaseModel):
@@ -51,7 +59,11 @@ class Golden(BaseModel):
 
 
 class Contract(BaseModel):
-    """All that a scorer needs beside the weights."""
+    """All that a scorer needs beside the weights.
+
+    `training_id` names the training's manifest, `inputs_sha256` what it read (role -> content hash), `dataset_sha256`
+    the labelled table. An export says its `precision`, its `opset`, and which operators of an int8 file are in float.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,12 +77,16 @@ class Contract(BaseModel):
     training_id: str
     dataset_sha256: str
     licence: str = "Apache-2.0"
+    precision: str = "fp32"
+    opset: int | None = None
+    inputs_sha256: dict[str, str] = {}
+    left_in_float: tuple[str, ...] = ()
 
 
 def golden_input(recipe: ViewRecipe, batch: int = 2) -> NDArray[np.uint8]:
     """A fixed picture sequence, frames_BTHWC uint8: drifting sinusoids with seeded noise, from integers alone."""
     shape = (batch, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
-    b, t, y, x, c = np.indices(shape, dtype=np.int64)
+    b, t, y, x, c = np.indices(shape, dtype=np.int64, sparse=True)
     waves = (x * (3 + b) + y * (5 - 2 * b) + t * 7 + c * 40) % 256
     noise = np.random.PCG64(20_26).random_raw(waves.size).reshape(shape) % np.uint64(64)
     pixels: NDArray[np.uint8] = np.clip(waves * 3 // 4 + noise.astype(np.int64), 0, 255).astype(np.uint8)

@@ -2,63 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_deviation, golden_input
-from rungwise.video import probe
-from rungwise.views import make_views, read_views
+from rungwise.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
+from rungwise.windows import WINDOW_SECONDS, SeenWindow, Span
+
+SCORER_VERSION = 2  # 2: windows of 4 s, sample aspect ratio, deinterlacing; raised when any score may change
+BANDS = ("bad", "poor", "fair", "good", "excellent")
+DEVICES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time and its score; the frames looked at, with a score for each where the model gives one."""
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+    frame_indices: tuple[int, ...]
+    frame_seconds: tuple[float, ...]
+    frame_scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One video's score on the contract's scale, with its conformal interval, and what was looked at."""
+    """One video's score on the contract's scale, with its conformal interval, and what was looked at.
+
+    The score is the mean of its windows', weighted by how long they last. The interval is that of one window's view.
+    `timeline` holds the windows of the length asked for, `windows` those that make the score.
+    """
 
     path: str
     score: float
     low: float | None
     high: float | None
+    band: str
     display_height: int
     frames_used: int
     width: int
     height: int
     fps: float
+    duration_seconds: float
     kind: str
     polarity: str
+    notes: tuple[str, ...]
+    windows: tuple[Window, ...]
+    timeline: tuple[Window, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; windows by their number, for an hour has 900."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("windows", "timeline")}
+        values["notes"] = list(self.notes)
+        return values | {"num_windows": len(self.windows)}
 
 
 class Scorer:
     """An exported model, ready to score. Same file, same bits: one thread unless asked otherwise.
 
+    Safe to use from several threads at once.
+
+    Args:
+        path: the .onnx file; the one that the package ships if None.
+        threads: of the decoder and of the model, each.
+        device: one of `DEVICES`, if this onnxruntime has it.
+        check: re-run the golden input that the file carries.
+
     Raises:
-        ValueError: the file is missing, is no export of ours, or its golden output does not come back.
+        ValueError: the file is missing, is no export of ours, its golden output does not come back, or this
+            onnxruntime has no such device.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 1, check: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path | None = None, *, threads: int = 1, device: str = "cpu", check: bool = True
+    ) -> None:
+        self.path = SHIPPED_MODEL if path is None else Path(path)
         if not self.path.is_file():
-            raise ValueError(f"{self.path}: no such model file")
+            raise ValueError(
+                f"{self.path}: no such model file" if path else "no model is shipped with this build; give --model FILE"
+            )
+        self.threads = threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        providers = [_provider(device)]
         try:
-            self.session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
         except Exception as error:  # onnxruntime raises its own classes, which share no narrower public base
             raise ValueError(f"{self.path}: onnxruntime can't load it ({str(error).splitlines()[0]})") from error
+        if self.session.get_providers()[0] != providers[0]:  # onnxruntime falls back without a word
+            raise ValueError(f"--device {device}: onnxruntime can't use it here; its driver or libraries are missing")
         metadata = self.session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in metadata:
             raise ValueError(f"{self.path}: carries no rungwise contract; export it with `rungwise export`")
         self.contract = Contract.model_validate_json(metadata[METADATA_KEY])
+        outputs = {output.name for output in self.session.get_outputs()}
+        self.outputs = ["score", "frame_scores"] if "frame_scores" in outputs else ["score"]
         if check:
             check_golden(self.contract, self.judge(golden_input(self.contract.view)), str(self.path))
 
@@ -67,33 +125,116 @@ class Scorer:
         (scores,) = self.session.run(["score"], {"frames": frames_BTHWC})
         return np.asarray(scores, np.float32)
 
-    def score(self, path: str | Path, *, display_height: int | None = None) -> Score:
+    def _judge_window(self, seen: SeenWindow) -> tuple[Span, Window]:
+        found = self.session.run(self.outputs, {"frames": seen.pixels[None]})
+        frame_scores = tuple(float(score) for score in found[1][0]) if len(found) > 1 else ()
+        span = seen.span
+        return span, Window(
+            span.start_seconds,
+            span.end_seconds,
+            float(found[0][0]),
+            span.frame_indices,
+            span.frame_seconds,
+            frame_scores,
+        )
+
+    def score(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        display_height: int | None = None,
+        hdr: Hdr = "refuse",
+        window_seconds: float | None = None,
+        timeline_seconds: float | None = None,
+        name: str | None = None,
+        watch: Watcher | None = None,
+    ) -> Score:
         """Score one video as shown at `display_height` lines, its own height if None.
 
+        Args:
+            path: a file, or an open binary stream of y4m, which is read to its end.
+            display_height: lines at which it is shown.
+            hdr: "tonemap" shows PQ and HLG as an SDR screen would, "refuse" raises.
+            window_seconds: length of the windows whose mean is the score. Another length is another score.
+            timeline_seconds: length of the windows of `Score.timeline`, in the same pass.
+            name: what to call it in the result, its path if None.
+            watch: called with (seconds, frame) of every frame in order, which then are all decoded.
+
         Raises:
-            ValueError: the file can't be decoded, or is HDR, which the model never saw.
+            ValueError: it can't be decoded, or is HDR, which the model never saw.
         """
-        path = Path(path)
-        seen = probe(path)
-        if seen.hdr:
-            raise ValueError(f"{path}: HDR video ({seen.hdr}); the model knows SDR only, tone-map it first")
-        views = make_views(path, self.contract.view, display_height=display_height)
-        score = float(self.judge(read_views(path, views))[0])
+        length = WINDOW_SECONDS if window_seconds is None else window_seconds
+        lengths = (length,) if timeline_seconds in (None, length) else (length, timeline_seconds or length)
+        if min(lengths) <= 0:
+            raise ValueError(f"windows of {min(lengths):g} s: a window lasts longer than 0 s")
+        how = How(self.contract.view, lengths, display_height, hdr, self.threads, watch)
+        if isinstance(path, str | Path):
+            label = str(path) if name is None else name
+            facts, judged = judge_file(Path(path), how, self._judge_window)
+        else:
+            label = "-" if name is None else name
+            facts, judged = judge_pipe(path, label, how, self._judge_window)
+        windows = tuple(window for span, window in judged if span.length_seconds == length)
+        timeline: tuple[Window, ...] = ()
+        if timeline_seconds is not None:
+            timeline = tuple(window for span, window in judged if span.length_seconds == timeline_seconds)
+        return self._summed(label, facts, windows, timeline)
+
+    def windows(self, path: str | Path | BinaryIO, seconds: float, **options: Any) -> Iterator[Window]:
+        """The score of every window of so many seconds; options as those of `score`."""
+        yield from self.score(path, timeline_seconds=seconds, **options).timeline
+
+    def _summed(self, path: str, facts: Facts, windows: tuple[Window, ...], timeline: tuple[Window, ...]) -> Score:
         scale, calibration = self.contract.scale, self.contract.calibration
+        score = mean_score(windows)
         half = calibration.half_width if calibration else None
         return Score(
-            path=str(path),
+            path=path,
             score=score,
             low=None if half is None else max(scale.minimum, score - half),
             high=None if half is None else min(scale.maximum, score + half),
-            display_height=views[0].display_height,
-            frames_used=len(set(views[0].frame_indices)),
-            width=seen.width,
-            height=seen.height,
-            fps=seen.fps,
+            band=band(score, scale.minimum, scale.maximum, scale.polarity),
+            display_height=facts.shown[1],
+            frames_used=len({index for window in windows for index in window.frame_indices}),
+            width=facts.width,
+            height=facts.height,
+            fps=facts.fps,
+            duration_seconds=facts.duration_seconds,
             kind=scale.kind,
             polarity=scale.polarity,
+            notes=tuple(facts.notes),
+            windows=windows,
+            timeline=timeline,
         )
+
+
+def mean_score(windows: Sequence[Window]) -> float:
+    """Mean of the windows' scores, weighted by how long they last."""
+    if len(windows) == 1:
+        return windows[0].score
+    lengths = [window.end_seconds - window.start_seconds for window in windows]
+    return fsum(length * window.score for length, window in zip(lengths, windows, strict=True)) / fsum(lengths)
+
+
+def band(score: float, minimum: float, maximum: float, polarity: str) -> str:
+    """A word for a fifth of the scale, and no more than that: it says nothing of how people would speak."""
+    share = (score - minimum) / (maximum - minimum)
+    if polarity == "lower_is_better":
+        share = 1 - share
+    return BANDS[min(4, max(0, int(share * 5)))]
+
+
+def _provider(device: str) -> str:
+    available = onnxruntime.get_available_providers()
+    here = [name for name, provider in DEVICES.items() if provider in available]
+    if device not in DEVICES:
+        raise ValueError(f"--device {device}: no such device; this onnxruntime has {', '.join(here)}")
+    if DEVICES[device] not in available:
+        raise ValueError(
+            f"--device {device}: this onnxruntime ({onnxruntime.__version__}) has {', '.join(here)} only; "
+            "for an NVIDIA card install onnxruntime-gpu in its place"
+        )
+    return DEVICES[device]
 
 
 def golden_of_export(path: Path) -> tuple[dict[str, float], float]:

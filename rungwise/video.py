@@ -2,17 +2,21 @@
 
 One decoder (PyAV) serves probing, training and scoring, so a frame has the same pixels everywhere. Frames are
 numbered in presentation order; rotation tags are applied. Shapes: H, W are the frame as shown after rotation.
+Only the named file is ever read: a playlist, which points elsewhere, is refused here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +60,9 @@ MATRICES: dict[int, int] = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Color
 RGB_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 
 
+UNINDEXED = ("mpegts", "mpeg")  # containers in which a seek finds some place near the wanted time
+
+
 class VideoInfo(BaseModel):
     """What `rungwise probe` sees. Width and height are as shown, after rotation, before sample aspect ratio."""
 
@@ -82,25 +89,141 @@ class VideoInfo(BaseModel):
     hdr: str
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def open_video(path: Path, threads: int | None = None) -> av.container.InputContainer:
+    """Open a file for decoding with so many threads, as many as pay if None; their number changes no pixel.
+
+    Raises:
+        ValueError: no such file, no video, or a playlist.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    _refuse_list(path)
     try:
-        container = av.open(str(path))
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].disposition & Disposition.attached_pic:
         container.close()
-        raise ValueError(f"{path}: holds no video stream")
-    container.streams.video[0].thread_type = "AUTO"
+        raise ValueError(f"{path}: holds no video stream")  # or a cover picture
+    set_threads(container.streams.video[0], threads)
     return container
 
 
-def _decode(container: av.container.InputContainer, path: Path) -> Iterator[VideoFrame]:
+def set_threads(stream: Any, threads: int | None) -> None:
+    """Let a stream's decoder use so many threads, as many as pay if None."""
+    stream.thread_type = "AUTO" if threads is None or threads > 1 else "NONE"
+    if threads is not None:
+        stream.codec_context.thread_count = threads
+
+
+def _refuse_list(path: Path) -> None:
+    # The decoder would follow what such a file points to, wherever that lies.
+    with path.open("rb") as stream:
+        head = stream.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
+        raise ValueError(f"{path}: not a video but a list of others (playlist, manifest or script)")
+
+
+def decode_all(container: av.container.InputContainer, path: Path) -> Iterator[VideoFrame]:
+    """Every frame of the first video stream, in presentation order."""
     try:
-        yield from container.decode(video=0)
+        yield from as_meant(container, container.decode(video=0))
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: broken while decoding ({error.strerror})") from error
+
+
+def as_meant(container: av.container.InputContainer, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Frames with their chroma where the video's own was: left, which y4m of 10 bits and more can't say."""
+    if container.format.name != "yuv4mpegpipe":
+        yield from frames
+        return
+    graph = None
+    for frame in frames:
+        if not frame.format.name.startswith(("yuv420p9", "yuv420p1")):
+            yield frame
+            continue
+        if graph is None:
+            from av.filter import Graph
+
+            graph = Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            graph.link_nodes(source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink"))
+            graph.configure()
+        graph.vpush(frame)
+        yield graph.vpull()
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What the packets of a video stream say, one entry a frame in presentation order.
+
+    `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none. Decoding can be
+    started exactly at `is_key_N`. `rate` is the rate that the file states, `codec` the short name.
+    """
+
+    ticks_N: NDArray[np.int64] | None
+    is_key_N: NDArray[np.bool_]
+    time_base: Fraction
+    rate: Fraction
+    num_bytes: int
+    codec: str
+
+    @property
+    def times_N(self) -> NDArray[np.float64]:
+        """Seconds from the first frame, ascending."""
+        if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
+            return np.arange(len(self.is_key_N)) / float(self.rate)
+        return np.asarray((self.ticks_N - self.ticks_N[0]) * float(self.time_base))
+
+
+def read_packets(path: Path) -> Packets:
+    """Read a file once without decoding.
+
+    Raises:
+        ValueError: not a video, or no frame in it.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        codec = stream.codec_context.codec.canonical_name
+        seeks = container.format.name not in UNINDEXED
+        ticks: list[int | None] = []
+        keys: list[bool] = []
+        num_bytes = 0
+        for packet in container.demux(stream):
+            num_bytes += packet.size
+            if not packet.size or packet.is_discard:
+                continue
+            ticks.append(packet.pts if packet.pts is not None else packet.dts)
+            keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
+        if not ticks:
+            raise ValueError(f"{path}: the video stream holds no frame")
+        rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        base = Fraction(stream.time_base or 1)
+        if any(tick is None for tick in ticks):
+            return Packets(None, np.asarray(keys), base, rate, num_bytes, codec)
+        order = np.argsort(np.asarray(ticks, dtype=np.int64), kind="stable")
+        return Packets(np.asarray(ticks, dtype=np.int64)[order], np.asarray(keys)[order], base, rate, num_bytes, codec)
+
+
+def _holds_idr(packet: Any, stream: Any) -> bool:
+    """Whether an H.264 key frame is an IDR: what follows a mere I frame may look back over it."""
+    data, setup = bytes(packet), stream.codec_context.extradata
+    if setup and setup[0] == 1:  # avcC: each unit after its length
+        width, place = (setup[4] & 3) + 1, 0
+        while place + width < len(data):
+            if data[place + width] & 31 == 5:
+                return True
+            place += width + int.from_bytes(data[place : place + width], "big")
+        return False
+    place = data.find(b"\0\0\1")
+    while 0 <= place < len(data) - 3:
+        kind = data[place + 3] & 31
+        if kind in (1, 5):
+            return kind == 5
+        place = data.find(b"\0\0\1", place + 3)
+    return False
 
 
 def timestamps_seconds(path: Path) -> NDArray[np.float64]:
@@ -109,16 +232,7 @@ def timestamps_seconds(path: Path) -> NDArray[np.float64]:
     Raises:
         ValueError: not a video, or no frame in it.
     """
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        times = [packet.pts if packet.pts is not None else packet.dts for packet in packets]
-        if not times:
-            raise ValueError(f"{path}: the video stream holds no frame")
-        if any(time is None for time in times):  # raw streams carry no times: equal steps at the stated rate
-            return np.arange(len(times)) / float(stream.average_rate or stream.guessed_rate or 25)
-        ticks = np.sort(np.asarray(times, dtype=np.int64))
-        return np.asarray((ticks - ticks[0]) * float(stream.time_base or 1))
+    return read_packets(path).times_N
 
 
 def probe(path: Path) -> VideoInfo:
@@ -127,17 +241,17 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         ValueError: the file is missing, is no video, or holds no frame.
     """
-    times = timestamps_seconds(path)
+    packets = read_packets(path)
+    times = packets.times_N
     steps = np.diff(times)
-    with _open(path) as container:
+    with open_video(path) as container:
         stream = container.streams.video[0]
-        frame = next(_decode(container, path), None)
+        frame = next(decode_all(container, path), None)
         if frame is None:
             raise ValueError(f"{path}: no frame can be decoded")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         last_step = float(np.median(steps)) if len(steps) else (1 / fps if fps else 0.0)
         duration_seconds = float(times[-1]) + last_step
-        video_bytes = _video_bytes(path)
         turned = frame.rotation % 180 != 0
         transfer = int(frame.color_trc)
         return VideoInfo(
@@ -148,26 +262,26 @@ def probe(path: Path) -> VideoInfo:
             fps=round(len(times) / duration_seconds, 3) if duration_seconds else fps,
             num_frames=len(times),
             duration_seconds=round(duration_seconds, 6),
-            bitrate_kbps=round(video_bytes * 8 / 1000 / duration_seconds, 3) if duration_seconds else 0.0,
+            bitrate_kbps=round(packets.num_bytes * 8 / 1000 / duration_seconds, 3) if duration_seconds else 0.0,
             pixel_format=frame.format.name,
             bit_depth=max(component.bits for component in frame.format.components),
             color_space=COLOR_SPACES.get(int(frame.colorspace), "unspecified"),
             color_primaries=COLOR_PRIMARIES.get(int(frame.color_primaries), "unspecified"),
             color_transfer=HDR_TRANSFERS.get(transfer) or COLOR_TRANSFERS.get(transfer, "unspecified"),
             color_range=COLOR_RANGES.get(int(frame.color_range), "unspecified"),
-            sample_aspect_ratio=float(stream.sample_aspect_ratio or 1) or 1.0,
+            sample_aspect_ratio=float(stream.sample_aspect_ratio or 1),
             rotation_degrees=frame.rotation % 360,
             interlaced=bool(frame.interlaced_frame),
-            # A container's clock rounds times (Matroska to 1 ms): only a jitter beyond that is a varying rate.
-            variable_frame_rate=bool(len(steps) and float(np.ptp(steps)) > max(0.0021, 0.02 * last_step)),
+            variable_frame_rate=is_variable(times),
             hdr=HDR_TRANSFERS.get(transfer, ""),
         )
 
 
-def _video_bytes(path: Path) -> int:
-    """Size of the video stream alone, in bytes."""
-    with _open(path) as container:
-        return sum(packet.size for packet in container.demux(container.streams.video[0]))
+def is_variable(times_N: NDArray[np.float64]) -> bool:
+    """Whether frames come at varying steps."""
+    steps = np.diff(times_N)
+    # A container's clock rounds times (Matroska to 1 ms): only a jitter beyond that is a varying rate.
+    return bool(len(steps) and float(np.ptp(steps)) > max(0.0021, 0.02 * float(np.median(steps))))
 
 
 def _oriented(plane: NDArray[Any], rotation_degrees: int) -> NDArray[Any]:
@@ -175,7 +289,7 @@ def _oriented(plane: NDArray[Any], rotation_degrees: int) -> NDArray[Any]:
     return np.rot90(plane, (rotation_degrees % 360) // 90) if rotation_degrees % 360 else plane
 
 
-def _luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The luma plane as decoded, (H, W), at its own bit depth; converted only where there is none."""
     deep = max(component.bits for component in frame.format.components) > 8
     planar = frame.format.name.startswith(("yuv", "gray", "nv"))
@@ -188,18 +302,53 @@ def _luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
     return _oriented(pixels, frame.rotation)
 
 
-def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+def rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """RGB, (H, W, 3) uint8, full range, by the file's own matrix and range; sRGB-like transfer is left as it is."""
+    return converted(frame, "rgb24")
+
+
+def tone_mapped(frame: VideoFrame) -> NDArray[np.uint8]:
+    """RGB, (H, W, 3) uint8, of an HDR frame as an SDR screen would show it; that of any other frame as it is."""
+    if int(frame.color_trc) not in HDR_TRANSFERS:
+        return rgb(frame)
+    from rungwise.hdr import tone_map
+
+    return tone_map(converted(frame, "rgb48le"), int(frame.color_trc))
+
+
+def converted(frame: VideoFrame, pixel_format: str, reformatter: VideoReformatter | None = None) -> NDArray[Any]:
+    """A frame as interleaved RGB of `pixel_format`, upright; a reformatter that is used again saves its setting up."""
     matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU709)
     source_range = ColorRange.JPEG if int(frame.color_range) == 2 else ColorRange.MPEG
-    converted = frame.reformat(
-        format="rgb24",
+    picture = (reformatter or VideoReformatter()).reformat(
+        frame,
+        format=pixel_format,
         src_colorspace=matrix,
         src_color_range=source_range,
         dst_color_range=ColorRange.JPEG,
         interpolation=RGB_FLAGS,
+        threads=1,  # more change no pixel, and clips are already worked on side by side
     )
-    return _oriented(converted.to_ndarray(), frame.rotation)
+    return _oriented(picture.to_ndarray(), frame.rotation)
+
+
+def sample_aspect(stream: Any, rotation_degrees: int = 0) -> float:
+    """Width of a sample by its height as shown; 1 where it is within 2 % of square, which only rounding makes."""
+    ratio = float(stream.sample_aspect_ratio or 1)
+    ratio = 1 / ratio if rotation_degrees % 180 else ratio
+    return ratio if abs(ratio - 1) > 0.02 else 1.0
+
+
+def first_frame(path: Path) -> tuple[NDArray[Any], float]:
+    """Luma of the first frame, (H, W), at its own bit depth; and its sample aspect ratio as shown.
+
+    Raises:
+        ValueError: not a video, or no frame can be decoded.
+    """
+    with open_video(path) as container:
+        for frame in decode_all(container, path):
+            return np.array(luma(frame)), sample_aspect(container.streams.video[0], frame.rotation)
+    raise ValueError(f"{path}: no frame can be decoded")
 
 
 def first_luma(path: Path) -> NDArray[Any]:
@@ -208,16 +357,16 @@ def first_luma(path: Path) -> NDArray[Any]:
     Raises:
         ValueError: not a video, or no frame can be decoded.
     """
-    return np.array(next(luma_planes(path)))
+    return first_frame(path)[0]
 
 
 def luma_planes(path: Path) -> Iterator[NDArray[Any]]:
     """Luma of every frame in order, (H, W), at its own bit depth; one frame in memory at a time."""
-    with _open(path) as container:
+    with open_video(path) as container:
         seen = False
-        for frame in _decode(container, path):
+        for frame in decode_all(container, path):
             seen = True
-            yield _luma(frame)
+            yield luma(frame)
         if not seen:
             raise ValueError(f"{path}: no frame can be decoded")
 
@@ -229,11 +378,11 @@ def rgb_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArra
         ValueError: the file ends before a wanted frame; both counts are named.
     """
     wanted = sorted(set(indices))
-    with _open(path) as container:
+    with open_video(path) as container:
         position = 0
-        for index, frame in enumerate(_decode(container, path)):
+        for index, frame in enumerate(decode_all(container, path)):
             if index == wanted[position]:
-                yield index, _rgb(frame)
+                yield index, rgb(frame)
                 position += 1
                 if position == len(wanted):
                     return

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from math import isqrt
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from rungwise.artefact import canonical_json
-from rungwise.video import first_luma, luma_planes, rgb_frames, timestamps_seconds
+from rungwise.video import first_frame, luma_planes, rgb_frames, timestamps_seconds
 
 VIEWS_VERSION = 1  # 1: Pillow bicubic, PyAV RGB
 
@@ -59,12 +60,23 @@ class View(BaseModel):
     corners_yx: tuple[tuple[int, int], ...]
     seed: str
 
+    @property
+    def size_px(self) -> int:
+        """Side of the stitched view in pixels."""
+        return self.patch_px * isqrt(len(self.corners_yx))
 
-def display_size(width: int, height: int, display_height: int | None) -> tuple[int, int]:
-    """(width, height) in pixels of a frame shown at `display_height` lines, its own if None; aspect kept."""
-    if display_height is None or display_height == height:
+
+def display_size(
+    width: int, height: int, display_height: int | None, sample_aspect_ratio: float = 1.0
+) -> tuple[int, int]:
+    """(width, height) in pixels of a frame shown at `display_height` lines, its own if None; aspect kept.
+
+    Samples that are not square are widened or narrowed, so that the picture has the shape that a viewer sees.
+    """
+    lines = height if display_height is None else display_height
+    if lines == height and sample_aspect_ratio == 1:
         return width, height
-    return max(1, round(width * display_height / height)), display_height
+    return max(1, round(width * sample_aspect_ratio * lines / height)), lines
 
 
 def uniform_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
@@ -91,13 +103,19 @@ def difference_frames(differences: NDArray[np.float64], num_frames: int) -> tupl
 def luma_differences(path: Path) -> NDArray[np.float64]:
     """Mean absolute luma difference between neighbouring frames, (N - 1,), in code values."""
     differences: list[float] = []
-    previous: NDArray[np.int32] | None = None
+    previous: NDArray[Any] | None = None
     for plane in luma_planes(path):
-        current = plane.astype(np.int32)
         if previous is not None:
-            differences.append(float(np.abs(current - previous).mean()))
-        previous = current
+            differences.append(luma_difference(previous, plane))
+        previous = np.array(plane)  # a copy: the decoder uses its planes again
     return np.asarray(differences, dtype=np.float64)
+
+
+def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
+    """Mean absolute difference of two luma planes in code values; 0 where the size changed and nothing compares."""
+    if previous.shape != current.shape:
+        return 0.0
+    return float(np.abs(current.astype(np.int32) - previous.astype(np.int32)).mean())
 
 
 def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
@@ -115,36 +133,48 @@ def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height
         ValueError: not a video.
     """
     times = timestamps_seconds(path)
-    luma = np.ascontiguousarray(first_luma(path))
+    luma, sample_aspect_ratio = first_frame(path)
     height, width = luma.shape
-    shown_width, shown_height = display_size(width, height, display_height)
+    shown = display_size(width, height, display_height, sample_aspect_ratio)
     if recipe.frame_choice == "uniform":
         indices = uniform_frames(len(times), recipe.num_frames)
     else:
         indices = difference_frames(luma_differences(path), recipe.num_frames)
-    content = hashlib.sha256(f"{luma.shape} {luma.dtype}".encode() + luma.tobytes()).hexdigest()
-    views = []
-    for number in range(count):
-        facts = {
-            "content": content,
-            "recipe": recipe.model_dump(),
-            "version": VIEWS_VERSION,
-            "view": number,
-            "shown": [shown_width, shown_height],
-        }
-        seed = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
-        views.append(
-            View(
-                display_width=shown_width,
-                display_height=shown_height,
-                frame_indices=indices,
-                timestamps_seconds=tuple(round(float(times[index]), 6) for index in indices),
-                patch_px=recipe.patch_px,
-                corners_yx=_corners(shown_width, shown_height, recipe, seed),
-                seed=seed,
-            )
-        )
-    return views
+    content = content_of(luma)
+    return [place_view(content, recipe, number, shown, indices, times) for number in range(count)]
+
+
+def content_of(luma: NDArray[Any]) -> str:
+    """What seeds a video's views: a hash of its first frame's luma."""
+    return hashlib.sha256(f"{luma.shape} {luma.dtype}".encode() + np.ascontiguousarray(luma).tobytes()).hexdigest()
+
+
+def place_view(
+    content: str,
+    recipe: ViewRecipe,
+    number: int,
+    shown: tuple[int, int],
+    indices: Sequence[int],
+    times: Sequence[float] | NDArray[np.float64],
+) -> View:
+    """View `number` of a video whose `content_of` is given, shown at (width, height), looking at frames `indices`."""
+    facts = {
+        "content": content,
+        "recipe": recipe.model_dump(),
+        "version": VIEWS_VERSION,
+        "view": number,
+        "shown": list(shown),
+    }
+    seed = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+    return View(
+        display_width=shown[0],
+        display_height=shown[1],
+        frame_indices=tuple(indices),
+        timestamps_seconds=tuple(round(float(times[index]), 6) for index in indices),
+        patch_px=recipe.patch_px,
+        corners_yx=_corners(*shown, recipe, seed),
+        seed=seed,
+    )
 
 
 def _corners(width: int, height: int, recipe: ViewRecipe, seed: str) -> tuple[tuple[int, int], ...]:
@@ -185,18 +215,30 @@ def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
             first.display_height,
         ):
             raise ValueError(f"{path}: views read together must share frames and display size")
-    patch, grid = first.patch_px, round(len(first.corners_yx) ** 0.5)
-    size = patch * grid
-    pixels = np.empty((len(views), len(first.frame_indices), size, size, 3), np.uint8)
+    pixels = np.empty((len(views), len(first.frame_indices), first.size_px, first.size_px, 3), np.uint8)
     for index, frame in rgb_frames(path, first.frame_indices):
         slots = [slot for slot, wanted in enumerate(first.frame_indices) if wanted == index]
         shown = Shown(frame, first.display_width, first.display_height)
         for number, view in enumerate(views):
-            for cell, (y, x) in enumerate(view.corners_yx):
-                row, column = divmod(cell, grid)
-                pixels[number, slots, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] = (
-                    shown.patch(y, x, patch)
-                )
+            pixels[number, slots] = stitch(shown, view)
+    return pixels
+
+
+class Patches(Protocol):
+    """A frame as shown, which gives patches at display corners."""
+
+    def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8."""
+
+
+def stitch(shown: Patches, view: View, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """One frame's patches side by side, (S, S, 3) uint8, written to `pixels` if given."""
+    patch, grid = view.patch_px, isqrt(len(view.corners_yx))
+    if pixels is None:
+        pixels = np.empty((view.size_px, view.size_px, 3), np.uint8)
+    for cell, (y, x) in enumerate(view.corners_yx):
+        row, column = divmod(cell, grid)
+        pixels[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] = shown.patch(y, x, patch)
     return pixels
 
 

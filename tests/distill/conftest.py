@@ -34,6 +34,8 @@ CHANGES = {
     },
     "cache": {"clips_per_shard": 12, "clips_per_batch": 5, "feature_dtype": "float16", "layers": ["head.0"]},
     "evaluate": {"num_resamples": 100},
+    # int8 has its own tests: on five clips of one content a single swap is far over its budget.
+    "export": {"opset": 20, "interval_coverage": 0.9, "precisions": ["fp32", "fp16"]},
 }
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import distill.exporting
 import distill.pipeline
 import distill.students
 import distill.train
@@ -34,7 +35,7 @@ def test_every_stage_leaves_its_artefact(unbroken: tuple[Path, Outcome]) -> None
     assert outcome.failures == {}
     files = {stage: {path.name for path in artefact.path.iterdir()} for stage, artefact in outcome.artefacts.items()}
     assert {"report.html", "evaluation.json", "table.txt", "predictions.csv"} <= files["evaluate"]
-    assert {"student.onnx", "parity.json"} <= files["export"]
+    assert {"student.onnx", "student.fp16.onnx", "gates.json", "card.md"} <= files["export"]
     assert all("scratch" not in names and "manifest.json" in names for names in files.values())
 
 
@@ -91,7 +92,7 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         (2, distill.train, "_batch"),  # teach, second epoch
         (2, teacher.cache, "save"),
         (1, distill.students, "conformal"),  # distill, after its last epoch
-        (1, distill.pipeline, "parity"),
+        (1, distill.exporting, "parity"),
         (1, distill.pipeline, "write_report"),
     ):
         dies_at(call, module, name)

@@ -1,0 +1,247 @@
+"""The `export` stage: one ONNX file a precision, each through its gates, with model card and figures beside.
+
+Looks at train contents (calibration of int8) and validation contents (gates, intervals), never at test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import nn
+
+from distill.checkpoint import load_checkpoint
+from distill.data import Data
+from distill.students import conformal
+from distill.train import predict
+from rungwise.artefact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
+from rungwise.config import RunConfig
+from rungwise.contract import Contract
+from rungwise.evaluate import PairRule, evaluate_predictors
+from rungwise.progress import note
+from rungwise.scorer import Scorer
+from rungwise.views import make_views, read_views
+from student.card import Facts, write_card
+from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
+from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
+from student.quantize import Quantiser, to_fp16
+
+EXPORT_VERSION = 2  # 2: three precisions, gates, model card, intervals by content
+PARITY_CLIPS = 8
+PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
+CALIBRATION_VIEWS = 200
+FILES = {"fp32": "student.onnx", "fp16": "student.fp16.onnx", "int8": "student.int8.onnx"}
+
+
+class Candidate(NamedTuple):
+    """A graph on its way: scores_N on validation clips, its gates so far, operators left in float."""
+
+    graph: onnx.ModelProto
+    scores: NDArray[np.float32]
+    gates: list[Gate]
+    left_in_float: tuple[str, ...]
+
+
+def export_student(config: RunConfig, data: Data, student: Artefact, runs: Path) -> Artefact:
+    """Write the files and prove on validation clips that they say what torch says.
+
+    A refused fp16 or int8 is left out and named in gates.json and by `export_failures`.
+
+    Raises:
+        ValueError: the fp32 file fails a gate.
+    """
+    params = config.export.model_dump(mode="json") | {"num_resamples": config.evaluate.num_resamples}
+    inputs = {"student": student.content_sha256, "views": data.views.content_sha256}
+    key = StageKey("export", EXPORT_VERSION, params, inputs)
+
+    def build(folder: Path) -> dict[str, Any]:
+        return _Export(config, data, student, folder).build()
+
+    return run_stage(runs, key, build)
+
+
+def export_failures(export: Artefact) -> dict[str, str]:
+    """ "export int8" -> why it was refused."""
+    return {f"export {precision}": reason for precision, reason in read_facts(export)["refused"].items()}
+
+
+class _Export:
+    """One building of the stage: what all precisions share."""
+
+    def __init__(self, config: RunConfig, data: Data, student: Artefact, folder: Path) -> None:
+        self.config, self.data, self.folder = config, data, folder
+        self.model, contract, _ = load_checkpoint(student.path / "student.safetensors")
+        self.contract = contract.model_copy(
+            update={
+                "golden": None,
+                "calibration": None,
+                "opset": config.export.opset,
+                "inputs_sha256": dict(student.key.inputs) | {"student": student.content_sha256},
+            }
+        )
+        self.rows = data.rows("validation")
+        self.validation = Labelled(
+            np.array(data.pixels[self.rows, 0]),
+            data.table["score"].to_numpy(float)[self.rows],
+            data.table["content"].to_numpy(str)[self.rows],
+            data.scale,
+        )
+        self.gates: list[Gate] = []
+        self.refused: dict[str, str] = {}
+        self.contracts: dict[str, Contract] = {}
+        self.scores: dict[str, NDArray[np.float32]] = {}
+
+    def build(self) -> dict[str, Any]:
+        """Fill the folder; facts for the manifest."""
+        graph = trace(self.model, self.contract.view, opset=self.config.export.opset)
+        makers: dict[str, Callable[[onnx.ModelProto], Candidate]] = {
+            "fp32": self.exact, "fp16": self.half, "int8": self.integers,
+        }  # fmt: skip
+        for precision in sorted(self.config.export.precisions, key=list(FILES).index):
+            try:
+                self.finish(precision, makers[precision](graph))
+            except ValueError as error:
+                if precision == "fp32":
+                    raise
+                self.refuse(precision, str(error))
+        left = {name: list(contract.left_in_float) for name, contract in self.contracts.items()}
+        gates = [gate.as_dict() for gate in self.gates]
+        write_json(self.folder / "gates.json", {"gates": gates, "refused": self.refused, "left_in_float": left})
+        write_text(self.folder / "card.md", self.card())
+        return {"refused": self.refused}
+
+    def judge(self, graph: onnx.ModelProto, precision: str) -> NDArray[np.float32]:
+        """Scores_N of validation clips by a graph that is no file yet."""
+        path = self.folder / SCRATCH / "candidate.onnx"
+        write_graph(graph, self.contract.model_copy(update={"precision": precision}), path)
+        scorer = Scorer(path, check=False)
+        return np.concatenate([scorer.judge(part) for part in np.array_split(self.validation.pixels, len(self.rows))])
+
+    def exact(self, graph: onnx.ModelProto) -> Candidate:
+        """The fp32 graph, which must say what torch says at several display heights."""
+        check_operators(graph, "fp32")
+        scores = self.judge(graph, "fp32")
+        pixels, heights = self.decoded()
+        scorer = Scorer(self.folder / SCRATCH / "candidate.onnx", check=False)
+        deviation = parity(scorer, predict(self.model, pixels), pixels)
+        shown = ", ".join(map(str, sorted(heights)))
+        detail = f"share of the scale, {len(pixels)} views decoded at {shown} lines, batches of 1 and {len(pixels)}"
+        return Candidate(graph, scores, [Gate("fp32", "parity with torch", deviation, PARITY_SHARE, detail)], ())
+
+    def decoded(self) -> tuple[NDArray[np.uint8], set[int]]:
+        """Views_NTSSC of validation clips decoded anew, as shown at several heights, and the heights in lines."""
+        views, heights = [], set()
+        for row in self.rows[spread(len(self.rows), PARITY_CLIPS)]:
+            clip = self.data.table.iloc[row]
+            for size in PARITY_SIZES:
+                height = max(2, round(int(clip["display_height"]) * size / 2) * 2)
+                path = Path(clip["path"])
+                views.append(read_views(path, make_views(path, self.contract.view, display_height=height))[0])
+                heights.add(height)
+        return np.stack(views), heights
+
+    def half(self, graph: onnx.ModelProto) -> Candidate:
+        """The fp16 graph."""
+        return self.judged("fp16", to_fp16(graph), ())
+
+    def integers(self, graph: onnx.ModelProto) -> Candidate:
+        """The int8 graph with the fewest operators in float that passes, or the last that was tried."""
+        rows = self.data.rows("train", labelled=False)
+        rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
+        views = np.array(self.data.pixels[rows, 0])
+        note(f"export: int8, calibrating on {len(views)} train views, then trying operators one by one")
+        quantiser = Quantiser(graph, self.contract, views, self.folder / SCRATCH)
+        for attempt, left in quantiser.attempts():
+            candidate = self.judged("int8", attempt, left)
+            if all(gate.passed for gate in candidate.gates):
+                break
+        return candidate
+
+    def judged(self, precision: str, graph: onnx.ModelProto, left: tuple[str, ...]) -> Candidate:
+        """A graph with what it loses."""
+        scores = self.judge(graph, precision)
+        return Candidate(graph, scores, loss_gates(precision, scores, self.scores["fp32"], self.validation), left)
+
+    def finish(self, precision: str, candidate: Candidate) -> None:
+        """Write the file and re-run it from disk, or refuse it.
+
+        Raises:
+            ValueError: a gate failed; it is named with its figure and budget.
+        """
+        path = self.folder / FILES[precision]
+        self.gates += candidate.gates
+        for gate in candidate.gates:
+            note(f"export {gate}")
+        if candidate.left_in_float:
+            note(f"export {precision}: left in float: {', '.join(candidate.left_in_float)}")
+        _refuse(candidate.gates)
+        residuals = np.abs(candidate.scores - self.validation.labels).astype(np.float32)
+        coverage = self.config.export.interval_coverage
+        content_half_width, promised = conformal_by_content(residuals, self.validation.contents, coverage)
+        contract = self.contract.model_copy(
+            update={
+                "precision": precision,
+                "left_in_float": candidate.left_in_float,
+                "calibration": conformal(residuals, coverage).model_copy(
+                    update={
+                        "num_contents": len(set(self.validation.contents)),
+                        "content_half_width": content_half_width,
+                        "promised": promised,
+                    }
+                ),
+            }
+        )
+        gate = rerun_gate(seal(candidate.graph, contract, path), candidate.scores, self.validation)
+        self.gates.append(gate)
+        note(f"export {gate}")
+        _refuse([gate])
+        self.contracts[path.name] = Scorer(path).contract
+        self.scores[precision] = candidate.scores
+
+    def refuse(self, precision: str, reason: str) -> None:
+        """Leave a precision out; the run goes on."""
+        (self.folder / FILES[precision]).unlink(missing_ok=True)
+        self.refused[precision] = reason.removeprefix("export: ")
+        note(f"export {precision}: refused: {self.refused[precision]}")
+
+    def card(self) -> str:
+        """The model card."""
+        table = self.data.table.iloc[self.rows].reset_index(drop=True)
+        for precision, scores in self.scores.items():
+            table[precision] = scores.astype(float)
+        result = evaluate_predictors(
+            table,
+            list(self.scores),
+            num_resamples=self.config.evaluate.num_resamples,
+            pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
+        )
+        whole = self.data.table
+        splits = {split: whole.iloc[self.data.rows(split)] for split in ("train", "validation")}
+        train = splits["train"]
+        facts = Facts(
+            name=self.config.name,
+            weights=_num_weights(self.model),
+            contents={split: part["content"].nunique() for split, part in splits.items()},
+            clips={split: len(part) for split, part in splits.items()},
+            codecs=list(train["codec"]),
+            display_heights=[int(height) for height in train["display_height"]],
+            label_range=(float(train["score"].min()), float(train["score"].max())),
+            bytes={name: (self.folder / name).stat().st_size for name in self.contracts},
+            gates=self.gates,
+            refused=self.refused,
+        )
+        return write_card(self.contracts, result, facts)
+
+
+def _refuse(gates: list[Gate]) -> None:
+    failed = [gate for gate in gates if not gate.passed]
+    if failed:
+        raise ValueError("export: " + "; ".join(f"{g.name} {g.figure:.2g} is over {g.budget:.2g}" for g in failed))
+
+
+def _num_weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,58 @@
+"""Score a video with NumPy and onnxruntime alone: the crop recipe of docs/onnx.md as code, tested against our scorer.
+
+usage: python score_with_numpy.py MODEL.onnx FRAMES.npy LUMA.npy LINES
+FRAMES.npy: the decoded frames of one window as full-range RGB, (N, H, W, 3) uint8, of square samples. LUMA.npy: the
+luma of the video's first frame as decoded, (H, W), uint8, or uint16 where it is deeper. LINES: display height.
+"""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+
+
+def score(model, frames, luma, lines, window=0):
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    recipe = json.loads(session.get_modelmeta().custom_metadata_map["rungwise"])["view"]
+    steps, grid, side = recipe["num_frames"], recipe["grid"], recipe["patch_px"]
+    count, height, width = frames.shape[:3]
+    columns = max(1, round(width * lines / height))
+    content = hashlib.sha256(f"{luma.shape} {luma.dtype}".encode() + luma.tobytes()).hexdigest()
+    facts = {"content": content, "recipe": recipe, "shown": [columns, lines], "version": 1, "view": window}
+    seed = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    draws = (np.random.PCG64(int(seed[:32], 16)).random_raw(2 * grid**2) >> 11) / 2.0**53
+    view = np.empty((1, steps, grid, side, grid, side, 3), np.uint8)
+    for (i, j), (down, across) in zip(np.ndindex(grid, grid), draws.reshape(-1, 2), strict=True):
+        rows = filter_weights(height, lines, place(i, lines, grid, side, down), side)
+        cols = filter_weights(width, columns, place(j, columns, grid, side, across), side)
+        for step in range(steps):
+            view[0, step, i, :, j] = scale(scale(frames[int((step + 0.5) * count / steps)], cols, 1), rows, 0)
+    return float(session.run(["score"], {"frames": view.reshape(1, steps, grid * side, grid * side, 3)})[0][0])
+
+
+def place(cell, extent, grid, side, draw):
+    start, stop = cell * extent // grid, (cell + 1) * extent // grid
+    return max(0, min(start + int(draw * (max(0, stop - start - side) + 1)) // 2 * 2, extent - side))
+
+
+def filter_weights(size, shown, corner, side):  # (side, size): bicubic, a = -0.5, in units of 2^-22
+    stop, pixel = min(corner + side, shown), np.arange(size)
+    low, high = np.float32(corner * (size / shown)), np.float32(stop * (size / shown))
+    step = float(high - low) / (stop - corner)
+    middle, blur = low + (np.arange(stop - corner)[:, None] + 0.5) * step, max(step, 1.0)
+    d = np.abs((pixel - middle + 0.5) * (1 / blur))
+    weight = np.where(d < 1, (1.5 * d - 2.5) * d * d + 1, np.where(d < 2, ((-0.5 * d + 2.5) * d - 4) * d + 2, 0))
+    weight *= (pixel >= np.trunc(middle - 2 * blur + 0.5)) & (pixel < np.trunc(middle + 2 * blur + 0.5))
+    weight = weight / weight.sum(1, keepdims=True) * (1 << 22)
+    return np.pad(np.trunc(weight + np.copysign(0.5, weight)), [(0, side - len(weight)), (0, 0)], "edge").astype(int)
+
+
+def scale(pixels, weights, axis):
+    total = np.moveaxis(np.tensordot(weights, pixels.astype(int), (1, axis)), 0, axis)
+    return np.clip((total + (1 << 21)) >> 22, 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    print(score(sys.argv[1], np.load(sys.argv[2]), np.load(sys.argv[3]), int(sys.argv[4])))

@@ -1,0 +1,84 @@
+"""What a user asks to have scored: files, globs, folders, lists of them, a pipe, local playlists."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PIPE = "-"
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".mxf"),
+    *(".flv", ".wmv", ".ogv", ".nut", ".ivf", ".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".obu"),
+)
+PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to score: a file, the pipe, a playlist's variant; or why there is none."""
+
+    name: str
+    path: Path | None = None
+    variant: Any = None
+    problem: str = ""
+
+
+def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
+    """Each once, in the order given; what lies in a folder or matches a pattern in the order of its names."""
+    seen: set[str] = set()
+    for argument in arguments:
+        for found in _expand(argument):
+            where = found.name if found.path is None or found.variant is not None else str(found.path.resolve())
+            if where not in seen:
+                seen.add(where)
+                yield found
+
+
+def _expand(argument: str) -> Iterator[Input]:
+    path = Path(argument)
+    if argument == PIPE:
+        yield Input(PIPE)
+    elif path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
+        if not files:
+            yield Input(argument, problem=f"{argument}: no video in this folder")
+        yield from (Input(str(file), file) for file in files)
+    elif not path.exists() and glob.has_magic(argument):
+        matches = sorted(glob.glob(argument, recursive=True))
+        if not matches:
+            yield Input(argument, problem=f"{argument}: no file matches")
+        for match in matches:
+            yield from _expand(match)
+    elif path.suffix.lower() in PLAYLIST_SUFFIXES:
+        yield from _variants(path)
+    else:
+        yield Input(argument, path)
+
+
+def _variants(path: Path) -> Iterator[Input]:
+    try:
+        variants = importlib.import_module("rungwise.check.playlists").read_playlist(path)
+    except ValueError as error:
+        yield Input(str(path), problem=str(error))
+        return
+    home = path.parent.resolve()
+    for variant in variants:
+        outside = [piece.path for piece in variant.pieces if not piece.path.resolve().is_relative_to(home)]
+        problem = variant.problem
+        if outside:
+            problem = f"{path}: {variant.name} points to {outside[0]}, outside the playlist's own folder; refused"
+        yield Input(f"{path}#{variant.name}", path, variant, problem)
+
+
+def join_variant(found: Input, folder: Path) -> Path:
+    """A playlist's variant as one file, joined in `folder` where it lies in pieces.
+
+    Raises:
+        ValueError: a piece is missing or too short.
+    """
+    whole: Path = importlib.import_module("rungwise.check.playlists").write_whole(found.variant, folder / "variant")
+    return whole

@@ -1,0 +1,270 @@
+"""What a scorer sees of one video: facts and notes for its reader, windows of pixels for its model.
+
+A file and a pipe of the same frames give the same windows to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+
+import av
+import numpy as np
+
+from rungwise.cutting import CutFrame, Cutter
+from rungwise.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
+from rungwise.video import (
+    HDR_TRANSFERS,
+    Packets,
+    decode_all,
+    is_variable,
+    luma,
+    open_video,
+    read_packets,
+    rgb,
+    sample_aspect,
+    tone_mapped,
+)
+from rungwise.views import Patches, Shown, View, ViewRecipe, content_of, display_size, luma_differences, place_view
+from rungwise.windows import Assembler, SeenWindow, Span, end_of, frame_times, gather, plan_windows
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+DEINTERLACED = "interlaced: deinterlaced with bwdif"
+Hdr = Literal["refuse", "tonemap"]
+Watcher = Callable[[float, "VideoFrame"], None]
+Judged = TypeVar("Judged")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a video is looked at: windows of each of `lengths` seconds; `watch` is shown every frame and its time.
+
+    Where a file turns out not to be as announced, `watch` sees its frames again from the first, at 0 s.
+    """
+
+    recipe: ViewRecipe
+    lengths: tuple[float, ...]
+    display_height: int | None = None
+    hdr: Hdr = "refuse"
+    threads: int = 1
+    watch: Watcher | None = None
+
+
+@dataclass
+class Facts:
+    """What was seen. Width and height are as shown, before samples that are not square are stretched."""
+
+    name: str
+    width: int
+    height: int
+    shown: tuple[int, int]
+    content: str
+    notes: list[str] = field(default_factory=list)
+    fps: float = 0.0
+    duration_seconds: float = 0.0
+    num_frames: int = 0
+
+    def note(self, text: str) -> None:
+        """Add what a reader of the score should know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def judge_file(path: Path, how: How, judge: Callable[[SeenWindow], Judged]) -> tuple[Facts, list[Judged]]:
+    """Judge every window of a file.
+
+    Raises:
+        ValueError: the file can't be decoded, or is HDR and that is refused.
+    """
+    packets, announced = read_packets(path), 0
+    jump, deinterlaced = how.watch is None, False
+    while True:
+        try:
+            facts, judged = _judge_frames(path, packets, how, judge, jump, deinterlaced, bool(announced))
+        except Interlaced:
+            deinterlaced = True
+        except av.error.FFmpegError as error:
+            raise ValueError(f"{path}: its frames can't be worked on ({error.strerror})") from error
+        except NotAsListed as error:
+            if jump and packets.ticks_N is not None:
+                jump = False
+            elif not announced:
+                announced = len(packets.is_key_N)
+                packets = decoded_times(path, packets, how.threads)
+            else:
+                raise ValueError(f"{path}: broken while decoding ({error})") from error
+        else:
+            if announced and announced != facts.num_frames:
+                facts.note(f"{facts.num_frames} of {announced} frames decode")
+            return facts, judged
+
+
+def _judge_frames(
+    path: Path,
+    packets: Packets,
+    how: How,
+    judge: Callable[[SeenWindow], Judged],
+    jump: bool,
+    deinterlaced: bool,
+    counted: bool,
+) -> tuple[Facts, list[Judged]]:
+    times = frame_times(packets)
+    differences: list[float] = []
+    if how.recipe.frame_choice == "difference":
+        differences = luma_differences(path).tolist()
+        if len(differences) != len(times) - 1:
+            raise NotAsListed("another number of frames decodes")
+    spans = [
+        span for length in how.lengths for span in plan_windows(times, packets.rate, length, how.recipe, differences)
+    ]
+    wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
+    if deinterlaced or counted or how.watch is not None or packets.ticks_N is None:
+        frames = _in_order(path, packets, wanted, how, deinterlaced=deinterlaced, counted=counted)
+    else:
+        frames = read_frames(path, packets, wanted, threads=how.threads, jump=jump)
+    first = next(frames)
+    with open_video(path) as container:
+        facts = _facts(first[1], container.streams.video[0], str(path), how)
+        announced = (container.duration or 0) / av.time_base
+    if deinterlaced:
+        facts.note(DEINTERLACED)
+    if is_variable(np.asarray(times)):
+        facts.note("variable frame rate: windows by timestamp")
+    cutter = Cutter()
+    shown = ((index, _shown(frame, times[index], facts, how, cutter)) for index, frame in chain([first], frames))
+    judged = [judge(seen) for seen in gather(spans, _placer(facts, how.recipe, times), shown)]
+    _measure(facts, times, packets.rate)
+    if announced - facts.duration_seconds > max(0.25, 0.05 * announced):
+        facts.note(f"the file announces {announced:.3f} s, its video ends at {facts.duration_seconds:.3f} s")
+    return facts, judged
+
+
+def _in_order(
+    path: Path, packets: Packets, wanted: list[int], how: How, *, deinterlaced: bool, counted: bool
+) -> Iterator[tuple[int, VideoFrame]]:
+    """As `read_frames`, every frame decoded; of a file not yet `counted` the times must be those announced."""
+    ticks, times = packets.ticks_N, frame_times(packets)
+    position = 0
+    with open_video(path, how.threads) as container:
+        frames = decode_all(container, path)
+        for index, frame in enumerate(deinterlace(frames) if deinterlaced else frames):
+            if ticks is not None and not counted and (index >= len(ticks) or frame.pts != ticks[index]):
+                raise NotAsListed("a frame's time is not as announced")
+            if how.watch is not None and index < len(times):
+                how.watch(times[index], frame)
+            if position < len(wanted) and index == wanted[position]:
+                if frame.interlaced_frame and not deinterlaced:
+                    raise Interlaced
+                position += 1
+                yield index, frame
+            if position == len(wanted) and how.watch is None:
+                return
+    if position < len(wanted):
+        raise NotAsListed(f"frame {wanted[position]} does not decode")
+
+
+def judge_pipe(
+    stream: BinaryIO | str, name: str, how: How, judge: Callable[[SeenWindow], Judged]
+) -> tuple[Facts, list[Judged]]:
+    """Judge every window of a y4m stream, read once and forwards.
+
+    Raises:
+        ValueError: it is no y4m, or ends before its first frame.
+    """
+    try:
+        container: Any = av.open(stream, format="yuv4mpegpipe")
+    except (av.error.FFmpegError, EOFError) as error:
+        words = getattr(error, "strerror", None) or "it ends at once"
+        raise ValueError(f"{name}: no y4m stream ({words}); ffmpeg -i FILE -f yuv4mpegpipe - makes one") from error
+    with container:
+        rate = Fraction(container.streams.video[0].guessed_rate or 25)
+        decoded = decode_all(container, Path(name))
+        first = next(decoded, None)
+        if first is None:
+            raise ValueError(f"{name}: the y4m stream holds no frame")
+        frames = chain([first], decoded)
+        if first.interlaced_frame:
+            frames = chain(deinterlace(frames))
+        facts: Facts | None = None
+        judged: list[Judged] = []
+        times: list[float] = []
+        assemblers: list[Assembler] = []
+        cutter = Cutter()
+        for index, frame in enumerate(frames):
+            times.append(index * rate.denominator / rate.numerator)
+            if facts is None:
+                facts = _facts(frame, container.streams.video[0], name, how)
+                place = _placer(facts, how.recipe, times)
+                assemblers = [Assembler(length, how.recipe, place) for length in how.lengths]
+            if how.watch is not None:
+                how.watch(times[-1], frame)
+            shown = _shown(frame, times[-1], facts, how, cutter)
+            for assembler in assemblers:
+                judged.extend(judge(seen) for seen in assembler.push(times[-1], shown, luma(frame)))
+        for assembler in assemblers:
+            judged.extend(judge(seen) for seen in assembler.finish(rate))
+        assert facts is not None
+        if first.interlaced_frame:
+            facts.note(DEINTERLACED)
+        _measure(facts, times, rate)
+        return facts, judged
+
+
+def _facts(frame: VideoFrame, stream: Any, name: str, how: How) -> Facts:
+    """What the first frame says."""
+    transfer = HDR_TRANSFERS.get(int(frame.color_trc))
+    if transfer and how.hdr == "refuse":
+        raise ValueError(
+            f"{name}: HDR video ({transfer}); the model knows SDR only: tone-map it, or --hdr tonemap does so plainly"
+        )
+    plane = luma(frame)
+    height, width = plane.shape
+    ratio = sample_aspect(stream, frame.rotation)
+    facts = Facts(name, width, height, display_size(width, height, how.display_height, ratio), content_of(plane))
+    if transfer:
+        facts.note(f"tone-mapped from {transfer} for an SDR screen")
+    if frame.rotation % 360:
+        facts.note(f"rotated by {frame.rotation % 360} degrees, as the file asks")
+    if ratio != 1:
+        facts.note(f"samples are {ratio:.4g} wide to 1 high: shown at {facts.shown[0]}x{facts.shown[1]}")
+    if frame.format.name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya")):
+        facts.note("alpha is left out: the colours are judged as stored")
+    cell = min(facts.shown) / how.recipe.grid
+    if cell < how.recipe.patch_px:
+        facts.note(f"smaller than the model's view of {how.recipe.size_px} pixels: some places are seen twice")
+    return facts
+
+
+def _placer(facts: Facts, recipe: ViewRecipe, times: list[float]) -> Callable[[Span], View]:
+    def place(span: Span) -> View:
+        return place_view(facts.content, recipe, span.number, facts.shown, span.frame_indices, times)
+
+    return place
+
+
+def _shown(frame: VideoFrame, time: float, facts: Facts, how: How, cutter: Cutter) -> Patches:
+    """A frame that the model's patches can be taken from."""
+    transfer = HDR_TRANSFERS.get(int(frame.color_trc))
+    if transfer and how.hdr == "refuse":
+        raise ValueError(f"{facts.name}: becomes HDR ({transfer}) at {time:.3f} s; the model knows SDR only")
+    if not transfer and cutter.can_cut(frame, facts.shown, how.recipe.patch_px):
+        return CutFrame(cutter, frame)
+    picture = tone_mapped(frame) if transfer else rgb(frame)
+    height, width = picture.shape[:2]
+    if (width, height) != (facts.width, facts.height) and not any("size changes" in note for note in facts.notes):
+        facts.note(
+            f"the size changes: {width}x{height} at {time:.3f} s; all is shown at {facts.shown[0]}x{facts.shown[1]}"
+        )
+    return Shown(picture, *facts.shown)
+
+
+def _measure(facts: Facts, times: list[float], rate: Fraction) -> None:
+    facts.num_frames = len(times)
+    facts.duration_seconds = round(end_of(times, rate), 6)
+    facts.fps = round(len(times) / facts.duration_seconds, 3) if facts.duration_seconds else float(rate)

@@ -1,0 +1,137 @@
+"""The model card beside an export: Markdown made from the run's own figures, so that it claims nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rungwise.contract import Contract
+from rungwise.figures import Evaluation, format_interval
+from student.gates import Gate
+
+CARD_STATISTICS = {
+    "srcc": "SRCC",
+    "within_content_srcc": "SRCC within content",
+    "plcc": "PLCC after logistic",
+    "pairs_same_codec": "pairs in order, same codec",
+    "pairs_cross_codec": "pairs in order, across codecs",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells beside the contracts: data, sizes, gates."""
+
+    name: str
+    weights: int
+    contents: Mapping[str, int]  # by split
+    clips: Mapping[str, int]  # by split
+    codecs: Sequence[str]
+    display_heights: Sequence[int]
+    label_range: tuple[float, float]  # lowest and highest training label
+    bytes: Mapping[str, int]  # by file
+    gates: Sequence[Gate]
+    refused: Mapping[str, str]  # precision -> why
+
+
+def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts: Facts) -> str:
+    """The card's Markdown; `contracts` by file name, the fp32 one first."""
+    first = next(iter(contracts.values()))
+    scale, view, first_calibration = first.scale, first.view, first.calibration
+    assert first_calibration is not None
+    heights = ", ".join(map(str, sorted(set(facts.display_heights))))
+    lines = [
+        f"# {facts.name}: {first.model} student",
+        "",
+        f"A score of a compressed video without its source: {scale.kind}, {scale.minimum:g} to {scale.maximum:g},"
+        f" {scale.polarity.replace('_', ' ')}. {facts.weights:,} weights. It looks at {view.num_frames} frames, of each"
+        f" {view.grid}x{view.grid} patches of {view.patch_px}x{view.patch_px} pixels as shown at the display height.",
+        "",
+        "## Intended use",
+        "",
+        "Comparing encodes of one content, and watching an encoder's output, where no reference is at hand. The label"
+        f" is {scale.kind}: the score foretells that metric, and is as good a measure of what people see as it is.",
+        "Any program can run the files: see docs/onnx.md for the input and the crop recipe.",
+        "",
+        "## Data",
+        "",
+        "| split | contents | labelled clips |",
+        "|---|---|---|",
+        *(f"| {split} | {facts.contents[split]} | {facts.clips[split]} |" for split in facts.contents),
+        "",
+        f"Codecs: {', '.join(sorted(set(facts.codecs)))}. Display heights: {heights} lines. Training labels from"
+        f" {facts.label_range[0]:.1f} to {facts.label_range[1]:.1f}. Splits go by content.",
+        "",
+        "## Figures on validation contents",
+        "",
+        "Validation contents chose the epoch and the operators left in float, so these figures flatter. The test"
+        " contents, which the export never looks at, are judged by `rungwise evaluate`, in its table and report.",
+        "Brackets: 95 % intervals by content.",
+        "",
+        *_figures(validation),
+        "",
+        "## Files",
+        "",
+        f"| file | precision | bytes | {first_calibration.coverage:.0%} interval round a score |"
+        " what contents alone promise (share held) |",
+        "|---|---|---|---|---|",
+        *(_file(name, contract, facts) for name, contract in contracts.items()),
+        "",
+        *(f"Refused: {precision}: {reason}" for precision, reason in facts.refused.items()),
+        *_left_in_float(contracts),
+        "sha256 of every file: manifest.json. The gates' printout:",
+        "",
+        *(f"- {gate}" for gate in facts.gates),
+        "",
+        "## Limits",
+        "",
+        "- Codecs, contents and sizes other than the above were not measured.",
+        f"- Training labels end at {facts.label_range[0]:.1f}: worse encodes were not seen.",
+        "- SDR only. Judged at another display height, a video gets another score.",
+        f"- Only {view.num_frames} frames are looked at; a short defect between them is missed.",
+        *_promise(first),
+        "",
+        "## Identity",
+        "",
+        f"Licence {first.licence}. Training manifest {first.training_id}. Labelled table {first.dataset_sha256}.",
+        *(f"Training read {role}: {digest}." for role, digest in sorted(first.inputs_sha256.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(validation: Evaluation) -> list[str]:
+    results = validation.predictors
+    lines = ["| | " + " | ".join(result.predictor for result in results) + " |", "|---" * (len(results) + 1) + "|"]
+    for key, title in CARD_STATISTICS.items():
+        cells = [format_interval(getattr(result, key), key) for result in results]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return [*lines, *(f"Note: {note}" for note in validation.notes)]
+
+
+def _file(name: str, contract: Contract, facts: Facts) -> str:
+    calibration = contract.calibration
+    assert calibration is not None
+    assert calibration.promised is not None
+    return (
+        f"| {name} | {contract.precision} | {facts.bytes[name]:,} | +/- {calibration.half_width:.2f} |"
+        f" +/- {calibration.content_half_width:.2f} ({calibration.promised:.0%}) |"
+    )
+
+
+def _left_in_float(contracts: Mapping[str, Contract]) -> list[str]:
+    return [
+        f"Of {name} these operators stay in float: {', '.join(contract.left_in_float)}.\n"
+        for name, contract in contracts.items()
+        if contract.left_in_float
+    ]
+
+
+def _promise(contract: Contract) -> list[str]:
+    calibration = contract.calibration
+    assert calibration is not None
+    if calibration.promised is None or calibration.promised >= calibration.coverage:
+        return []
+    return [
+        f"- Intervals aim at {calibration.coverage:.0%}, but {calibration.num_contents} validation contents can promise"
+        f" {calibration.promised:.0%} only, and that with the width of the largest error on validation."
+    ]

@@ -1,0 +1,131 @@
+"""What an exported file must pass before it is written, as figures with budgets.
+
+The fp32 file must say what torch says. fp16 and int8 are judged by what they lose on validation contents against the
+fp32 file, and by how far their scores move: a shift of all scores keeps every order and still misleads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rungwise.contract import Scale
+from rungwise.scorer import Scorer
+from rungwise.statistics import pair_counts, srcc
+
+BUDGET = 0.005  # of SRCC, of the share of pairs in order, and of the scale for the mean deviation of a score
+PAIR_GAP_SHARE = 0.05  # of the scale: labels closer than that make no pair
+RERUN_CLIPS = 8
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One figure and the most that it may be."""
+
+    precision: str
+    name: str
+    figure: float
+    budget: float
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """NaN passes nothing."""
+        return self.figure <= self.budget
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a figure that is no number is null."""
+        return asdict(self) | {"figure": self.figure if math.isfinite(self.figure) else None, "passed": self.passed}
+
+    def __str__(self) -> str:
+        verdict = "pass" if self.passed else "FAIL"
+        return f"{self.precision}: {self.name} {self.figure:.2g}, budget {self.budget:.2g} ({self.detail}): {verdict}"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Validation clips: pixels_NTSSC, labels_N on the scale, contents_N."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.float64]
+    contents: NDArray[np.str_]
+    scale: Scale
+
+
+def loss_gates(
+    precision: str, scores: NDArray[np.float32], exact: NDArray[np.float32], validation: Labelled
+) -> list[Gate]:
+    """What `scores` lose against the fp32 file's `exact` ones on validation clips; a gain is a loss below 0."""
+    contents = f"{len(set(validation.contents))} validation contents, {len(scores)} clips"
+    span = validation.scale.maximum - validation.scale.minimum
+    if not np.isfinite(scores).all():
+        share = float(1 - np.isfinite(scores).mean())
+        return [Gate(precision, "scores that are no number", share, 0.0, contents)]
+    moved = np.abs(scores - exact) / span
+    right, total = _pairs(validation, scores)
+    right_exact, _ = _pairs(validation, exact)
+    lost = srcc(validation.labels, exact) - srcc(validation.labels, scores)
+    largest = f"share of the scale; largest {moved.max():.2g}"
+    gates = [
+        Gate(precision, "SRCC loss", lost, BUDGET, contents),
+        Gate(precision, "mean score deviation", float(moved.mean()), BUDGET, largest),
+    ]
+    if total:
+        detail = f"{total:.0f} pairs within contents, labels over {PAIR_GAP_SHARE:.0%} of the scale apart"
+        gates.insert(1, Gate(precision, "pair loss", (right_exact - right) / total, BUDGET, detail))
+    return gates
+
+
+def _pairs(validation: Labelled, scores: NDArray[np.float32]) -> tuple[float, float]:
+    """Pairs in order, and pairs in all."""
+    gap = PAIR_GAP_SHARE * (validation.scale.maximum - validation.scale.minimum)
+    right, total = pair_counts(validation.labels, scores, validation.contents, min_gap=gap)
+    return float(right.sum()), float(total.sum())
+
+
+def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labelled) -> Gate:
+    """A finished file, opened from disk, against `scores` that it was passed on; in one batch and one by one."""
+    rows = spread(len(scores), RERUN_CLIPS)
+    pixels = validation.pixels[rows]
+    singly = np.concatenate([scorer.judge(pixels[row : row + 1]) for row in range(len(rows))])
+    together = scorer.judge(pixels)
+    span = validation.scale.maximum - validation.scale.minimum
+    deviation = max(float(np.abs(part - scores[rows]).max()) for part in (singly, together)) / span
+    assert scorer.contract.golden is not None
+    detail = f"share of the scale, {len(rows)} clips, batches of 1 and {len(rows)}"
+    return Gate(
+        scorer.contract.precision, "re-run from disk", deviation, scorer.contract.golden.tolerance / span, detail
+    )
+
+
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """Up to `wanted` of `count` row numbers, evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+
+
+def conformal_by_content(
+    residuals: NDArray[np.float32], contents: Sequence[str] | NDArray[np.str_], coverage: float
+) -> tuple[float, float]:
+    """Split-conformal half width for a clip of a new content, in score units, and the share that it promises to hold.
+
+    Clips of one content err alike, so contents, not clips, are exchangeable: each of K contents weighs 1 / (K + 1), its
+    clips alike, and the new one's 1 / (K + 1) lies at infinity (Lee, Barber, Willett 2023, "Distribution-free inference
+    with hierarchical data"). Where K / (K + 1) < coverage, the largest residual is taken and K / (K + 1) promised.
+
+    Args:
+        residuals: (N,) |score - label| in score units.
+        contents: (N,) each clip's content.
+        coverage: share of clips to hold, 0 to 1.
+    """
+    _, codes, counts = np.unique(np.asarray(contents), return_inverse=True, return_counts=True)
+    weights = 1.0 / (counts[codes] * (len(counts) + 1.0))
+    order = np.argsort(residuals, kind="stable")
+    reached = np.cumsum(weights[order])
+    # Sums of weights miss a share like 9 / 10 by a rounding error.
+    place = min(int(np.searchsorted(reached, coverage - 1e-9)), len(residuals) - 1)
+    return float(residuals[order[place]]), min(coverage, len(counts) / (len(counts) + 1.0))

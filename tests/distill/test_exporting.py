@@ -1,0 +1,157 @@
+"""The export stage: what it leaves, what it refuses, and how that is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+import distill.exporting
+import distill.pipeline
+from distill.data import Data
+from distill.exporting import FILES, export_failures, export_student
+from distill.pipeline import Outcome
+from rungwise.artefact import sha256_file, verify_files
+from rungwise.cli import app
+from rungwise.config import RunConfig
+from rungwise.scorer import Scorer
+from student.export import trace
+from student.quantize import Quantiser
+
+
+@pytest.fixture
+def data(config: RunConfig, unbroken: tuple[Path, Outcome]) -> Data:
+    """The small run's clips and views."""
+    runs, outcome = unbroken
+    return distill.pipeline.prepare(config, outcome.artefacts["ladder"], runs)
+
+
+def in_precisions(config: RunConfig, *precisions: str) -> RunConfig:
+    return config.model_copy(update={"export": config.export.model_copy(update={"precisions": precisions})})
+
+
+def shifted(graph: onnx.ModelProto, factor: float, name: str = "levels.weight") -> onnx.ModelProto:
+    """The graph with weights, the last layer's, so many times as large."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    weight = next(tensor for tensor in changed.graph.initializer if tensor.name.endswith(name))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+    return changed
+
+
+def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome]) -> None:
+    export = unbroken[1].artefacts["export"]
+    student = unbroken[1].artefacts["distill"]
+    verify_files(export)
+    manifest = json.loads((export.path / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"student.onnx", "student.fp16.onnx", "gates.json", "card.md"}
+    gates = json.loads((export.path / "gates.json").read_text())
+    assert all(gate["passed"] and gate["figure"] <= gate["budget"] for gate in gates["gates"])
+    assert {gate["precision"] for gate in gates["gates"]} == {"fp32", "fp16"}
+    parity = next(gate for gate in gates["gates"] if gate["name"] == "parity with torch")
+    assert "decoded at 54, 108, 162 lines, batches of 1 and 15" in parity["detail"]
+    card = (export.path / "card.md").read_text()
+    for name in ("student.onnx", "student.fp16.onnx"):
+        path = export.path / name
+        contract = Scorer(path).contract
+        assert manifest["files"][name] == sha256_file(path)
+        assert f"| {name} | {contract.precision} | {path.stat().st_size:,} |" in card
+        assert contract.calibration is not None
+        assert (contract.calibration.num_contents, contract.calibration.promised) == (1, 0.5)
+        assert contract.training_id == student.id
+        assert contract.inputs_sha256["student"] == student.content_sha256
+        assert contract.inputs_sha256["cache"] == unbroken[1].artefacts["cache"].content_sha256
+        assert contract.training_id in card
+        assert contract.dataset_sha256 in card
+    assert "1 validation contents can promise 50% only" in card
+    assert "log-bitrate" in card
+    assert export_failures(export) == {}
+
+
+def test_a_sabotaged_precision_is_refused_and_the_others_stay(
+    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    half = distill.exporting.to_fp16
+
+    def hopeless(self: Quantiser) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
+        yield shifted(self.quantise(self.candidates), float("nan"), "backbone.mean"), ()
+
+    monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: half(shifted(graph, 40)))
+    monkeypatch.setattr(Quantiser, "attempts", hopeless)
+    student = unbroken[1].artefacts["distill"]
+    export = export_student(in_precisions(config, "int8", "fp16", "fp32"), data, student, tmp_path)
+    assert [path.name for path in export.path.glob("*.onnx")] == ["student.onnx"]
+    failures = export_failures(export)
+    assert set(failures) == {"export fp16", "export int8"}
+    assert "mean score deviation" in failures["export fp16"]
+    assert "is over 0.005" in failures["export fp16"]
+    assert failures["export int8"].startswith("SRCC loss nan is over 0.005")  # all scores are the same
+    gates = json.loads((export.path / "gates.json").read_text())
+    assert set(gates["refused"]) == {"fp16", "int8"}
+    assert not all(gate["passed"] for gate in gates["gates"])
+    assert "Refused: int8: SRCC loss nan" in (export.path / "card.md").read_text()
+    printed = capsys.readouterr().err
+    assert "export fp16: refused: " in printed
+    assert "FAIL" in printed
+    again = export_student(in_precisions(config, "int8", "fp16", "fp32"), data, student, tmp_path)
+    assert (again.hit, export_failures(again)) == (True, failures)
+
+
+def test_a_refusal_is_exit_code_1(
+    config_path: Path, unbroken: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        distill.pipeline, "export_failures", lambda export: {"export int8": "SRCC loss 1 is over 0.005"}
+    )
+    done = CliRunner().invoke(app, ["export", str(config_path), "--runs", str(unbroken[0])])
+    assert done.exit_code == 1
+    assert "failed: export int8: SRCC loss 1 is over 0.005" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["weights", "normalisation"])
+def test_a_sabotaged_fp32_file_ends_the_stage(
+    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:  # fmt: skip
+    def wrong(*arguments: Any, **options: Any) -> onnx.ModelProto:
+        graph = trace(*arguments, **options)
+        if kind == "weights":
+            return shifted(graph, 1.1)
+        mean = next(tensor for tensor in graph.graph.initializer if tensor.name.endswith("backbone.mean"))
+        mean.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(mean)[::-1].copy(), mean.name))
+        return graph
+
+    monkeypatch.setattr(distill.exporting, "trace", wrong)
+    with pytest.raises(ValueError, match=r"ONNX differs from torch by .* of the scale, allowed 1e-05"):
+        export_student(config, data, unbroken[1].artefacts["distill"], tmp_path)
+    assert not list(tmp_path.glob("export/*/manifest.json"))
+
+
+def test_test_contents_are_never_looked_at(
+    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    rows = Data.rows
+
+    def watched(self: Data, split: str, *, labelled: bool = True) -> Any:
+        asked.append(split)
+        return rows(self, split, labelled=labelled)
+
+    monkeypatch.setattr(Data, "rows", watched)
+    export = export_student(in_precisions(config, "fp32"), data, unbroken[1].artefacts["distill"], tmp_path)
+    assert set(asked) == {"train", "validation"}
+    assert (export.path / FILES["fp32"]).is_file()
+
+
+def test_precisions_are_checked_when_a_config_is_read(config: RunConfig) -> None:
+    for precisions in (["fp16"], ["fp32", "fp32"], ["fp32", "fp8"], []):
+        with pytest.raises(ValueError, match=r"precisions|Input should be"):
+            type(config.export).model_validate({"opset": 20, "interval_coverage": 0.9, "precisions": precisions})

@@ -1,0 +1,119 @@
+"""The worked example of docs/onnx.md gives the scorer's own number, with NumPy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rungwise.contract import Contract, Scale
+from rungwise.scorer import Scorer
+from rungwise.video import first_luma, rgb_frames, timestamps_seconds
+from rungwise.views import ViewRecipe, content_of, place_view
+from student.export import export_onnx
+from student.models import STUDENTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLE = DOCS / "score_with_numpy.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained student whose scores differ from video to video."""
+    torch.manual_seed(0)
+    student = STUDENTS["mamba"](
+        embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
+        prompts=0, aleatoric=False, num_levels=5, minimum=0.0, maximum=100.0,
+    )  # fmt: skip
+    head: Any = student.head
+    head.levels.weight.data *= 20
+    contract = Contract(
+        model="mamba",
+        view=ViewRecipe(num_frames=3, frame_choice="uniform", grid=3, patch_px=32),
+        scale=Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100),
+        calibration=None,
+        golden=None,
+        training_id="0123",
+        dataset_sha256="4567",
+    )
+    path = tmp_path_factory.mktemp("example") / "student.onnx"
+    export_onnx(student, contract, path, opset=20)
+    return path
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    """docs/score_with_numpy.py."""
+    spec = importlib.util.spec_from_file_location("score_with_numpy", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """All frames as RGB, and the first one's luma."""
+    frames = np.stack([frame for _, frame in rgb_frames(path, range(len(timestamps_seconds(path))))])
+    return frames, np.ascontiguousarray(first_luma(path))
+
+
+def test_it_gives_the_scorers_number_at_any_display_height(
+    example: Any, model: Path, clip: Path, small_clip: Path
+) -> None:
+    scorer = Scorer(model)
+    cases = [(clip, 108), (small_clip, 108), (small_clip, 54), (clip, 71), (clip, 200), (small_clip, 20)]
+    found = [example.score(str(model), *decode(path), lines) for path, lines in cases]
+    wanted = [scorer.score(path, display_height=lines).score for path, lines in cases]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    assert len(set(wanted)) == len(cases)
+
+
+def test_it_runs_as_a_program_without_rungwise(model: Path, small_clip: Path, tmp_path: Path) -> None:
+    for name, array in zip(("frames", "luma"), decode(small_clip), strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    command = [
+        sys.executable,
+        "-I",
+        str(EXAMPLE),
+        str(model),
+        *(str(tmp_path / f"{n}.npy") for n in ("frames", "luma")),
+    ]
+    done = subprocess.run([*command, "108"], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(Scorer(model).score(small_clip, display_height=108).score, abs=1e-6)
+
+
+def test_it_is_forty_lines_of_numpy_and_onnxruntime() -> None:
+    text = EXAMPLE.read_text()
+    tree = ast.parse(text)
+    modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert modules == {"hashlib", "json", "sys", "numpy", "onnxruntime"}
+    code = text.split('"""', 2)[2]
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 40
+
+
+def test_the_documented_vector_is_what_views_are_made_of(example: Any) -> None:
+    vector = json.loads(
+        (DOCS / "onnx.md").read_text().split('```json\n{"luma"', 1)[1].split("```", 1)[0].join(['{"luma"', ""])
+    )
+    luma = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    assert vector["luma"] == "0 to 47, 6 rows of 8, uint8"
+    assert vector["content"] == content_of(luma)
+    recipe = ViewRecipe.model_validate(vector["recipe"])
+    view = place_view(vector["content"], recipe, 0, tuple(vector["shown"]), (0,), (0.0,))
+    assert view.seed == vector["seed"]
+    assert [list(corner) for corner in view.corners_yx] == vector["corners_yx"]
+    draws = (np.random.PCG64(int(view.seed[:32], 16)).random_raw(8) >> np.uint64(11)) / 2.0**53
+    assert list(draws) == vector["draws"]
+    width, height = vector["shown"]
+    for cell, (down, across) in enumerate(draws.reshape(-1, 2)):
+        corner = example.place(cell // 2, height, 2, 80, down), example.place(cell % 2, width, 2, 80, across)
+        assert list(corner) == vector["corners_yx"][cell]

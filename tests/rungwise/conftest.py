@@ -1,0 +1,160 @@
+"""A tiny model as ONNX, and files as odd as they come, for the scorer's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from rungwise.contract import METADATA_KEY, Calibration, Contract, Golden, Scale, golden_input, sha256_array
+from rungwise.encode import run_ffmpeg
+from rungwise.views import ViewRecipe
+
+RECIPE = ViewRecipe(num_frames=4, frame_choice="uniform", grid=2, patch_px=32)
+SOURCE = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=12:d=1"]
+X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"]
+
+
+def make_model(path: Path, recipe: ViewRecipe = RECIPE, polarity: str = "higher_is_better") -> Path:
+    """A model whose score hangs on every pixel: seeded weights, summed."""
+    size, frames = recipe.size_px, recipe.num_frames
+    weights = np.random.default_rng(0).random((size, size, 3), np.float32)
+    weights *= np.float32(100 / 255) / weights.mean()
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "weights"], ["weighted"]),
+        helper.make_node("ReduceMean", ["weighted", "axes"], ["frame_scores"], keepdims=0),
+        helper.make_node("ReduceMean", ["frame_scores", "time"], ["score"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", frames, size, size, 3])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"]),
+            helper.make_tensor_value_info("frame_scores", TensorProto.FLOAT, ["batch", frames]),
+        ],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([2, 3, 4]), "axes"),
+            numpy_helper.from_array(np.array([1]), "time"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = golden_input(recipe)
+    scores = session.run(["score"], {"frames": pixels})[0]
+    contract = Contract(
+        model="tiny",
+        view=recipe,
+        scale=Scale(kind="vmaf_v1", polarity=polarity, minimum=0, maximum=100),
+        calibration=Calibration(coverage=0.9, half_width=5.0, num_clips=30),
+        golden=Golden(
+            input_sha256=sha256_array(pixels), scores=tuple(float(score) for score in scores), tolerance=1e-3
+        ),
+        training_id="0",
+        dataset_sha256="0",
+    )
+    helper.set_model_props(model, {METADATA_KEY: contract.model_dump_json()})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of higher-is-better VMAF."""
+    return make_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+BT2020 = "color_primaries=bt2020:colorspace=bt2020nc"
+
+ODD: dict[str, tuple[list[str], list[str]]] = {  # name -> how ffmpeg makes it: input, output options
+    "plain.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p"]),
+    "anamorphic.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-vf", "setsar=4/3"]),
+    "odd_size.mkv": (SOURCE, ["-vf", "format=rgb24,scale=161:97", "-c:v", "ffv1", "-pix_fmt", "yuv420p"]),
+    "tiny.mkv": (["-f", "lavfi", "-i", "testsrc2=s=16x16:r=12:d=1"], [*X264, "-pix_fmt", "yuv420p"]),
+    "one_frame.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-frames:v", "1"]),
+    "vfr.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-vf", "setpts=N*N/(36*TB)/4", "-fps_mode", "passthrough"]),
+    "interlaced.mp4": (
+        SOURCE,
+        [*X264, "-pix_fmt", "yuv420p", "-vf", "setfield=tff", "-flags", "+ilme+ildct", "-x264-params", "tff=1"],
+    ),
+    "ten_bit.mkv": (SOURCE, [*X264, "-pix_fmt", "yuv420p10le"]),
+    "twelve_bit_422.mkv": (SOURCE, ["-c:v", "ffv1", "-pix_fmt", "yuv422p12le"]),
+    "full_444.mkv": (SOURCE, ["-vf", "scale=out_range=full,format=yuv444p", *X264, "-color_range", "pc"]),
+    "bt601.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-colorspace", "smpte170m"]),
+    "bt2020_sdr.mkv": (SOURCE, [*X264, "-pix_fmt", "yuv420p10le", "-colorspace", "bt2020nc"]),
+    "alpha.mov": (
+        ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=12:d=1,format=yuva444p10le"],
+        ["-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"],
+    ),
+    "alpha_rgba.mov": (["-f", "lavfi", "-i", "testsrc2=s=160x96:r=12:d=1,format=rgba"], ["-c:v", "png"]),
+    "gray.mkv": (SOURCE, ["-c:v", "ffv1", "-pix_fmt", "gray"]),
+    "rgb.mkv": (SOURCE, ["-c:v", "ffv1", "-pix_fmt", "bgr0"]),
+    "pq.mkv": (
+        SOURCE,
+        [*X264, "-pix_fmt", "yuv420p10le", "-vf", f"setparams=color_trc=smpte2084:{BT2020}"],
+    ),
+    "hlg.mkv": (
+        SOURCE,
+        [*X264, "-pix_fmt", "yuv420p10le", "-vf", f"setparams=color_trc=arib-std-b67:{BT2020}"],
+    ),
+    "8k.mkv": (
+        ["-f", "lavfi", "-i", "color=c=teal:s=7680x4320:r=4:d=0.5"],
+        ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "20"],
+    ),
+    "late.ts": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-g", "6", "-bf", "2"]),
+    "sound.m4a": (["-f", "lavfi", "-i", "sine=d=0.2"], ["-c:a", "aac"]),
+}
+
+
+@pytest.fixture(scope="session")
+def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of odd files, each a second long."""
+    folder = tmp_path_factory.mktemp("odd")
+    for name, (source, output) in ODD.items():
+        run_ffmpeg([*source, *output, str(folder / name)])
+    plain = folder / "plain.mp4"
+    cover = ["-f", "lavfi", "-i", "sine=d=0.2", *SOURCE, "-map", "0", "-map", "1", "-frames:v", "1", "-c:v", "mjpeg"]
+    run_ffmpeg([*cover, "-pix_fmt", "yuvj420p", "-disposition:v", "attached_pic", str(folder / "cover.m4a")])
+    run_ffmpeg(["-display_rotation", "90", "-i", str(plain), "-c", "copy", str(folder / "rotated.mp4")])
+    # Two sizes in one stream: joined transport streams, as broadcasters make them.
+    parts = []
+    for number, size in enumerate(("160x96", "96x64")):
+        part = folder / f"part{number}.ts.bin"
+        source = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r=12:d=0.5"]
+        offset = ["-output_ts_offset", str(number * 0.5), "-f", "mpegts"]
+        run_ffmpeg([*source, *X264, "-pix_fmt", "yuv420p", *offset, str(part)])
+        parts.append(part)
+    (folder / "two_sizes.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    for part in parts:
+        part.unlink()
+    whole = (folder / "late.ts").read_bytes()
+    (folder / "late.ts").write_bytes(whole[len(whole) // 3 // 188 * 188 :])  # begins between key frames
+    cut = (folder / "ten_bit.mkv").read_bytes()
+    (folder / "truncated.mkv").write_bytes(cut[: len(cut) * 2 // 3])
+    (folder / "truncated.mp4").write_bytes(plain.read_bytes()[:3000])
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "list.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nplain.mp4\n#EXT-X-ENDLIST\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_maker() -> Callable[..., Path]:
+    """`make_model`, for models of other views and polarities."""
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven seconds of H.264 with B frames and a key frame every two seconds: two windows of 4 s and a tail."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=24:d=11"]
+    run_ffmpeg([*source, "-c:v", "libx264", "-threads", "1", "-bf", "3", "-g", "48", "-pix_fmt", "yuv420p", str(path)])
+    return path
