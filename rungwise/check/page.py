@@ -172,7 +172,9 @@ def _head(report: Report) -> str:
     tiles += [(_number(quality[low], f"told.0.check.verdicts.{low}.quality"), "quality floor")]
     tiles += [(_number(quality[high], f"told.0.check.verdicts.{high}.quality"), "quality ceiling")]
     if report.agreement:
-        tiles.append((_number(report.agreement.srcc, "agreement.srcc", 3), "SRCC with the truth"))
+        bitrate = report.agreement.srcc_log_bitrate
+        baseline = "" if bitrate is None else f" (log-bitrate {bitrate:.3f})"
+        tiles.append((_number(report.agreement.srcc, "agreement.srcc", 3), f"SRCC with the truth{baseline}"))
     cells = "".join(f"<div class='tile'><b>{number}</b><span>{_text(label)}</span></div>" for number, label in tiles)
     return (
         f"<p class='kicker'>Ladder check &middot; {_text(report.source)}</p>"
