@@ -44,6 +44,7 @@ def check(
     ] = None,
     rungs: Annotated[int | None, typer.Option(min=1, help="rungs to recommend [as many as stay a step apart]")] = None,
     cap: Annotated[float | None, typer.Option(min=0, metavar="KBPS", help="recommend no rung above it")] = None,
+    views: Annotated[int, typer.Option(min=1, help="places that the model looks at, the same in all rungs")] = 8,
     anchor: Annotated[str | None, typer.Option(help="codec that others are compared with [every pair]")] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder for check.html, .json, .csv, .txt, and scores to go on from if killed")
@@ -92,6 +93,7 @@ def check(
             count=rungs,
             cap_kbps=cap,
             anchor=anchor,
+            views=views,
             out=out,
         )
     )

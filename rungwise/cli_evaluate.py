@@ -84,8 +84,6 @@ def evaluate(
         return
     if scores is None:
         raise typer.BadParameter("give a run's CONFIG, or a table: --scores TABLE --truth COLUMN --pred COLUMN,...")
-    if not pred and model is None:
-        raise typer.BadParameter("nothing to judge: give --pred COLUMN,... or --model student.onnx")
     if as_json and as_csv:
         raise typer.BadParameter("give one of --json and --csv")
     if polarity not in (None, "higher", "lower"):
@@ -130,6 +128,8 @@ def evaluate(
         by=_names(by),
         ladders=ladders,
     )
+    if not names:
+        notes.append("No predictions were named (--pred, --model): this is the baseline alone.")
     result = result.model_copy(update={"notes": (*notes, *result.notes)})
     print((to_json if as_json else to_csv if as_csv else format_table)(result), end="")
     if out is not None:

@@ -59,14 +59,14 @@ def hull_quality(bitrate_kbps: ArrayLike, quality: ArrayLike, at_kbps: ArrayLike
     """Quality of the convex hull of (bitrate, quality) at other bitrates; flat beyond both of its ends."""
     rate, q = _checked(bitrate_kbps, quality)
     hull = convex_hull(rate, q)
-    return np.asarray(np.interp(at_kbps, rate[hull], q[hull]), np.float64)
+    return np.asarray(np.interp(np.asarray(at_kbps, np.float64), rate[hull], q[hull]), np.float64)
 
 
 def hull_bitrate(bitrate_kbps: ArrayLike, quality: ArrayLike, at_quality: ArrayLike) -> NDArray[np.float64]:
     """Least bitrate at which the convex hull of (bitrate, quality) has given qualities; flat beyond both ends."""
     rate, q = _checked(bitrate_kbps, quality)
     hull = convex_hull(rate, q)
-    return np.asarray(np.interp(at_quality, q[hull], rate[hull]), np.float64)
+    return np.asarray(np.interp(np.asarray(at_quality, np.float64), q[hull], rate[hull]), np.float64)
 
 
 def crossovers(low_kbps: ArrayLike, low_quality: ArrayLike, high_kbps: ArrayLike, high_quality: ArrayLike) -> Crossing:
@@ -119,9 +119,10 @@ def bd_rate(anchor_kbps: ArrayLike, anchor_quality: ArrayLike, test_kbps: ArrayL
     (rate_a, q_a), (rate_t, q_t) = curves
     if min(q_a[-1], q_t[-1]) <= max(q_a[0], q_t[0]):
         return BDRate(None, "the curves have no quality in common")
-    percent = float(
-        akima_bd_rate(rate_a, q_a, rate_t, q_t, method="akima", require_matching_points=False, min_overlap=0)
-    )
+    with np.errstate(over="ignore"):  # nearly flat curves are worlds apart in bitrate
+        percent = float(
+            akima_bd_rate(rate_a, q_a, rate_t, q_t, method="akima", require_matching_points=False, min_overlap=0)
+        )
     return BDRate(percent) if np.isfinite(percent) else BDRate(None, "the interpolation has no finite value")
 
 

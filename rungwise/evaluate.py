@@ -427,7 +427,7 @@ def _pair_kinds(table: pd.DataFrame, pairs: st.OrderedPairs) -> dict[str, Any]:
 
     def same(columns: Sequence[str]) -> tuple[Any, Any]:
         nothing = np.zeros(pairs.better.size, bool)
-        if not set(columns) <= set(table.columns) or table[[*columns]].isna().any(axis=None):
+        if not set(columns) <= set(table.columns) or table[[*columns]].replace("", None).isna().any(axis=None):
             return nothing, nothing
         codes = table.groupby([*columns]).ngroup().to_numpy()
         equal = codes[pairs.better] == codes[pairs.worse]

@@ -49,8 +49,8 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """No row was refused."""
-        return not self.refused
+        """No row was refused but references, which are no encodes."""
+        return not set(self.refused) - {REFERENCE}
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"clean": self.clean}

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rungwise.curves import bd_rate, convex_hull, pareto_front
+from rungwise.curves import bd_rate, convex_hull, crossovers, hull_bitrate, hull_quality, pareto_front
 
 RATES, QUALITIES = [100.0, 200.0, 400.0, 800.0, 1600.0], [30.0, 50.0, 65.0, 74.0, 80.0]
 
@@ -69,3 +69,35 @@ def test_bd_rate_refuses_with_its_reason() -> None:
 def test_bad_arrays_are_refused(rates: list[float], qualities: list[float]) -> None:
     with pytest.raises(ValueError, match="want bitrates"):
         pareto_front(rates, qualities)
+
+
+def test_hull_values_between_and_beyond_its_rows() -> None:
+    rate, q = [100.0, 300.0, 200.0], [10.0, 30.0, 12.0]
+    assert hull_quality(rate, q, [50.0, 200.0, 300.0, 900.0]).tolist() == [10.0, 20.0, 30.0, 30.0]
+    assert hull_bitrate(rate, q, [5.0, 20.0, 99.0]).tolist() == [100.0, 200.0, 300.0]
+
+
+def test_curves_cross_where_their_lines_in_log_bitrate_do() -> None:
+    found = crossovers([100, 400], [40.0, 50.0], [100, 400], [30.0, 60.0])
+    assert found.bitrates_kbps == pytest.approx((200.0,))
+    assert found.better == "high"
+    twice = crossovers([100, 200, 400], [40.0, 50.0, 60.0], [100, 200, 400], [30.0, 55.0, 56.0])
+    assert len(twice.bitrates_kbps) == 2
+    assert twice.better == "low"
+
+
+def test_curves_that_never_cross_or_never_meet() -> None:
+    assert crossovers([100, 400], [40.0, 50.0], [200, 800], [60.0, 70.0]) == ((), "high")
+    assert crossovers([100, 200], [40.0, 50.0], [200, 800], [60.0, 70.0]) == ((), None)
+    assert crossovers([100, 200], [40.0, 50.0], [100, 200], [40.0, 50.0]) == ((), None)
+    touching = crossovers([100, 200, 400], [40.0, 50.0, 60.0], [100, 200, 400], [30.0, 50.0, 55.0])
+    assert touching == ((), "low")
+
+
+def test_crossovers_swap_with_the_curves() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        curves = [(rng.uniform(100, 3000, 6), rng.uniform(0, 100, 6)) for _ in range(2)]
+        one, other = crossovers(*curves[0], *curves[1]), crossovers(*curves[1], *curves[0])
+        assert one.bitrates_kbps == pytest.approx(other.bitrates_kbps)
+        assert {one.better, other.better} in ({"low", "high"}, {None})

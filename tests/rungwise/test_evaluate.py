@@ -341,5 +341,7 @@ def test_codec_and_size_may_be_unknown() -> None:
     table = make_table().drop(columns=["codec", "width", "height"])
     result = ev.evaluate_predictors(table, ["student"], num_resamples=20).predictors[0]
     assert (result.pairs_cross_codec.pairs, result.pairs_cross_codec.value) == (0, None)
+    unsaid = ev.evaluate_predictors(make_table().assign(codec=""), ["student"], num_resamples=20).predictors[0]
+    assert (unsaid.pairs_same_codec.pairs, unsaid.pairs_cross_codec.pairs) == (0, 0)
     with pytest.raises(ValueError, match="ladders: the table has no column 'codec'"):
         ev.evaluate_predictors(table, ["student"], ladders=True)

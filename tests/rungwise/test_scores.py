@@ -220,7 +220,6 @@ def test_evaluate_a_table(path: Path) -> None:
     "arguments",
     [
         [],
-        ["--scores", "t.csv"],
         ["--scores", "t.csv", "--pred", "a", "--polarity", "up"],
         ["--scores", "t.csv", "--pred", "a", "--range", "5"],
         ["--scores", "t.csv", "--pred", "a", "--column", "shape=b"],
@@ -231,6 +230,17 @@ def test_evaluate_a_table(path: Path) -> None:
 )
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert run.invoke(cli.app, ["evaluate", *arguments]).exit_code == 2
+
+
+def test_the_baseline_alone(path: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--scores", str(path), "--truth", "mos", "--resamples", "20"]
+    done = run.invoke(cli.app, [*arguments, "--content", "scene", "--bitrate", "kbps", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "this is the baseline alone" in done.stdout
+    assert "log-bitrate" in (tmp_path / "out" / "report.html").read_text()
+    nothing = run.invoke(cli.app, arguments)
+    assert nothing.exit_code == 1
+    assert "nothing to evaluate" in str(nothing.exception)
 
 
 def test_published_figures_of_an_ultra_hd_study() -> None:

@@ -1,0 +1,42 @@
+"""A model's scores of one title's rungs, all looked at in the same places at the same times.
+
+A single score looks at places drawn from the video's own first frame, so two rungs of one title are judged on
+different parts of the picture, and their difference holds what the parts differ by. Here every rung is shown at the
+top rung's places, several of them, and scores are means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rungwise.scorer import Scorer
+from rungwise.video import probe, timestamps_seconds
+from rungwise.views import View, make_views, read_views
+
+
+def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | None) -> list[View]:
+    """Views of the top rung: the model's own recipe, `count` draws of places."""
+    return make_views(top, scorer.contract.view, count=count, display_height=display_height)
+
+
+def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
+    """The model's score of each of `places` in another rung: its frames nearest in time, shown at the same size.
+
+    Raises:
+        ValueError: the video can't be decoded, is HDR, or is too short for those times.
+    """
+    seen = probe(path)
+    if seen.hdr:
+        raise ValueError(f"{path}: HDR video ({seen.hdr}); the model knows SDR only, tone-map it first")
+    times = timestamps_seconds(path)
+    wanted = np.asarray(places[0].timestamps_seconds)
+    if wanted[-1] > times[-1] + 0.5:
+        raise ValueError(
+            f"{path}: ends at {times[-1]:.2f} s, the title's other rungs go on to {wanted[-1]:.2f} s or more"
+        )
+    frames = tuple(int(np.abs(times - time).argmin()) for time in wanted)
+    views = [view.model_copy(update={"frame_indices": frames}) for view in places]
+    return [float(score) for score in scorer.judge(read_views(path, views))]

@@ -1,0 +1,255 @@
+"""Where rungs come from: a folder, a table, or a local HLS or DASH playlist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rungwise.check.playlists import PLAYLIST_SUFFIXES, read_playlist, write_whole
+from rungwise.check.rungs import Rung
+from rungwise.ladder import VIDEO_SUFFIXES
+from rungwise.table import POLARITIES
+from rungwise.video import VideoInfo, probe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_SUFFIXES = (".parquet", ".csv")
+CODEC_ORDER = ("h264", "hevc", "vp9", "av1", "vvc")
+# Columns whose names say that less is better; the data are looked at as well.
+LOWER_IS_BETTER = ("dmos", "lpips", "dists", "mse", "rmse", "niqe", "brisque", "flip")
+MAX_LENGTH_SPREAD = 0.02  # longest over shortest encode of one title, less 1
+DECLARED_SLACK = 1.1
+
+
+@dataclass(frozen=True)
+class Encode:
+    """A rung, and the file to look at; without one its quality comes from a table's column."""
+
+    rung: Rung
+    path: Path | None
+    row: int = 0
+    seconds: float | None = None
+
+
+@dataclass
+class Found:
+    """What a source holds. `table` is that of the one content, where the source is a table."""
+
+    encodes: list[Encode] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    table: pd.DataFrame | None = None
+
+
+def find_encodes(source: Path, scratch: Path, *, content: str | None = None, without: Path | None = None) -> Found:
+    """The rungs of a source, by codec, then by bitrate.
+
+    Args:
+        source: a folder of videos (its own, not its subfolders'), a `.parquet` or `.csv` table, a `.m3u8` or `.mpd`.
+        scratch: an existing folder, where segments are joined.
+        content: which title of a table.
+        without: a video that is no rung, the reference.
+
+    Raises:
+        ValueError: remote, not there, or not one rung in it.
+    """
+    if "://" in str(source) or str(source).startswith(("http:/", "https:/")):
+        raise ValueError(f"{source}: remote; only local files are read, download the whole title first")
+    if not source.exists():
+        raise ValueError(f"{source}: no such folder, table or playlist")
+    if source.is_dir():
+        found = _folder(source, without)
+    elif source.suffix.lower() in TABLE_SUFFIXES:
+        found = _table(source, content)
+    elif source.suffix.lower() in PLAYLIST_SUFFIXES:
+        found = _playlist(source, scratch)
+    else:
+        endings = ", ".join((*TABLE_SUFFIXES, *PLAYLIST_SUFFIXES))
+        raise ValueError(f"{source}: want a folder of encodes, or a file that ends in {endings}")
+    if content is not None and found.table is None:
+        raise ValueError(f"--content {content}: only a table holds more than one title")
+    if not found.encodes:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.failures.items())
+        raise ValueError(f"{source}: holds no rung that can be read{': ' if reasons else ''}{reasons}")
+    found.encodes.sort(key=lambda encode: (*_codec_place(encode.rung.codec), encode.rung.bitrate_kbps))
+    seconds = [encode.seconds for encode in found.encodes if encode.seconds]
+    if seconds and max(seconds) > min(seconds) * (1 + MAX_LENGTH_SPREAD):
+        found.notes.append(f"encodes last from {min(seconds):.2f} to {max(seconds):.2f} s; are they of one title?")
+    return found
+
+
+def _codec_place(codec: str) -> tuple[int, str]:
+    return (CODEC_ORDER.index(codec) if codec in CODEC_ORDER else len(CODEC_ORDER), codec)
+
+
+def _folder(folder: Path, without: Path | None) -> Found:
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if not videos:
+        lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
+        hint = f"; name its playlist, {folder / lists[0]}" if lists else ""
+        raise ValueError(f"{folder}: holds no video of its own ({', '.join(VIDEO_SUFFIXES)}){hint}")
+    found = Found()
+    for path in videos:
+        if without is not None and without.exists() and path.samefile(without):
+            found.notes.append(f"{path.name} is the reference, so no rung")
+            continue
+        try:
+            found.encodes.append(_probed(path, path.name))
+        except ValueError as error:
+            found.failures[path.name] = _without_path(error, path)
+    return found
+
+
+def _without_path(error: Exception, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _probed(path: Path, name: str, declared_kbps: float | None = None, seen: VideoInfo | None = None) -> Encode:
+    seen = seen or probe(path)
+    if not seen.bitrate_kbps > 0:
+        raise ValueError(f"{path}: has no duration, so no bitrate; is it a single picture?")
+    rung = Rung(
+        name=name,
+        codec=seen.codec,
+        width=seen.width,
+        height=seen.height,
+        bitrate_kbps=seen.bitrate_kbps,
+        declared_kbps=declared_kbps,
+    )
+    return Encode(rung, path, seconds=seen.duration_seconds)
+
+
+def _playlist(path: Path, scratch: Path) -> Found:
+    found = Found()
+    for number, variant in enumerate(read_playlist(path)):
+        whole = scratch / f"{number}.video"
+        try:
+            if variant.problem:
+                raise ValueError(variant.problem)
+            whole = write_whole(variant, whole)
+            encode = _probed(whole, variant.name, variant.declared_kbps)
+        except ValueError as error:
+            found.failures[variant.name] = _without_path(error, whole)
+            continue
+        found.encodes.append(encode)
+        # Declared is all that is sent, so compare it with all bytes, an audio track among them included.
+        sent_kbps = whole.stat().st_size * 8 / 1000 / (encode.seconds or 1)
+        if variant.declared_kbps and sent_kbps > DECLARED_SLACK * variant.declared_kbps:
+            found.notes.append(
+                f"{variant.name} sends {sent_kbps:.0f} kbps on average, "
+                f"{100 * (sent_kbps / variant.declared_kbps - 1):.0f} % more than the playlist's "
+                f"{variant.declared_kbps:.0f}"
+            )
+    return found
+
+
+def _table(path: Path, content: str | None) -> Found:
+    import pandas as pd
+
+    table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
+    missing = [name for name in ("codec", "height", "bitrate_kbps") if name not in table.columns]
+    if missing:
+        raise ValueError(f"{path}: has no column {', '.join(missing)}; want codec, height, bitrate_kbps and a quality")
+    if "content" in table.columns:
+        contents = sorted(table["content"].astype(str).unique())
+        if content is None and len(contents) > 1:
+            raise ValueError(f"{path}: holds {len(contents)} contents; name one: --content {contents[0]}")
+        if content is not None and content not in contents:
+            raise ValueError(f"{path}: has no content {content!r}; it has {', '.join(contents[:20])}")
+        table = table[table["content"].astype(str) == (content or contents[0])]
+    elif content is not None:
+        raise ValueError(f"--content {content}: {path} has no column content")
+    table = table.reset_index(drop=True)
+    found = Found(table=table)
+    for i, row in table.iterrows():
+        place = int(str(i))
+        name = next((str(row[key]) for key in ("clip", "name", "path") if key in table.columns), f"row {place}")
+        numbers = pd.to_numeric(pd.Series([row["bitrate_kbps"], row["height"], row.get("width")]), errors="coerce")
+        kbps, height, width = (float(value) for value in numbers)
+        if not (np.isfinite(kbps) and kbps > 0 and height > 0):
+            found.failures[name] = (
+                f"bitrate_kbps is {row['bitrate_kbps']}, height is {row['height']}; want numbers above 0"
+            )
+            continue
+        rung = Rung(
+            name=name,
+            codec=str(row["codec"]),
+            height=int(height),
+            width=int(width) if width > 0 else None,
+            bitrate_kbps=kbps,
+        )
+        file = path.parent / str(row["path"]) if "path" in table.columns and pd.notna(row["path"]) else None
+        found.encodes.append(Encode(rung, file, row=place))
+    return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column as quality: higher is better now, `negated` if it was not."""
+
+    kind: str
+    negated: bool
+    display_height: int | None
+    values: dict[int, float]
+
+
+def read_column(table: pd.DataFrame, name: str, rungs: Sequence[Encode], *, lower_is_better: bool = False) -> Column:
+    """A numeric column of a title's table; `score` by its own kind and polarity, others higher-is-better unless told.
+
+    Raises:
+        ValueError: no such column, mixed kinds or display heights, or one that looks lower-is-better and isn't said
+            to be.
+    """
+    import pandas as pd
+
+    if name not in table.columns:
+        numeric = ", ".join(str(column) for column in table.select_dtypes("number").columns)
+        raise ValueError(f"the table has no column {name!r}; its numeric ones are {numeric}")
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if name == "score" and "score_polarity" in table.columns:
+        polarity = _single(table, "score_polarity")
+        if polarity not in POLARITIES:
+            raise ValueError(f"score_polarity is {polarity!r}; it must be one of {', '.join(POLARITIES)}")
+        negated = polarity == "lower_is_better"
+    else:
+        negated = lower_is_better
+        if not negated and any(part in LOWER_IS_BETTER for part in name.lower().replace("-", "_").split("_")):
+            raise ValueError(f"column {name!r} is named like one where lower is better; say so with --lower-is-better")
+    kind = _single(table, "score_kind") if name == "score" and "score_kind" in table.columns else name
+    kind = f"vmaf ({name})" if "vmaf" in kind.lower() and not kind.lower().startswith("vmaf") else kind
+    height = int(_single(table, "display_height")) if "display_height" in table.columns else None
+    chosen = {encode.row: float(-values[encode.row] if negated else values[encode.row]) for encode in rungs}
+    _check_direction(name, chosen, rungs, negated)
+    return Column(kind, negated, height, chosen)
+
+
+def _single(table: pd.DataFrame, name: str) -> Any:
+    values = table[name].dropna().unique()
+    if len(values) != 1:
+        raise ValueError(
+            f"column {name} holds {len(values)} values, {', '.join(map(str, values[:5]))}; want one a title"
+        )
+    return values[0]
+
+
+def _check_direction(name: str, values: dict[int, float], rungs: Sequence[Encode], negated: bool) -> None:
+    """Refuse what falls as bitrate rises: within a codec no quality does."""
+    from rungwise.statistics import srcc
+
+    found = []
+    for codec in {encode.rung.codec for encode in rungs}:
+        pairs = [(e.rung.bitrate_kbps, values[e.row]) for e in rungs if e.rung.codec == codec]
+        pairs = [pair for pair in pairs if np.isfinite(pair[1])]
+        rate, q = np.asarray(pairs, np.float64).reshape(-1, 2).T
+        if len(rate) > 3 and np.ptp(q) > 0 and np.ptp(rate) > 0:
+            found.append(float(srcc(rate, q)))
+    if found and np.mean(found) < -0.5:
+        fix = "leave out --lower-is-better" if negated else "if lower is better, say --lower-is-better"
+        raise ValueError(
+            f"column {name!r} gets worse as bitrate rises (SRCC {np.mean(found):.2f} within a codec); {fix}"
+        )
