@@ -177,7 +177,7 @@ def _pipeline(
 STAGE_VERBS = {
     "teach": "Tune the teacher on the train contents (makes what comes before it).",
     "cache": "Run the teacher over every view once; `cache verify RUN` audits a finished cache.",
-    "export": "Write the student as one ONNX file, parity checked.",
+    "export": "Write the student as ONNX files, one a precision, each through its gates.",
 }
 
 

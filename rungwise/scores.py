@@ -212,7 +212,7 @@ def score_videos(
     """
     from rungwise.artefact import sha256_file
     from rungwise.progress import note, track
-    from rungwise.scorer import Scorer
+    from rungwise.scorer import SCORER_VERSION, Scorer
 
     if "path" not in table.columns:
         raise ValueError("the table has no column 'path', so there is no video to score")
@@ -228,7 +228,7 @@ def score_videos(
         try:
             if not path.is_file():
                 raise ValueError(f"{path}: no such file")
-            key = f"{model_sha256} {sha256_file(path)} {display_height}"
+            key = f"{SCORER_VERSION} {model_sha256} {sha256_file(path)} {display_height}"
             if key not in done:
                 done[key] = scorer.score(path, display_height=display_height).score
                 if keep is not None:
