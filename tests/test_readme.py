@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_results_table_is_the_committed_json() -> None:
-    spec = importlib.util.spec_from_file_location("results_table", ROOT / "benchmarks" / "results_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _load("results_table")
     evaluation = json.loads((ROOT / "benchmarks" / "results" / "quickstart.json").read_text())
     assert module.markdown(evaluation) in (ROOT / "README.md").read_text()
 
@@ -51,3 +48,42 @@ def test_what_students_cost_and_gain_is_the_committed_json() -> None:
 
 def _interval(figures: list[float]) -> str:
     return "{:.3f} [{:.3f}, {:.3f}]".format(*figures).replace("0.", ".")
+
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_a_score_costs_is_the_committed_json() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "cost.json").read_text())
+    assert _load("cost").markdown(found) in (ROOT / "README.md").read_text()
+
+
+def test_what_precisions_lose_is_the_committed_json() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for student in ("mamba", "swin"):
+        facts = json.loads((ROOT / "benchmarks" / "results" / f"export_{student}.json").read_text())
+        assert all(gate["passed"] for gate in facts["gates"])
+        figures = {(gate["name"], gate["precision"]): gate["figure"] for gate in facts["gates"]}
+        for name in ("SRCC loss", "pair loss", "mean score deviation"):
+            cells = " | ".join(
+                f"{figures[name, precision]:.4f}".replace("0.", ".", 1) for precision in ("fp16", "int8")
+            )
+            assert f"| {student.capitalize()} `small`, {name} | {cells} |" in readme
+        assert f"| {len(facts['left_in_float']['student.int8.onnx'])} |" in readme
+
+
+def test_how_long_an_evaluation_takes_is_the_committed_json() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "evaluation.json").read_text())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    small, large = found["tables"]["published"], found["tables"]["large"]
+    assert (
+        f"67 metrics on 1022 encodes take {small['seconds']:.0f} seconds with {small['resamples']} resamples" in readme
+    )
+    assert f"20 on 100,000 {large['seconds']:.0f} with {large['resamples']}" in readme
+    assert f"made {found['quick_against_plain']['plcc']['plain_to_quick']:.0f} times as fast" in readme
