@@ -26,12 +26,12 @@ import numpy as np
 import onnxruntime
 
 from rungwise.encode import EncodeSpec, encode, run_ffmpeg
-from rungwise.frames import read_frames
-from rungwise.looking import How, judge_file
 from rungwise.masters import write_master
 from rungwise.scorer import Scorer
+from rungwise.scoring.frames import read_frames
+from rungwise.scoring.looking import How, judge_file
+from rungwise.scoring.windows import WINDOW_SECONDS, frame_times, plan_windows
 from rungwise.video import luma, read_packets
-from rungwise.windows import WINDOW_SECONDS, frame_times, plan_windows
 
 HEIGHTS = (540, 1080, 2160)
 SCENE, PAINTED, FPS, PAINTED_FRAMES, LOOPS = "street_a", 1080, 24.0, 48, 5  # ten seconds

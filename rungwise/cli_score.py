@@ -14,8 +14,8 @@ import typer
 from rungwise.options import Json
 
 if TYPE_CHECKING:
-    from rungwise.batch import Result
     from rungwise.scorer import Score, Scorer
+    from rungwise.scoring.batch import Result
 
 
 class HdrChoice(StrEnum):
@@ -75,9 +75,9 @@ def score(
         raise typer.BadParameter("name a video, or give --from FILE", param_hint="VIDEOS")
     if listed == "-" and "-" in (videos or ()):
         raise typer.BadParameter("stdin holds either a list (--from -) or a y4m stream (-)")
-    from rungwise.batch import Options, score_all
-    from rungwise.inputs import find_inputs
     from rungwise.scorer import Scorer
+    from rungwise.scoring.batch import Options, score_all
+    from rungwise.scoring.inputs import find_inputs
 
     scorer = Scorer(model, threads=threads, device=device)
     options = Options(
@@ -119,8 +119,8 @@ def _arguments(videos: list[str], listed: str | None) -> Iterator[str]:
 
 def _gates(score: Score, fail_under: float | None, fail_under_worst: float | None) -> Iterator[str]:
     """One line to stderr for each gate that a video fails."""
-    from rungwise.score_output import clock
-    from rungwise.timeline import worst_windows
+    from rungwise.scoring.output import clock
+    from rungwise.scoring.timeline import worst_windows
 
     sign = -1 if score.polarity == "lower_is_better" else 1
     if fail_under is not None and sign * score.score < sign * fail_under:
@@ -156,13 +156,13 @@ class _Writer:
         self.as_json, self.as_csv = as_json, as_csv
         self.stems: set[str] = set()
         if as_csv:
-            from rungwise.score_output import CSV_COLUMNS
+            from rungwise.scoring.output import CSV_COLUMNS
 
             print(",".join(CSV_COLUMNS), flush=True)
 
     def write(self, result: Result) -> None:
         """One result to stdout and to files."""
-        from rungwise.score_output import csv_line, text_line, window_line
+        from rungwise.scoring.output import csv_line, text_line, window_line
 
         score = result.score
         if score is None:
@@ -191,7 +191,7 @@ class _Writer:
 
     def _stem(self, name: str) -> str:
         """What a result's files are called."""
-        from rungwise.inputs import PLAYLIST_SUFFIXES
+        from rungwise.scoring.inputs import PLAYLIST_SUFFIXES
 
         path, _, variant = name.partition("#")
         stem = "stdin" if name == "-" else Path(path).stem
@@ -207,7 +207,7 @@ class _Writer:
         return unique
 
     def _worst(self, score: Score, stem: str) -> Iterator[dict[str, Any]]:
-        from rungwise.timeline import save_frame, worst_frame, worst_windows
+        from rungwise.scoring.timeline import save_frame, worst_frame, worst_windows
 
         for number, window in enumerate(worst_windows(score, self.worst), 1):
             index, seconds = worst_frame(window, score.polarity)
@@ -226,8 +226,8 @@ class _Writer:
 
     def _files(self, result: Result, score: Score, stem: str) -> None:
         from rungwise.artefact import write_json
-        from rungwise.score_output import vmaf_json
-        from rungwise.timeline import write_timeline
+        from rungwise.scoring.output import vmaf_json
+        from rungwise.scoring.timeline import write_timeline
 
         if self.out is not None and score.timeline:
             write_timeline(self.out, stem, score, result.cuts or (), self.range)
@@ -241,7 +241,7 @@ class _Writer:
 
 
 def _worst_line(values: dict[str, Any]) -> str:
-    from rungwise.score_output import clock
+    from rungwise.scoring.output import clock
 
     picture = f"  {values['picture']}" if "picture" in values else ""
     return (

@@ -13,8 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_deviation, golden_input
-from rungwise.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
-from rungwise.windows import WINDOW_SECONDS, SeenWindow, Span
+from rungwise.scoring.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
+from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
 
 SCORER_VERSION = 2  # 2: windows of 4 s, sample aspect ratio, deinterlacing; raised when any score may change
 BANDS = ("bad", "poor", "fair", "good", "excellent")

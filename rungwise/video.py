@@ -311,7 +311,7 @@ def tone_mapped(frame: VideoFrame) -> NDArray[np.uint8]:
     """RGB, (H, W, 3) uint8, of an HDR frame as an SDR screen would show it; that of any other frame as it is."""
     if int(frame.color_trc) not in HDR_TRANSFERS:
         return rgb(frame)
-    from rungwise.hdr import tone_map
+    from rungwise.scoring.hdr import tone_map
 
     return tone_map(converted(frame, "rgb48le"), int(frame.color_trc))
 

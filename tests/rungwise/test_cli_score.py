@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 import rungwise.scorer
 from rungwise.cli import app
 from rungwise.encode import run_ffmpeg
-from rungwise.inputs import find_inputs
 from rungwise.scorer import Scorer
+from rungwise.scoring.inputs import find_inputs
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rungwise.hdr import HLG, PQ, SDR_WHITE, SOURCE_PEAK, bend, hlg_to_light, light_to_pq, pq_to_light, tone_map
+from rungwise.scoring.hdr import HLG, PQ, SDR_WHITE, SOURCE_PEAK, bend, hlg_to_light, light_to_pq, pq_to_light, tone_map
 
 
 @pytest.mark.parametrize(("nits", "code"), [(0, 0), (0.1, 0.06), (1, 0.15), (100, 0.508), (203, 0.581), (1000, 0.752)])

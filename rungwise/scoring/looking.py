@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import av
 import numpy as np
 
-from rungwise.cutting import CutFrame, Cutter
-from rungwise.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
+from rungwise.scoring.cutting import CutFrame, Cutter
+from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
+from rungwise.scoring.windows import Assembler, SeenWindow, Span, end_of, frame_times, gather, plan_windows
 from rungwise.video import (
     HDR_TRANSFERS,
     Packets,
@@ -30,7 +31,6 @@ from rungwise.video import (
     tone_mapped,
 )
 from rungwise.views import Patches, Shown, View, ViewRecipe, content_of, display_size, luma_differences, place_view
-from rungwise.windows import Assembler, SeenWindow, Span, end_of, frame_times, gather, plan_windows
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from rungwise.check.playlists import Variant, read_playlist, write_whole
 
 PIPE = "-"
 VIDEO_SUFFIXES = (
@@ -23,7 +23,7 @@ class Input:
 
     name: str
     path: Path | None = None
-    variant: Any = None
+    variant: Variant | None = None
     problem: str = ""
 
 
@@ -61,7 +61,7 @@ def _expand(argument: str) -> Iterator[Input]:
 
 def _variants(path: Path) -> Iterator[Input]:
     try:
-        variants = importlib.import_module("rungwise.check.playlists").read_playlist(path)
+        variants = read_playlist(path)
     except ValueError as error:
         yield Input(str(path), problem=str(error))
         return
@@ -80,5 +80,5 @@ def join_variant(found: Input, folder: Path) -> Path:
     Raises:
         ValueError: a piece is missing or too short.
     """
-    whole: Path = importlib.import_module("rungwise.check.playlists").write_whole(found.variant, folder / "variant")
-    return whole
+    assert found.variant is not None
+    return write_whole(found.variant, folder / "variant")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rungwise.cutting import Cutter
 from rungwise.encode import run_ffmpeg
-from rungwise.frames import Interlaced, NotAsListed, deinterlace, read_frames, runs
+from rungwise.scoring.cutting import Cutter
+from rungwise.scoring.frames import Interlaced, NotAsListed, deinterlace, read_frames, runs
 from rungwise.video import decode_all, open_video, read_packets, rgb
 
 GOP = ["-threads", "1", "-g", "30"]

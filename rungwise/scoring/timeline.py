@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rungwise.artefact import write_text
-from rungwise.frames import Interlaced, NotAsListed, read_frames
 from rungwise.scorer import Score, Window
+from rungwise.scoring.frames import Interlaced, NotAsListed, read_frames
 from rungwise.video import luma, read_packets, rgb, rgb_frames, tone_mapped
 
 if TYPE_CHECKING:

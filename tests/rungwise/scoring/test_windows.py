@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from rungwise.encode import run_ffmpeg
+from rungwise.scoring.windows import Assembler, Span, cut_windows, end_of, frame_times, gather, plan_windows
 from rungwise.video import Packets, read_packets
 from rungwise.views import Shown, ViewRecipe, display_size, place_view
-from rungwise.windows import Assembler, Span, cut_windows, end_of, frame_times, gather, plan_windows
 
 
 def seconds(count: int, fps: float = 10) -> list[float]:

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from rungwise.artefact import sha256_file, sha256_json, write_text
 from rungwise.contract import CONTRACT_VERSION
-from rungwise.inputs import PIPE, Input, join_variant
-from rungwise.looking import Hdr
 from rungwise.scorer import SCORER_VERSION, Score, Scorer, Window
-from rungwise.timeline import CutFinder
+from rungwise.scoring.inputs import PIPE, Input, join_variant
+from rungwise.scoring.looking import Hdr
+from rungwise.scoring.timeline import CutFinder
 from rungwise.views import VIEWS_VERSION
 
 
