@@ -30,7 +30,7 @@ from student.export import PARITY_SHARE, check_operators, parity, seal, trace, w
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.quantize import Quantiser, to_fp16
 
-EXPORT_VERSION = 2  # 2: three precisions, gates, model card, intervals by content
+EXPORT_VERSION = 3  # 3: golden views of four kinds
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200

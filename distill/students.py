@@ -30,8 +30,8 @@ from student.models import STUDENTS, load_imagenet, student_settings
 from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache
 
-PRETRAIN_VERSION = 1
-DISTILL_VERSION = 2  # 2: two students, prompts, coarse to fine, unlabelled clips
+PRETRAIN_VERSION = 2
+DISTILL_VERSION = 3  # 3: golden views of four kinds
 NOT_HASHED = {"execution", "start"}
 
 

@@ -83,13 +83,20 @@ class Contract(BaseModel):
     left_in_float: tuple[str, ...] = ()
 
 
-def golden_input(recipe: ViewRecipe, batch: int = 2) -> NDArray[np.uint8]:
-    """A fixed picture sequence, frames_BTHWC uint8: drifting sinusoids with seeded noise, from integers alone."""
-    shape = (batch, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
+def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:
+    """Four fixed picture sequences, frames_BTHWC uint8, from integers alone: a drifting slope of grey, ever coarser.
+
+    The first is clean, the second in pairs of pixels and steps of 8 under a little noise, the others in blocks of 4 and
+    8 pixels and steps of 16 and 32. A trained model scores them far apart and off the ends of its scale, where wrong
+    weights would not show.
+    """
+    shape = (4, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
     b, t, y, x, c = np.indices(shape, dtype=np.int64, sparse=True)
-    waves = (x * (3 + b) + y * (5 - 2 * b) + t * 7 + c * 40) % 256
-    noise = np.random.PCG64(20_26).random_raw(waves.size).reshape(shape) % np.uint64(64)
-    pixels: NDArray[np.uint8] = np.clip(waves * 3 // 4 + noise.astype(np.int64), 0, 255).astype(np.uint8)
+    block, step = 2**b, np.array([1, 8, 16, 32])[b]
+    slope = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
+    grey = np.where(slope < 256, slope, 511 - slope) // step * step
+    noise = np.random.PCG64(20_26).random_raw(grey.size).reshape(shape) % np.uint64(8)
+    pixels: NDArray[np.uint8] = np.clip(grey + noise.astype(np.int64) * (b == 1), 0, 255).astype(np.uint8)
     return pixels
 
 
