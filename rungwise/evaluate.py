@@ -129,6 +129,7 @@ def evaluate_predictors(
     pairs = [(name, rival) for rival in rivals for name in columns if name != rival]
     pairs = [pair for pair in pairs if against or pair[0] != PREDICTOR_LOG_BITRATE]
     by_protocol = [judge_rows.protocol(name, one) for name in protocols for one in judged.values()]
+    slices, small = _slices(by, table, judged, judge_rows)
     fidelity = _fidelity(table, judged, judge_rows) if ladders else []
     results = [one.result for one in judged.values()]
     notes = _notes(table, columns, rule, low, high, outliers, negated, resamples, num_resamples)
@@ -147,9 +148,9 @@ def evaluate_predictors(
         predictors=tuple(results),
         differences=tuple(judge_rows.difference(judged[a], judged[b]) for a, b in pairs),
         protocols=tuple(by_protocol),
-        slices=tuple(_slices(by, table, judged, judge_rows)),
+        slices=tuple(slices),
         fidelity=tuple(fidelity),
-        notes=(*notes, *_findings(results, by_protocol, fidelity, judge_rows.thinned)),
+        notes=(*notes, *_findings(results, by_protocol, fidelity, judge_rows.thinned), *small),
     )
 
 
@@ -276,20 +277,26 @@ class _Judge:
         return judge(name, rows, one.result, self.seed)
 
 
-def _slices(by: Sequence[str], table: pd.DataFrame, judged: Mapping[str, _Judged], judge_rows: _Judge) -> list[Slice]:
-    found = []
+def _slices(
+    by: Sequence[str], table: pd.DataFrame, judged: Mapping[str, _Judged], judge_rows: _Judge
+) -> tuple[list[Slice], list[str]]:
+    """Slices, and notes on groups too small for one."""
+    found, notes = [], []
     for column in by:
         labels = _labels(column, table)
         groups = sorted(set(labels) - {""}, key=_group_order)
         if len(groups) > _MAX_GROUPS:
             raise ValueError(f"by {column!r}: {len(groups)} groups, at most {_MAX_GROUPS} can be shown")
+        small = [str(group) for group in groups if (labels == group).sum() < _MIN_SLICE_ROWS]
+        if small:
+            notes.append(f"By {column}: {len(small)} groups of fewer than {_MIN_SLICE_ROWS} rows: {_some(small)}.")
         for group in groups:
             in_group = (labels == group).to_numpy()
             for one in judged.values():
                 rows = one.rows[in_group[one.rows]]
                 if rows.size >= _MIN_SLICE_ROWS:
                     found.append(_slice(column, str(group), one, rows, judge_rows))
-    return found
+    return found, notes
 
 
 def _labels(column: str, table: pd.DataFrame) -> pd.Series[Any]:

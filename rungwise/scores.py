@@ -78,14 +78,13 @@ def read_scores(
     import pandas as pd
 
     table, notes = read_any(path), list[str]()
-    renamed = {theirs: ours for ours, theirs in (columns or {}).items() if theirs != ours}
-    missing = [name for name in (truth, *renamed) if name not in table.columns]
+    renamed = {ours: theirs for ours, theirs in (columns or {}).items() if theirs != ours}
+    missing = [name for name in (truth, *renamed.values()) if name not in table.columns]
     if missing:
         raise ValueError(f"{path}: no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
-    table = table.drop(columns=[ours for ours in renamed.values() if ours in table.columns and ours != truth])
-    for theirs, ours in renamed.items():  # a copy, so that a column can be truth or group and still be judged
-        table[ours] = table[theirs]
-    names = _expand(predictors, table, {truth, *renamed, *COLUMNS}, path)
+    # copies, so that a column can be truth or group and still be judged, and two may trade their names
+    table = table.assign(**{ours: table[theirs] for ours, theirs in renamed.items()})
+    names = _expand(predictors, table, {truth, *renamed.values(), *COLUMNS}, path)
     falls = set(_expand(falling, table, set(), path))
     if unknown := falls - set(names):
         raise ValueError(f"{path}: {sorted(unknown)[0]!r} is said to be lower for better, but is no predictor here")

@@ -307,6 +307,10 @@ def test_slices_are_evaluations_of_their_rows() -> None:
     assert part.within_content_srcc.value == alone.within_content_srcc.value
     bands = [s for s in evaluation.slices if s.by == "bitrate-band" and s.predictor == "student"]
     assert [(s.group, s.n) for s in bands] == [("low", 30), ("middle", 30), ("high", 36)]
+    odd = table.assign(lens=["wide", "wide", *["long"] * 94])
+    told = ev.evaluate_predictors(odd, ["student"], num_resamples=20, by=["lens"])
+    assert {s.group for s in told.slices} == {"long"}
+    assert "By lens: 1 groups of fewer than 3 rows: wide." in told.notes
     with pytest.raises(ValueError, match="by 'lens': the table has no column 'lens'"):
         ev.evaluate_predictors(table, ["student"], by=["lens"])
     with pytest.raises(ValueError, match="by 'clip': 96 groups, at most 50"):

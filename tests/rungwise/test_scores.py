@@ -112,6 +112,15 @@ def test_patterns_take_number_columns_that_are_nothing_else(path: Path) -> None:
     assert read_scores(path, "mos", ["n?qe", "*"], columns=COLUMNS)[1] == ["niqe", "good"]
 
 
+def test_columns_may_trade_their_names(path: Path) -> None:
+    pd.read_csv(path).rename(columns={"encoder": "content", "scene": "codec"}).to_csv(path, index=False)
+    table, _, _ = read_scores(path, "mos", ["good"], columns={"content": "codec", "codec": "content"})
+    assert set(table["codec"]) == {"x264", "x265"}
+    assert table["content"].nunique() == 5
+    twice, _, _ = read_scores(path, "mos", ["good"], columns={"codec": "content", "preset": "content"})
+    assert (twice["codec"] == twice["preset"]).all()
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
