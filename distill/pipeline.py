@@ -26,10 +26,10 @@ from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_fai
 from rungwise.progress import note
 from rungwise.report import write_report
 from rungwise.scorer import Scorer
+from student.gates import PAIR_GAP_SHARE
 
 EVALUATE_VERSION = 3  # 3: the interval is the export's
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
-PAIR_SHARE = 0.05  # of the label's range: 5 VMAF, which few viewers would miss
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def evaluate(
             table,
             ["student", "teacher", "student-onnx"],
             num_resamples=config.evaluate.num_resamples,
-            pair_rule=PairRule("label-range", PAIR_SHARE),
+            pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
         )
         calibration = scorer.contract.calibration  # as users have it: from the export's own scores
         assert calibration is not None

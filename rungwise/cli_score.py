@@ -191,7 +191,7 @@ class _Writer:
 
     def _stem(self, name: str) -> str:
         """What a result's files are called."""
-        from rungwise.scoring.inputs import PLAYLIST_SUFFIXES
+        from rungwise.check.playlists import PLAYLIST_SUFFIXES
 
         path, _, variant = name.partition("#")
         stem = "stdin" if name == "-" else Path(path).stem

@@ -25,8 +25,9 @@ from rungwise.figures import (
     ProtocolResult,
     Slice,
     WithinContentInterval,
+    interval,
 )
-from rungwise.protocols import Rows, check_protocol, interval, judge
+from rungwise.protocols import Rows, check_protocol, judge
 from rungwise.statistics import FloatArray, Gap, IntArray, Resampled
 
 PREDICTOR_LOG_BITRATE = "log-bitrate"
@@ -244,28 +245,27 @@ class _Judge:
 
     def difference(self, one: _Judged, other: _Judged) -> Difference:
         rows = np.intersect1d(one.rows, other.rows)
+        contents = np.unique(self.content[rows]).size
         found = {}
-        for key, make in (("srcc", st.resampled_srcc), ("within", st.resampled_within_content_srcc)):
-            values, drawn = [], []
-            t, content = self.target[rows], _recoded(self.content[rows]) if rows.size else rows
-            for judged in (one, other):
-                if rows.size < 2:
-                    values, drawn = [np.nan, np.nan], [np.full(2, np.nan)] * 2
-                elif rows.size == judged.rows.size:
-                    figure = judged.result.srcc if key == "srcc" else judged.result.within_content_srcc
-                    values.append(np.nan if figure.value is None else figure.value)
-                    drawn.append(judged.drawn[key])
-                else:
-                    resampled = make(t, judged.pred[rows], content)
-                    once = np.ones((1, int(content.max()) + 1))
-                    values.append(float(resampled(once)[0]))
-                    drawn.append(resampled(self.counts(once.size)))
-            contents = np.unique(content).size
-            found[key] = interval(values[0] - values[1], *st.interval_of(drawn[0] - drawn[1], contents))
+        for key in ("srcc", "within"):
+            (value, drawn), (value_other, drawn_other) = (self._on(judged, key, rows) for judged in (one, other))
+            found[key] = interval(value - value_other, *st.interval_of(drawn - drawn_other, contents))
         return Difference(
             predictor=one.result.predictor, against=other.result.predictor, n=rows.size,
             srcc=found["srcc"], within_content_srcc=found["within"],
         )  # fmt: skip
+
+    def _on(self, judged: _Judged, key: str, rows: IntArray) -> tuple[float, FloatArray]:
+        """A statistic on some of a predictor's rows, and its resampled values."""
+        if rows.size < 2:
+            return float("nan"), np.full(2, np.nan)
+        if rows.size == judged.rows.size:
+            figure = judged.result.srcc if key == "srcc" else judged.result.within_content_srcc
+            return float("nan") if figure.value is None else figure.value, judged.drawn[key]
+        make = st.resampled_srcc if key == "srcc" else st.resampled_within_content_srcc
+        content = _recoded(self.content[rows])
+        resampled, once = make(self.target[rows], judged.pred[rows], content), np.ones((1, int(content.max()) + 1))
+        return float(resampled(once)[0]), resampled(self.counts(once.size))
 
     def protocol(self, name: str, one: _Judged) -> ProtocolResult:
         content = _recoded(self.content[one.rows])

@@ -15,8 +15,7 @@ import numpy as np
 
 from rungwise import statistics as st
 from rungwise.curves import MIN_BD_POINTS, BDRate, bd_rate, convex_hull
-from rungwise.figures import BDPair, Interval, LadderFidelity, PairInterval
-from rungwise.protocols import interval
+from rungwise.figures import BDPair, Interval, LadderFidelity, PairInterval, interval
 from rungwise.statistics import FloatArray, IntArray, Resampled
 
 SAME_BD_PERCENT = 0.05  # BD-rates this near 0 name no winner
@@ -36,18 +35,20 @@ class Ladders(NamedTuple):
     series: IntArray
 
 
+ByCodec = Mapping[int, Mapping[str, IntArray]]  # content -> codec -> rows
 BDCache = dict[tuple[bytes, ...], BDRate]
 
 
 def ladder_fidelity(predictor: str, rows: Ladders, num_resamples: int, seed: int, truths: BDCache) -> LadderFidelity:
     """All of it for one predictor; `truths` keeps the truth's own BD-rates from one predictor to the next."""
-    bd_pairs, of_pair = _bd_pairs(rows, truths)
+    codecs_of = _by_codec(rows)
+    bd_pairs, of_pair = _bd_pairs(rows, codecs_of, truths)
     judged = [i for i, pair in enumerate(bd_pairs) if not pair.refused]
     by_truth = np.array([bd_pairs[i].truth_percent for i in judged], np.float64)
     by_pred = np.array([bd_pairs[i].predictor_percent for i in judged], np.float64)
     content, errors = of_pair[judged], np.abs(by_pred - by_truth)
     winner_t, winner_p = (np.sign(v) * (np.abs(v) > SAME_BD_PERCENT) for v in (by_truth, by_pred))
-    hulls, of_hull = _hull_agreement(rows)
+    hulls, of_hull = _hull_agreement(rows, codecs_of)
     first, second = _steps(rows)
     rise_t, rise_p = (np.sign(v[second] - v[first]) for v in (rows.truth, rows.pred))
     moving = rise_t != 0
@@ -88,7 +89,7 @@ def _kind(refused: str) -> str:
     return f"{judge}: fewer than {MIN_BD_POINTS} points on a front" if "points" in reason else refused
 
 
-def _by_codec(rows: Ladders) -> Mapping[int, Mapping[str, IntArray]]:
+def _by_codec(rows: Ladders) -> ByCodec:
     """Rows of each content's codecs."""
     found: dict[int, dict[str, list[int]]] = {}
     for row, (content, codec) in enumerate(zip(rows.content.tolist(), rows.codec, strict=True)):
@@ -96,10 +97,10 @@ def _by_codec(rows: Ladders) -> Mapping[int, Mapping[str, IntArray]]:
     return {content: {codec: np.array(v) for codec, v in codecs.items()} for content, codecs in found.items()}
 
 
-def _bd_pairs(rows: Ladders, truths: BDCache) -> tuple[list[BDPair], IntArray]:
+def _bd_pairs(rows: Ladders, codecs_of: ByCodec, truths: BDCache) -> tuple[list[BDPair], IntArray]:
     """Every pair of codecs on every content, and the number of the content."""
     found, contents = [], []
-    for content, codecs in _by_codec(rows).items():
+    for content, codecs in codecs_of.items():
         for anchor, test in itertools.combinations(sorted(codecs), 2):
             a, b = codecs[anchor], codecs[test]
             key = tuple(v[part].tobytes() for v in (rows.truth, rows.bitrate_kbps) for part in (a, b))
@@ -126,10 +127,10 @@ def _bd_pairs(rows: Ladders, truths: BDCache) -> tuple[list[BDPair], IntArray]:
     return found, np.array(contents, np.int64)
 
 
-def _hull_agreement(rows: Ladders) -> tuple[FloatArray, IntArray]:
+def _hull_agreement(rows: Ladders, codecs_of: ByCodec) -> tuple[FloatArray, IntArray]:
     """Of each codec's rungs on a content: those on both hulls by those on either (h,), and the content (h,)."""
     shares, contents = [], []
-    for content, codecs in _by_codec(rows).items():
+    for content, codecs in codecs_of.items():
         for part in codecs.values():
             if part.size >= MIN_HULL_ROWS:
                 kbps = rows.bitrate_kbps[part]

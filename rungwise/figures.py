@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from rungwise.statistics import QualityMap
@@ -18,16 +19,24 @@ Polarity = Literal["higher_is_better", "lower_is_better"]
 _MAX_ACROSS = 4  # predictors side by side; more of them go down the page
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A record that neither changes nor takes unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Interval(_Frozen):
+class Interval(Frozen):
     """A value with its 95 % interval by content bootstrap; None where a figure does not exist."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+def interval(value: float, low: float, high: float) -> Interval:
+    """An Interval whose missing figures are None: JSON knows no nan."""
+    a, b, c = (float(v) if np.isfinite(v) else None for v in (value, low, high))
+    return Interval(value=a, low=b, high=c)
 
 
 class WithinContentInterval(Interval):
@@ -43,7 +52,7 @@ class PairInterval(Interval):
     pairs: int
 
 
-class PredictorResult(_Frozen):
+class PredictorResult(Frozen):
     """Figures of one predictor on the `n` rows that have it; `plcc`, `rmse` and outliers hold after `quality_map`."""
 
     predictor: str
@@ -64,7 +73,7 @@ class PredictorResult(_Frozen):
     quality_map: QualityMap
 
 
-class Difference(_Frozen):
+class Difference(Frozen):
     """How far `predictor` lies above `against` on the `n` rows that both have; both saw the same resamples."""
 
     predictor: str
@@ -74,7 +83,7 @@ class Difference(_Frozen):
     within_content_srcc: Interval
 
 
-class Slice(_Frozen):
+class Slice(Frozen):
     """A predictor's figures on the rows whose column `by` is `group`; PLCC and RMSE after a fit to these rows."""
 
     by: str
@@ -89,7 +98,7 @@ class Slice(_Frozen):
     rmse: Interval
 
 
-class ProtocolResult(_Frozen):
+class ProtocolResult(Frozen):
     """A predictor judged by a named protocol (rungwise/protocols.py); correlations the protocol lacks are None.
 
     `groups` and `rows` entered the SRCC; `dropped` names what was too small or constant, with its rows.
@@ -105,7 +114,7 @@ class ProtocolResult(_Frozen):
     dropped: Mapping[str, int]
 
 
-class BDPair(_Frozen):
+class BDPair(Frozen):
     """BD-rate in percent of codec `test` against `anchor` on one content, by the truth and by a predictor."""
 
     content: str
@@ -116,7 +125,7 @@ class BDPair(_Frozen):
     refused: str = ""
 
 
-class LadderFidelity(_Frozen):
+class LadderFidelity(Frozen):
     """How well a predictor replaces the truth where ladders are built (rungwise/fidelity.py)."""
 
     predictor: str
@@ -131,7 +140,7 @@ class LadderFidelity(_Frozen):
     bd_pairs: tuple[BDPair, ...]
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """All figures of a table, and all that is needed to read them. Reads back from its own JSON."""
 
     truth: str

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rungwise import statistics as st
-from rungwise.figures import Interval, PredictorResult, ProtocolResult
+from rungwise.figures import Interval, PredictorResult, ProtocolResult, interval
 from rungwise.statistics import FloatArray, IntArray
 
 PROTOCOLS = ("pooled", "within-content", "msu", "split-median")
@@ -123,9 +123,3 @@ def _split_median(name: str, rows: Rows, predictor: str, num_splits: int, seed: 
         protocol=name, predictor=predictor, srcc=median[0], krcc=median[1], plcc=median[2],
         groups=len(found), rows=rows.truth.size, dropped={},
     )  # fmt: skip
-
-
-def interval(value: float, low: float, high: float) -> Interval:
-    """An Interval whose missing figures are None: JSON knows no nan."""
-    a, b, c = (float(v) if np.isfinite(v) else None for v in (value, low, high))
-    return Interval(value=a, low=b, high=c)

@@ -21,7 +21,7 @@ Timeline = Sequence[tuple[float, float]]
 Scale = Callable[[float], float]
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, which white swallows.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
 _MAX_CONTENTS, _MAX_ROWS, _MAX_DRAWN = 36, 3000, 6
 _INTRO = {
     "Accuracy": "<p>Bracketed: 95 % intervals over contents. Log-bitrate is what one knows without looking at a "
@@ -133,10 +133,15 @@ def _series(rows: pd.DataFrame) -> list[str]:
     return [" ".join(part for part in (name, size) if part) or "all" for name, size in zip(codec, sizes, strict=True)]
 
 
-def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
-    embedded = json.dumps(data, ensure_ascii=False, allow_nan=False)
+def embed(text: str) -> str:
+    """JSON as it may stand in a page's script element."""
     for char in "<>&\u2028\u2029":  # what could end the script element or the text early
-        embedded = embedded.replace(char, f"\\u{ord(char):04x}")
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
+    embedded = embed(json.dumps(data, ensure_ascii=False, allow_nan=False))
     facts = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in data["facts"].items())
     thinned = len(data["contents_drawn"]) < evaluation.contents
     drawn = f" Drawn: {len(data['contents_drawn'])} of {evaluation.contents} contents, evenly picked." * thinned
@@ -274,7 +279,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
 
 def _mark(x: float, y: float, style: int, title: str, hollow: bool = False, radius: float = 3.4) -> str:
     """The style-th colour and shape; 28 before they repeat."""
-    color, r = _COLORS[style % len(_COLORS)], radius
+    color, r = COLORS[style % len(COLORS)], radius
     paths = (
         f"M{x - r} {y}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z",
         f"M{x - r} {y - r}h{2 * r}v{2 * r}h{-2 * r}z",
@@ -283,7 +288,7 @@ def _mark(x: float, y: float, style: int, title: str, hollow: bool = False, radi
     )
     solid, open_ = f"fill='{color}' fill-opacity='.75'", f"fill='#fff' stroke='{color}' stroke-width='1.4'"
     hover = f"<title>{_text(title)}</title>" if title else ""
-    return f"<path d='{paths[style // len(_COLORS) % len(paths)]}' {open_ if hollow else solid}>{hover}</path>"
+    return f"<path d='{paths[style // len(COLORS) % len(paths)]}' {open_ if hollow else solid}>{hover}</path>"
 
 
 def _polyline(points: Sequence[tuple[float, float]], color: str, dashed: bool = False) -> str:
@@ -349,7 +354,7 @@ def _curves(evaluation: Evaluation, data: dict[str, Any]) -> str:
                 for values, is_student in ((rows["truth"], False), (student, True)):
                     at = [(sx(float(np.log10(rows["bitrate_kbps"][i]))), sy(values[i])) for i in ladder]
                     if len(at) > 1:
-                        lines.append(_polyline(at, _COLORS[index % len(_COLORS)], is_student))
+                        lines.append(_polyline(at, COLORS[index % len(COLORS)], is_student))
                     for i, (px, py) in zip(ladder, at, strict=True):
                         what = first.predictor if is_student else "label"
                         title = f"{name}, {rows['bitrate_kbps'][i]:.1f} kbps: {what} {values[i]:.2f}"
@@ -361,7 +366,7 @@ def _curves(evaluation: Evaluation, data: dict[str, Any]) -> str:
     scale = "as it is" if is_raw else "mapped to the label scale"
     said = f"Solid and filled: label. Dashed and hollow: {_text(first.predictor)}, {scale}."
     line = [(0.0, 7.0), (28.0, 7.0)]
-    keys = [(name, _polyline(line, _COLORS[i % len(_COLORS)]) + _mark(14, 7, i, "")) for name, i in style.items()]
+    keys = [(name, _polyline(line, COLORS[i % len(COLORS)]) + _mark(14, 7, i, "")) for name, i in style.items()]
     return f"{heading}<p>{said}</p>{_legend(keys)}" + _grid(panel(content) for content in data["contents_drawn"])
 
 
@@ -397,6 +402,6 @@ def _timeline(clip: str, points: Sequence[Sequence[float]]) -> str:
 
     def draw(sx: Scale, sy: Scale) -> str:
         marks = (_mark(sx(t), sy(s), 0, f"{t:.2f} s: {s:.2f}") for t, s in points)
-        return _polyline([(sx(t), sy(s)) for t, s in points], _COLORS[0]) + "".join(marks)
+        return _polyline([(sx(t), sy(s)) for t, s in points], COLORS[0]) + "".join(marks)
 
     return _plot(clip, x, y, draw)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from av.filter import Graph
     from av.video.frame import VideoFrame
 
 HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}  # ITU-T H.273 transfer_characteristics
@@ -330,6 +331,18 @@ def converted(frame: VideoFrame, pixel_format: str, reformatter: VideoReformatte
         threads=1,  # more change no pixel, and clips are already worked on side by side
     )
     return _oriented(picture.to_ndarray(), frame.rotation)
+
+
+def filter_graph(frame: VideoFrame, name: str, arguments: str) -> Graph:
+    """One of ffmpeg's filters for frames like this one, on one thread: push frames in, pull them out."""
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add(name, arguments), graph.add("buffersink"))
+    graph.configure()
+    return graph
 
 
 def sample_aspect(stream: Any, rotation_degrees: int = 0) -> float:

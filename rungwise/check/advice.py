@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
-from rungwise.check.rungs import GAP_STEPS, CodecCheck, LadderCheck, Rung, format_kbps
+from rungwise.check.rungs import GAP_STEPS, CodecCheck, Frozen, LadderCheck, Rung, format_kbps
 from rungwise.curves import bd_rate, pareto_front
 
 OBJECTIVE = (
@@ -18,18 +17,14 @@ OBJECTIVE = (
 )
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Drop(_Frozen):
+class Drop(Frozen):
     """A rung to leave out, and why."""
 
     rung: int
     reason: str
 
 
-class Addition(_Frozen):
+class Addition(Frozen):
     """A rung to encode: where the codec's own curve suggests it, between two that are kept."""
 
     lower: int
@@ -39,7 +34,7 @@ class Addition(_Frozen):
     quality: float
 
 
-class Recommendation(_Frozen):
+class Recommendation(Frozen):
     """One codec's ladder as it should be. `largest_gap` is None with fewer than two rungs kept."""
 
     codec: str
@@ -50,7 +45,7 @@ class Recommendation(_Frozen):
     note: str
 
 
-class Saving(_Frozen):
+class Saving(Frozen):
     """BD-rate of `codec` against `anchor` in percent of bitrate at equal quality; negative saves."""
 
     anchor: str

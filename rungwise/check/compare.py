@@ -7,19 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from rungwise.check.advice import Recommendation, Saving
-from rungwise.check.rungs import KINDS, Kind, LadderCheck, Rung
+from rungwise.check.rungs import KINDS, Frozen, Kind, LadderCheck, Rung
 
 GATES = "off-hull, unordered, close, gap>N, floor<N, ceiling<N"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SameFault(_Frozen):
+class SameFault(Frozen):
     """One rung's faults by either metric."""
 
     rung: int
@@ -27,7 +22,7 @@ class SameFault(_Frozen):
     by_truth: tuple[Kind, ...]
 
 
-class Agreement(_Frozen):
+class Agreement(Frozen):
     """How far the first metric says what the truth says; log-bitrate beside it is the trivial baseline.
 
     `offset` is the mean of first less truth, `scatter` the deviation round it. `hull_*` count rungs within the
@@ -44,7 +39,7 @@ class Agreement(_Frozen):
     faults: tuple[SameFault, ...]
 
 
-class Told(_Frozen):
+class Told(Frozen):
     """One metric's whole word on the ladder."""
 
     check: LadderCheck
@@ -52,7 +47,7 @@ class Told(_Frozen):
     savings: tuple[Saving, ...]
 
 
-class Report(_Frozen):
+class Report(Frozen):
     """What `ladder check` found: check.json, and what the page carries. Rows of `rungs` are rungs everywhere.
 
     `told` opens with the metric that gates and verdict go by; the truth, where asked for, comes second. `failures`
@@ -100,7 +95,7 @@ def _srcc(truth: np.ndarray[tuple[int], np.dtype[np.float64]], other: object) ->
     return float(srcc(truth, values))
 
 
-class Gate(_Frozen):
+class Gate(Frozen):
     """One word of --fail-on."""
 
     word: str

@@ -22,6 +22,7 @@ from rungwise.check.text import (
     short_name,
     verdict_line,
 )
+from rungwise.report import embed
 
 _SHOWN = 12  # findings in the open; the curves should not be a long way down
 
@@ -102,9 +103,7 @@ document.addEventListener("pointerdown",e=>{if(!e.target.closest("svg.plot"))hid
 
 def make_page(report: Report) -> str:
     """The page, self-contained."""
-    embedded = report.model_dump_json()
-    for char in "<>&\u2028\u2029":  # what could end the script element or the text early
-        embedded = embedded.replace(char, f"\\u{ord(char):04x}")
+    embedded = embed(report.model_dump_json())
     words = html.escape("{" + ",".join(f'"{kind}":"{text}"' for kind, text in KINDS.items()) + "}")
     sections = [
         _head(report),

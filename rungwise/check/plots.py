@@ -14,9 +14,8 @@ import numpy as np
 from rungwise.check.compare import Report
 from rungwise.check.rungs import KINDS, Kind, describe, format_kbps
 from rungwise.check.text import flags_text
+from rungwise.report import COLORS
 
-# Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, which white swallows.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
 INK = "#14181f"
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 44
 NARROW, DESK = 358, 1112  # px of text column

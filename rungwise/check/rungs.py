@@ -39,11 +39,13 @@ KINDS: dict[Kind, str] = {
 }
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A record that neither changes nor takes unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rung(_Frozen):
+class Rung(Frozen):
     """One encode of the title; `bitrate_kbps` is measured, of its video alone, `declared_kbps` is a playlist's word."""
 
     name: str
@@ -54,7 +56,7 @@ class Rung(_Frozen):
     declared_kbps: float | None = None
 
 
-class Metric(_Frozen):
+class Metric(Frozen):
     """What quality is measured by, and how finely. `negated`: lower was better, so the sign was turned."""
 
     name: str
@@ -67,7 +69,7 @@ class Metric(_Frozen):
     tolerance_source: str
 
 
-class Verdict(_Frozen):
+class Verdict(Frozen):
     """One rung by one metric. `wasted_percent`: the share of its bits that the hull does without at its quality."""
 
     quality: float
@@ -80,7 +82,7 @@ class Verdict(_Frozen):
     flags: tuple[Kind, ...]
 
 
-class Finding(_Frozen):
+class Finding(Frozen):
     """A fault of the first of `rungs`, against the second where there is one, in plain words."""
 
     number: int
@@ -90,7 +92,7 @@ class Finding(_Frozen):
     text: str
 
 
-class Crossover(_Frozen):
+class Crossover(Frozen):
     """Where `high_height` overtakes `low_height`; no bitrates: `better` is so wherever both have rungs."""
 
     low_height: int
@@ -100,7 +102,7 @@ class Crossover(_Frozen):
     text: str
 
 
-class Neighbours(_Frozen):
+class Neighbours(Frozen):
     """Two sound rungs next to each other in bitrate."""
 
     lower: int
@@ -110,14 +112,14 @@ class Neighbours(_Frozen):
     bitrate_ratio: float
 
 
-class Curve(_Frozen):
+class Curve(Frozen):
     """One height's quality against bitrate: its own convex hull, so a botched encode is no part of it."""
 
     height: int
     rungs: tuple[int, ...]
 
 
-class CodecCheck(_Frozen):
+class CodecCheck(Frozen):
     """One codec's rungs: `rungs` by rising bitrate, `hull` those on the convex hull, floor and ceiling of quality.
 
     `gaps` are wider than GAP_STEPS steps, between rungs without a fault: no rung is to blame, one may be added.
@@ -134,7 +136,7 @@ class CodecCheck(_Frozen):
     gaps: tuple[Neighbours, ...]
 
 
-class LadderCheck(_Frozen):
+class LadderCheck(Frozen):
     """All that one metric says of a ladder."""
 
     metric: Metric

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from rungwise.video import converted
+from rungwise.video import converted, filter_graph
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -47,7 +47,9 @@ class Cutter:
         width = min(frame.width, (x + size + MARGIN_PX) // 2 * 2) - left
         height = min(frame.height, (y + size + MARGIN_PX) // 2 * 2) - top
         key = (frame.width, frame.height, frame.format.name, left, top, width, height)
-        graph = self.graphs.pop(key, None) or _crop(frame, left, top, width, height)
+        graph = self.graphs.pop(key, None)
+        if graph is None:
+            graph = filter_graph(frame, "crop", f"w={width}:h={height}:x={left}:y={top}:exact=1")
         self.graphs[key] = graph
         if len(self.graphs) > MOST_GRAPHS:
             self.graphs.popitem(last=False)
@@ -65,15 +67,3 @@ class CutFrame:
     def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) uint8 at a display corner."""
         return self.cutter.patch(self.frame, y, x, size)
-
-
-def _crop(frame: VideoFrame, left: int, top: int, width: int, height: int) -> Graph:
-    from av.filter import Graph
-
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    crop = graph.add("crop", f"w={width}:h={height}:x={left}:y={top}:exact=1")
-    graph.link_nodes(source, crop, graph.add("buffersink"))
-    graph.configure()
-    return graph

@@ -17,7 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rungwise.video import Packets, as_meant, decode_all, open_video
+from rungwise.video import Packets, as_meant, decode_all, filter_graph, open_video
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -130,24 +130,16 @@ def deinterlace(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         if shape != (frame.width, frame.height, frame.format.name):
             if graph is not None:
                 yield from _drain(graph, times)
-            graph, shape = _bwdif(frame), (frame.width, frame.height, frame.format.name)
+            graph, shape = (
+                filter_graph(frame, "bwdif", "mode=send_frame:deint=interlaced"),
+                (frame.width, frame.height, frame.format.name),
+            )
         assert graph is not None
         times.append((frame.pts, frame.time_base))
         graph.vpush(frame)
         yield from _pull(graph, times)
     if graph is not None:
         yield from _drain(graph, times)
-
-
-def _bwdif(frame: VideoFrame) -> Graph:
-    from av.filter import Graph
-
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
-    graph.configure()
-    return graph
 
 
 def _drain(graph: Graph, times: Times) -> Iterator[VideoFrame]:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rungwise.check.playlists import Variant, read_playlist, write_whole
+from rungwise.check.playlists import PLAYLIST_SUFFIXES, Variant, read_playlist, write_whole
 
 PIPE = "-"
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".mxf"),
     *(".flv", ".wmv", ".ogv", ".nut", ".ivf", ".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".obu"),
 )
-PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 
 
 @dataclass(frozen=True)
