@@ -201,6 +201,7 @@ def load_examples(path: Path) -> Examples:
         classes=facts["classes"],
         groups=facts["groups"],
         patch_px=int(facts["patch_px"]),
+        frames_each=1,
         targets={name.removeprefix("target "): facts[name] for name in facts.files if name.startswith("target ")},
     )
 
@@ -227,13 +228,14 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     section = config.student.model_copy(update={"model": "mamba", "size": "nano", "stem": "frozen"})
     stem = MODELS["mamba"](**student_settings(section, config.views.recipe), num_levels=5, minimum=0.0, maximum=100.0)
     load_imagenet(stem)
+    kept = keep_frozen(stem, "mamba", data, runs, device="cpu", precision="fp32")
     for split in SPLITS:
         examples = data.examples(split, targets, labelled=split != "train", num_groups=COARSE_TO_FINE["num_groups"])
         if split != "train":
             examples = replace(examples, inputs=examples.inputs[:, :1], targets={})
         if split == "train" and not (folder / "pixels.npy").is_file():
             np.save(folder / "pixels.npy", examples.inputs)
-        keep_frozen(stem, examples, folder / f"{split}.npy", device="cpu", precision="fp32")
+        np.save(folder / f"{split}.npy", kept[data.rows(split, labelled=split != "train")])
         save_examples(folder / f"{split}.npz", examples)
     return folder, data.table.assign(teacher=targets["scores"][:, 0].astype(float))
 

@@ -29,6 +29,7 @@ class Data:
     views: Artefact
     scale: Scale
     patch_px: int
+    frames_each: int  # 2 where frames come in pairs of neighbours
 
     @property
     def range(self) -> dict[str, float]:
@@ -68,8 +69,11 @@ class Data:
         *,
         labelled: bool = True,
         num_groups: int | None = None,
+        inputs: NDArray[Any] | None = None,
     ) -> Examples:
         """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order).
+
+        `inputs` stand in for the pixels: what frozen layers gave of every view, in table order.
 
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
         """
@@ -79,13 +83,14 @@ class Data:
             bitrates = self.table["bitrate_kbps"].to_numpy(float)
             groups = bitrate_groups(list(self.table["content"]), bitrates, num_groups)
         return Examples(
-            inputs=self.pixels[rows],
+            inputs=(self.pixels if inputs is None else inputs)[rows],
             scores=self.table["score"].to_numpy(np.float32)[rows],
             contents=tuple(self.table["content"].iloc[rows]),
             codecs=tuple(self.table["codec"].iloc[rows]),
             classes=self.classes[rows],
             groups=groups[rows],
             patch_px=self.patch_px,
+            frames_each=self.frames_each if inputs is None else 1,
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
 
@@ -104,7 +109,14 @@ def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
         minimum=float(first["score_min"]),
         maximum=float(first["score_max"]),
     )
-    return Data(table, ladder, views, scale, config.views.recipe.patch_px)
+    return Data(
+        table,
+        ladder,
+        views,
+        scale,
+        config.views.recipe.patch_px,
+        2 if config.views.recipe.frame_choice == "pairs" else 1,
+    )
 
 
 def training_key(

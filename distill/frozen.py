@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.data import Data
 from distill.engine import autocast
-from distill.train import Examples
-from rungwise.artefact import POLL_SECONDS
+from rungwise.artefact import StageKey, run_stage
 from rungwise.progress import note, track
-from rungwise.ranks import ranks
+
+FROZEN_VERSION = 1
 
 
 class Upper(nn.Module):
@@ -40,27 +40,34 @@ class Upper(nn.Module):
         return self.model.upper(hidden)
 
 
-def keep_frozen(model: Any, examples: Examples, path: Path, *, device: str, precision: str) -> Examples:
-    """The examples with what the frozen layers give of every view in place of its pixels, kept in a file.
+def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:
+    """What the frozen layers give of every view, (N, V, ...) in table order, from the artefact that holds it.
 
-    The first process fills it and the others wait.
+    It is known by the frozen weights and the views alone, so runs of other seeds, splits and losses share it.
     """
-    if ranks().rank == 0 and not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {key: value for key, value in sorted(model.state_dict().items()) if key not in trained}
+    digest = hashlib.sha256()
+    for key, value in frozen.items():
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    inputs = {"views": data.views.content_sha256, "weights": digest.hexdigest()}
+    key = StageKey("frozen", FROZEN_VERSION, {"model": name, "precision": precision}, inputs)
+
+    def build(folder: Path) -> None:
         model.to(device).eval()
-        partial = path.with_name(path.name + ".partial")
+        pixels = data.pixels
         kept: NDArray[Any] | None = None
-        for row in track(range(len(examples)), f"frozen layers, {path.stem}", total=len(examples)):
+        for row in track(range(len(pixels)), "frozen layers", total=len(pixels)):
             with torch.no_grad(), autocast(device, precision):
-                hidden = model.lower(torch.from_numpy(np.array(examples.inputs[row])).to(device))
+                hidden = model.lower(torch.from_numpy(np.array(pixels[row])).to(device))
             values = hidden.float().cpu().numpy()
             if kept is None:
-                kept = open_memmap(partial, mode="w+", dtype=values.dtype, shape=(len(examples), *values.shape))
-                note(f"frozen layers, {path.stem}: {kept.nbytes / 2**20:.1f} MiB")
+                kept = open_memmap(
+                    folder / "kept.npy", mode="w+", dtype=values.dtype, shape=(len(pixels), *values.shape)
+                )
+                note(f"frozen layers: {kept.nbytes / 2**20:.1f} MiB")
             kept[row] = values
-        assert kept is not None
-        del kept
-        partial.replace(path)
-    while not path.is_file():
-        time.sleep(POLL_SECONDS)
-    return replace(examples, inputs=np.load(path, mmap_mode="r"))
+
+    values_NV: NDArray[Any] = np.load(run_stage(runs, key, build).path / "kept.npy", mmap_mode="r")
+    return values_NV

@@ -22,10 +22,11 @@ from rungwise.artefact import Artefact, StageKey, run_stage, write_text
 from rungwise.config import RunConfig
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.figures import format_table, to_json
-from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_failures
+from rungwise.ladder import make_ladder, read_failures
 from rungwise.progress import note
 from rungwise.report import write_report
 from rungwise.scorer import Scorer
+from rungwise.sources import find_unlabelled, make_masters
 from student.gates import PAIR_GAP_SHARE
 
 EVALUATE_VERSION = 3  # 3: the interval is the export's
@@ -65,7 +66,7 @@ def run(
         return stage == until
 
     failures: dict[str, str] = {}
-    masters = make_masters(config.sources, runs)
+    masters = make_masters(config.sources, runs, held_out=config.splits.named)
     if finished("masters", None):
         return Outcome(artefacts, failures, seconds)
     ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))

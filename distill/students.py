@@ -110,15 +110,20 @@ def distil(
         trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
         note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
         groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
-        train = data.examples("train", targets, labelled=False, num_groups=groups)
-        validation = data.examples("validation")
+        fitted, kept = model, None
+        if student.execution.keep_frozen:
+            fitted = Upper(model, student.model)
+            kept = keep_frozen(model, student.model, data, runs, device=own_device(device), precision=student.precision)
+        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept)
+        validation = data.examples("validation", inputs=kept)
+        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
         history, state = _fit(
-            config, model, train, validation, data, student.training, folder, "distill", device, watch
+            config, fitted, train, validation, data, student.training, folder, "distill", device, watch
         )
         if ranks().rank > 0:
             return
-        model.to("cpu").load_state_dict(state, strict=True)
-        residuals = np.abs(predict(model, validation.inputs[:, 0]) - validation.scores)
+        fitted.to("cpu").load_state_dict(state, strict=True)
+        residuals = np.abs(predict(fitted, validation.inputs[:, 0]) - validation.scores)
         contract = make_contract(config, data, key, student.model).model_copy(
             update={"calibration": conformal(residuals, config.export.interval_coverage)}
         )
@@ -140,22 +145,12 @@ def _fit(
     device: str,
     watch: Path | None,
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """`fit` as the config's student section says; a frozen stem is run once."""
-    student, fitted = config.student, model
-    shown = None
+    """`fit` as the config's student section says."""
+    student, shown = config.student, None
     if watch is not None:
         shown = make_watch(watch / f"{name}-{folder.name.removesuffix('.partial')}", model, validation)
-    if name == "distill" and student.execution.keep_frozen:
-        assert validation is not None
-        fitted = Upper(model, student.model)
-        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
-        train, validation = (
-            keep_frozen(model, part, folder / SCRATCH / "kept" / f"{split}.npy", device=own_device(device),
-                        precision=student.precision)
-            for split, part in (("train", train), ("validation", validation))
-        )  # fmt: skip
-    history, state = fit(
-        fitted,
+    return fit(
+        model,
         train,
         validation,
         training,
@@ -169,9 +164,6 @@ def _fit(
         coarse_to_fine=student.bitrate_groups,
         watch=shown,
     )
-    if fitted is not model:
-        state = {key.removeprefix("model."): value for key, value in state.items()}
-    return history, state
 
 
 def load_start(model: nn.Module, path: Path) -> None:

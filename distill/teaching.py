@@ -82,15 +82,12 @@ def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact
             _checkpoint_gradients(model, section.model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
-        train, validation, fitted = data.examples("train"), data.examples("validation"), model
-        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+        fitted, kept = model, None
         if section.execution.keep_frozen:
             fitted = Upper(model, section.model)
-            kept = folder / SCRATCH / "kept"
-            train, validation = (
-                keep_frozen(model, part, kept / f"{name}.npy", device=own_device(device), precision=section.precision)
-                for name, part in (("train", train), ("validation", validation))
-            )
+            kept = keep_frozen(model, section.model, data, runs, device=own_device(device), precision=section.precision)
+        train, validation = (data.examples(split, inputs=kept) for split in ("train", "validation"))
+        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
         history, state = fit(
             fitted,
             train,

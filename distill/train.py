@@ -57,6 +57,7 @@ class Examples:
     classes: NDArray[np.int64]  # (N,), same encoder settings, same class: what contrast is taken over
     groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
+    frames_each: int  # 2 where frames come in pairs of neighbours, else 1
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
     def __len__(self) -> int:
@@ -403,7 +404,7 @@ def _batch(
     views = generator.integers(train.inputs.shape[1], size=len(rows))
     shown = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
     if augment is not None:
-        shown = [sample_view(view, train.patch_px, augment, generator) for view in shown]
+        shown = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in shown]
     contents = [train.contents[row] for row in rows]
     batch = {
         "inputs": torch.from_numpy(np.stack(shown)),
@@ -419,15 +420,17 @@ def _batch(
 
 
 def sample_view(
-    view_TSSC: NDArray[Any], patch_px: int, augment: Augment, generator: np.random.Generator
+    view_TSSC: NDArray[Any], patch_px: int, augment: Augment, generator: np.random.Generator, frames_each: int = 1
 ) -> NDArray[Any]:
-    """A part of a view: some frames in order, some patches in any order, maybe mirrored.
+    """A part of a view: some frames, or pairs of them, in order, some patches in any order, maybe mirrored.
 
     The label is the whole clip's, so any part must bear it; and a patch's artefacts look the same wherever it
     lies. Parts are cheap and many, which a student that starts from nothing needs more than whole views.
     """
     frames, size = view_TSSC.shape[:2]
-    kept_frames = np.sort(generator.choice(frames, min(augment.sample_frames, frames), replace=False))
+    steps = frames // frames_each
+    kept = np.sort(generator.choice(steps, min(augment.sample_frames, steps), replace=False))
+    kept_frames = (kept[:, None] * frames_each + np.arange(frames_each)).ravel()
     if augment.sample_grid is None:
         frames_alone: NDArray[Any] = view_TSSC[kept_frames]
         return frames_alone

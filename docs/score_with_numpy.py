@@ -1,8 +1,8 @@
 """Score a video with NumPy and onnxruntime alone: the crop recipe of docs/onnx.md as code, tested against our scorer.
 
-usage: python score_with_numpy.py MODEL.onnx FRAMES.npy LUMA.npy LINES
-FRAMES.npy: the decoded frames of one window as full-range RGB, (N, H, W, 3) uint8, of square samples. LUMA.npy: the
-luma of the video's first frame as decoded, (H, W), uint8, or uint16 where it is deeper. LINES: display height.
+usage: python score_with_numpy.py MODEL.onnx FRAMES.npy LINES
+FRAMES.npy: the decoded frames of one window as full-range RGB, (N, H, W, 3) uint8, of square samples. LINES: display
+height.
 """
 
 import hashlib
@@ -13,14 +13,13 @@ import numpy as np
 import onnxruntime
 
 
-def score(model, frames, luma, lines, window=0):
+def score(model, frames, lines, window=0):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     recipe = json.loads(session.get_modelmeta().custom_metadata_map["rungwise"])["view"]
     steps, grid, side = recipe["num_frames"], recipe["grid"], recipe["patch_px"]
     count, height, width = frames.shape[:3]
     columns = max(1, round(width * lines / height))
-    content = hashlib.sha256(f"{luma.shape} {luma.dtype}".encode() + luma.tobytes()).hexdigest()
-    facts = {"content": content, "recipe": recipe, "shown": [columns, lines], "version": 1, "view": window}
+    facts = {"recipe": recipe, "shown": [columns, lines], "version": 2, "view": window}
     seed = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     draws = (np.random.PCG64(int(seed[:32], 16)).random_raw(2 * grid**2) >> 11) / 2.0**53
     view = np.empty((1, steps, grid, side, grid, side, 3), np.uint8)
@@ -28,8 +27,15 @@ def score(model, frames, luma, lines, window=0):
         rows = filter_weights(height, lines, place(i, lines, grid, side, down), side)
         cols = filter_weights(width, columns, place(j, columns, grid, side, across), side)
         for step in range(steps):
-            view[0, step, i, :, j] = scale(scale(frames[int((step + 0.5) * count / steps)], cols, 1), rows, 0)
+            view[0, step, i, :, j] = scale(scale(frames[frame_of(step, steps, count, recipe)], cols, 1), rows, 0)
     return float(session.run(["score"], {"frames": view.reshape(1, steps, grid * side, grid * side, 3)})[0][0])
+
+
+def frame_of(step, steps, count, recipe):
+    if recipe["frame_choice"] == "uniform":
+        return int((step + 0.5) * count / steps)
+    first = min(int((step // 2 + 0.5) * count / (steps // 2)), max(0, count - 2))
+    return min(first + step % 2, count - 1)
 
 
 def place(cell, extent, grid, side, draw):
@@ -55,4 +61,4 @@ def scale(pixels, weights, axis):
 
 
 if __name__ == "__main__":
-    print(score(sys.argv[1], np.load(sys.argv[2]), np.load(sys.argv[3]), int(sys.argv[4])))
+    print(score(sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3])))

@@ -95,14 +95,23 @@ ladder_app.command()(check)
 
 
 @ladder_app.command(name="make", help="ladder CONFIG: encode and label; `make` may be left out.")
-def ladder(config: Config, runs: Runs = Path("runs"), sources: SourcesOption = None, as_json: Json = False) -> None:
+def ladder(
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    shard: Annotated[str | None, typer.Option(help="Make one share alone, such as 2/8, for a farm to merge.")] = None,
+    as_json: Json = False,
+) -> None:
     """Encode every rung of every master and label it against its master."""
     from rungwise.config import load_config
-    from rungwise.ladder import find_unlabelled, make_ladder, make_masters, read_failures, read_ladder
+    from rungwise.ladder import Shard, make_ladder, read_failures, read_ladder
+    from rungwise.sources import find_unlabelled, make_masters
 
     settings = load_config(config, sources=sources)
-    found = make_masters(settings.sources, runs)
-    artefact = make_ladder(settings.ladder, found, runs, unlabelled=find_unlabelled(settings.sources, found))
+    found = make_masters(settings.sources, runs, held_out=settings.splits.named)
+    share = None if shard is None else Shard.parse(shard)
+    unlabelled = find_unlabelled(settings.sources, found)
+    artefact = make_ladder(settings.ladder, found, runs, unlabelled=unlabelled, shard=share)
     failures, table = read_failures(artefact), read_ladder(artefact)
     facts = {"table": str(artefact.path / "table.parquet"), "encodes": len(table), "failures": failures}
     if as_json:

@@ -13,6 +13,7 @@ from rungwise.views import ViewRecipe
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Scaler = Literal["bicubic", "bilinear", "lanczos", "area"]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -25,13 +26,19 @@ class Section(BaseModel):
 class Sources(Section):
     """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own.
 
-    `groups` names contents that share footage, group by group; they stay in one split. Others are their own group.
+    `photographs` is a folder of pictures: `shots` of each are filmed by a synthetic camera. `variants` of each of the
+    folder's masters are masters too: cropped, mirrored, reversed, sped up or graded anew; named test contents are left
+    alone. `groups` names contents that share footage, group by group; they stay in one split.
+    Others are their own group.
     `num_frames` of a folder's masters: so many of their first frames; null: all. `unlabelled`: a folder of videos
     without masters, to be taken as they are; students learn from them what the teacher says.
     """
 
     builtin: Literal["all"] | tuple[str, ...] | None = None
     folder: Path | None = None
+    photographs: Path | None = None
+    shots: Positive | None = None
+    variants: Annotated[int, Field(ge=0)] = 0
     unlabelled: Path | None = None
     groups: dict[str, tuple[str, ...]] = {}
     width: Positive | None = None
@@ -40,19 +47,24 @@ class Sources(Section):
     fps: Rate | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Sources:
-        if (self.builtin is None) == (self.folder is None):
-            raise ValueError("give either `builtin` or `folder`")
+    def _some_kind(self) -> Sources:
+        if self.builtin is None and self.folder is None and self.photographs is None:
+            raise ValueError("give `builtin`, `folder` or `photographs`, or several of them")
         missing = [name for name in ("width", "height", "num_frames", "fps") if getattr(self, name) is None]
-        if self.builtin is not None and missing:
-            raise ValueError(f"built-in scenes need {', '.join(missing)}")
+        if (self.builtin is not None or self.photographs is not None) and missing:
+            raise ValueError(f"built-in scenes and photographs need {', '.join(missing)}")
+        if (self.photographs is None) != (self.shots is None):
+            raise ValueError("`photographs` and `shots` go together")
+        if self.variants and (self.folder is None or self.num_frames is None):
+            raise ValueError("`variants` need `folder` and `num_frames`")
         return self
 
 
 class Rungs(Section):
     """Encodes of one codec: every size at every CRF and at every bitrate.
 
-    `heights` are in lines; `scales` are shares of the master's height. A height above the master's is left out.
+    `heights` are in lines; `scales` are shares of the master's height. A height above the master's is left out. Each
+    of `scalers` is an encode of its own. `first_crf`: what is encoded is an H.264 encode of the master at that CRF.
     """
 
     codec: str
@@ -61,6 +73,11 @@ class Rungs(Section):
     scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     crf: tuple[Annotated[int, Field(ge=0, le=63)], ...] = ()
     bitrate_kbps: tuple[Positive, ...] = ()
+    scalers: Annotated[tuple[Literal["bicubic", "bilinear", "lanczos", "area"], ...], Field(min_length=1)] = (
+        "bicubic",
+    )
+    bit_depth: Literal[8, 10] = 8
+    first_crf: Annotated[int, Field(ge=0, le=51)] | None = None
 
     @model_validator(mode="after")
     def _some_rate(self) -> Rungs:
@@ -71,10 +88,21 @@ class Rungs(Section):
         return self
 
 
+class RungSample(Section):
+    """How many rungs a folder's master gets, and how many each other master: variant, photograph or built-in scene."""
+
+    masters: Positive
+    others: Positive
+
+
 class Ladder(Section):
-    """What is encoded, and the full-reference metric that labels it."""
+    """What is encoded, and the full-reference metric that labels it.
+
+    `sample` null: every master gets every rung; else so many of them, drawn by the master's name.
+    """
 
     rungs: tuple[Rungs, ...]
+    sample: RungSample | None = None
     label: str  # a model of libvmaf, such as vmaf_v1.0.16_3d0h
     extra_labels: tuple[str, ...]
 
@@ -85,6 +113,11 @@ class Splits(Section):
     validation: Positive | tuple[str, ...]
     test: Positive | tuple[str, ...]
     seed: int
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The test contents that are named: nothing but themselves is made of them."""
+        return () if isinstance(self.test, int) else self.test
 
 
 class Views(Section):
@@ -125,8 +158,8 @@ class LossWeights(Section):
 
 
 class Augment(Section):
-    """A training sample is a part of a view: `sample_frames` of its frames, `sample_grid`^2 of its patches, mirrored
-    half of the time; `sample_grid` null: frames alone are sampled."""
+    """A training sample is a part of a view: `sample_frames` of its frames (or pairs), `sample_grid`^2 of its patches,
+    mirrored half of the time; `sample_grid` null: frames alone are sampled."""
 
     sample_frames: Positive
     sample_grid: Positive | None

@@ -17,7 +17,10 @@ from pathlib import Path
 import imageio_ffmpeg
 
 GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
-SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
+SCALERS = ("bicubic", "bilinear", "lanczos", "area")
+DEFAULT_SCALER = "bicubic"
+BITS = 8
+SCALING = "flags={scaler}+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
 WORDS_KEPT = 12  # lines of ffmpeg's stderr an error carries
 
 
@@ -130,7 +133,8 @@ class EncodeSpec:
     ``codec`` is a key of ``CODECS``. ``height`` is the rung's, in pixels, even; the width follows the
     master's aspect, rounded to even. Exactly one of ``crf`` (in the codec's ``crf_range``) and
     ``bitrate_kbps`` (1 pass average, kilobits of 1000 per second) is given. An empty ``preset`` becomes the
-    codec's default. A value outside these rules is a ValueError.
+    codec's default. `scaler` (of ``SCALERS``) brings the master down to the rung's height; ``bit_depth`` is 8 or 10
+    (VVC is always 10). A value outside these rules is a ValueError.
     """
 
     codec: str
@@ -138,6 +142,8 @@ class EncodeSpec:
     crf: int | None = None
     bitrate_kbps: int | None = None
     preset: str = ""
+    scaler: str = DEFAULT_SCALER
+    bit_depth: int = BITS
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -152,6 +158,10 @@ class EncodeSpec:
             raise ValueError(f"crf is {self.crf}; for {self.codec} it must be from {low} to {high}")
         if self.bitrate_kbps is not None and self.bitrate_kbps < 1:
             raise ValueError(f"bitrate_kbps is {self.bitrate_kbps}; it must be at least 1")
+        if self.scaler not in SCALERS:
+            raise ValueError(f"scaler is {self.scaler!r}; it must be one of {', '.join(SCALERS)}")
+        if self.bit_depth not in (8, 10):
+            raise ValueError(f"bit_depth is {self.bit_depth}; it must be 8 or 10")
         if not self.preset:
             object.__setattr__(self, "preset", codec.default_preset)
         if self.preset not in codec.presets:
@@ -256,9 +266,10 @@ def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
 def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
     """ffmpeg's output arguments for ``spec`` and a master of ``fps`` frames per second, but map and file."""
     codec = CODECS[spec.codec]
+    pixel_format = "yuv420p10le" if spec.bit_depth == 10 else codec.pixel_format
     rate = codec.quality.format(crf=spec.crf) if spec.crf is not None else f"-b:v {spec.bitrate_kbps}k"
     return [
-        "-vf", f"scale=-2:{spec.height}:{SCALER},format={codec.pixel_format}",
+        "-vf", f"scale=-2:{spec.height}:{SCALING.format(scaler=spec.scaler)},format={pixel_format}",
         "-fps_mode", "passthrough",
         "-c:v", codec.encoder,
         codec.preset_option, spec.preset,

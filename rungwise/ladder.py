@@ -1,29 +1,33 @@
 """Masters become a bitrate ladder: every rung encoded, labelled against its master, and listed in one table.
 
-Two stages: `masters` (built-in scenes only; a user's folder is read where it lies) and `ladder`. Each encode
+Masters come from rungwise/sources.py. Each encode
 leaves a JSON beside it when it is finished, so a killed run takes up at the next encode, and one that fails is
 reported with ffmpeg's own words and does not lose the others.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.artefact import Artefact, StageKey, run_stage, sha256_file, write_json
-from rungwise.config import Ladder, Sources
-from rungwise.encode import CODECS, EncodeSpec, FfmpegError, cut_master, encode, ffmpeg_version
+import numpy as np
+
+from rungwise.artefact import Artefact, StageKey, open_artefact, run_stage, sha256_file, verify_files, write_json
+from rungwise.config import Ladder
+from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, FfmpegError, encode, ffmpeg_version
 from rungwise.label import LABEL_VERSION, label
-from rungwise.masters import MASTERS_VERSION, SCENES, write_master
-from rungwise.progress import note, track
+from rungwise.progress import note, run_jobs
+from rungwise.sources import Master
 from rungwise.table import write_table
 from rungwise.video import probe
 
@@ -31,124 +35,75 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LADDER_VERSION = 1
-VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".y4m", ".avi", ".m4v", ".ts")
 
 
 @dataclass(frozen=True)
-class Master:
-    """One source scene. Contents of one `group` share footage and stay in one split."""
+class Rung:
+    """One encode of a master; with `first` given, an encode of that encode, as a re-upload is."""
 
-    content: str
-    group: str
-    path: Path
-    sha256: str
+    spec: EncodeSpec
+    first: EncodeSpec | None = None
 
 
-def make_masters(sources: Sources, runs: Path) -> list[Master]:
-    """The masters of a run: built-in scenes rendered into an artefact, or the videos of a folder.
+@dataclass(frozen=True)
+class Shard:
+    """Share `number` (from 1) of `count` of a ladder's clips."""
 
-    Raises:
-        ValueError: unknown scene names, a folder without videos, or a group of contents that aren't there.
-    """
-    if sources.folder is not None:
-        paths = _videos(sources.folder, "sources.folder")
-        groups = _groups(sources, [path.stem for path in paths])
-        if sources.num_frames is not None:
-            paths = _cut_masters(paths, sources.num_frames, runs)
-        return [Master(path.stem, groups[path.stem], path, sha256_file(path)) for path in paths]
-    names = sorted(SCENES) if sources.builtin == "all" else list(sources.builtin or ())
-    unknown = [name for name in names if name not in SCENES]
-    if unknown:
-        raise ValueError(f"sources.builtin: no scene {unknown[0]!r}; the scenes are {', '.join(SCENES)}")
-    size = sources.model_dump(include={"width", "height", "num_frames", "fps"})
-    key = StageKey("masters", MASTERS_VERSION, {"scenes": names, **size}, {"ffmpeg": ffmpeg_version()})
+    number: int
+    count: int
 
-    def build(folder: Path) -> None:
-        missing = [name for name in names if not (folder / f"{name}.mkv").is_file()]
-        # Spawned, not forked: a forked worker would outlive a killed run and hold the artefact's lock with it.
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            jobs = {name: partial(write_master, name, folder / f"{name}.mkv", **size) for name in missing}
-            for _, error in _run_jobs(pool, jobs, "masters"):
-                if error is not None:
-                    raise error
-
-    artefact = run_stage(runs, key, build)
-    rendered = {name: artefact.path / f"{name}.mkv" for name in names}
-    groups = _groups(sources, names)
-    return [Master(name, groups[name], path, sha256_file(path)) for name, path in rendered.items()]
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """A shard from "2/8". ValueError for anything else."""
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError(f"--shard: {text!r} is no share; give one such as 2/8, the second of eight")
+        return cls(int(number), int(count))
 
 
-def _videos(folder: Path, key: str) -> list[Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{key}: {folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not paths:
-        raise ValueError(f"{key}: {folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
-    doubles = {path.stem for path in paths if [other.stem for other in paths].count(path.stem) > 1}
-    if doubles:
-        raise ValueError(f"{key}: two files are called {sorted(doubles)[0]!r}; a content needs one name")
-    return paths
-
-
-def find_unlabelled(sources: Sources, masters: list[Master]) -> list[Master]:
-    """The videos of `sources.unlabelled`: each a content and a group of its own.
-
-    Raises:
-        ValueError: no such folder, no video in it, or one is called like a master.
-    """
-    if sources.unlabelled is None:
-        return []
-    paths = _videos(sources.unlabelled, "sources.unlabelled")
-    clash = sorted({path.stem for path in paths} & {master.content for master in masters})
-    if clash:
-        raise ValueError(f"sources.unlabelled: {clash[0]!r} is a master's name too; a content needs one name")
-    return [Master(path.stem, path.stem, path, sha256_file(path)) for path in paths]
-
-
-def _cut_masters(paths: list[Path], num_frames: int, runs: Path) -> list[Path]:
-    """Lossless copies of the first frames."""
-    inputs = {path.stem: sha256_file(path) for path in paths} | {"ffmpeg": ffmpeg_version()}
-    key = StageKey("masters", MASTERS_VERSION, {"num_frames": num_frames}, inputs)
-
-    def build(folder: Path) -> None:
-        for path in track(paths, "masters", total=len(paths)):
-            cut_master(path, folder / f"{path.stem}.mkv", num_frames=num_frames)
-
-    artefact = run_stage(runs, key, build)
-    return [artefact.path / f"{path.stem}.mkv" for path in paths]
-
-
-def _groups(sources: Sources, contents: list[str]) -> dict[str, str]:
-    """Content -> group, as `sources.groups` has it."""
-    groups = {content: content for content in contents}
-    placed: set[str] = set()
-    for group, members in sources.groups.items():
-        for content in members:
-            if content not in groups:
-                raise ValueError(f"sources.groups.{group}: no content {content!r} among the {len(contents)} masters")
-            if content in placed:
-                raise ValueError(f"sources.groups.{group}: {content!r} is in two groups")
-            placed.add(content)
-            groups[content] = group
-    return groups
-
-
-def ladder_specs(config: Ladder, master_height: int) -> list[EncodeSpec]:
-    """Every rung of one master, without doubles; heights above the master's are left out.
+def ladder_rungs(config: Ladder, master_height: int) -> list[list[Rung]]:
+    """Every rung of one master, by entry of `config.rungs`, without doubles; heights above the master's are left out.
 
     Raises:
         ValueError: an unknown codec or preset, or a CRF outside the codec's range.
     """
-    specs: dict[EncodeSpec, None] = {}
+    seen: set[Rung] = set()
+    entries = []
     for rungs in config.rungs:
         heights = [height for height in rungs.heights if height <= master_height]
         heights += [int(master_height * scale / 2 + 1e-9) * 2 for scale in rungs.scales]
-        for height in heights:
-            for crf in rungs.crf:
-                specs[EncodeSpec(rungs.codec, height, crf=crf, preset=rungs.preset)] = None
-            for bitrate_kbps in rungs.bitrate_kbps:
-                specs[EncodeSpec(rungs.codec, height, bitrate_kbps=bitrate_kbps, preset=rungs.preset)] = None
-    return list(specs)
+        first = None
+        if rungs.first_crf is not None:
+            first = EncodeSpec("h264", int(master_height / 2) * 2, crf=rungs.first_crf)
+        rates: list[dict[str, Any]] = [{"crf": crf} for crf in rungs.crf]
+        rates += [{"bitrate_kbps": bitrate_kbps} for bitrate_kbps in rungs.bitrate_kbps]
+        entry = []
+        for height, scaler, rate in itertools.product(heights, rungs.scalers, rates):
+            spec = EncodeSpec(
+                rungs.codec, height, preset=rungs.preset, scaler=scaler, bit_depth=rungs.bit_depth, **rate
+            )
+            rung = Rung(spec, first)
+            if rung not in seen:
+                seen.add(rung)
+                entry.append(rung)
+        entries.append(entry)
+    return entries
+
+
+def chosen_rungs(config: Ladder, master: Master, master_height: int) -> list[Rung]:
+    """The rungs that one master gets: all, or `config.sample` of them, the same for the same content ever after.
+
+    Entries of the config take turns, in an order drawn anew for each master, so that few rungs still are of all kinds.
+    """
+    entries = ladder_rungs(config, master_height)
+    if config.sample is None:
+        return [rung for entry in entries for rung in entry]
+    count = config.sample.masters if master.origin == "master" else config.sample.others
+    rng = np.random.default_rng(int(hashlib.sha256(master.content.encode()).hexdigest()[:16], 16))
+    hands = [[entry[index] for index in rng.permutation(len(entry))] for entry in entries]
+    order = rng.permutation(len(hands))
+    rounds = itertools.zip_longest(*(hands[index] for index in order))
+    return [rung for rung in itertools.chain.from_iterable(rounds) if rung is not None][:count]
 
 
 def make_ladder(
@@ -158,16 +113,19 @@ def make_ladder(
     *,
     unlabelled: Sequence[Master] = (),
     workers: int | None = None,
+    shard: Shard | None = None,
 ) -> Artefact:
     """Encode and label every rung of every master, `workers` at a time; copy the `unlabelled` videos beside them.
 
-    The artefact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table.
+    The artefact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table. With
+    `shard` only that share of the clips is made, into an artefact of the stage `ladder-shard`; the whole ladder takes
+    over what its finished shards hold, so a farm's work is merged by copying their folders into one `runs`.
 
     Raises:
         ValueError: a rung that no encoder takes, or every encode failed.
     """
-    ladder_specs(config, 2160)  # a wrong rung is the config's fault: say so before any work
-    key = StageKey(
+    ladder_rungs(config, 2160)  # a wrong rung is the config's fault: say so before any work
+    whole = StageKey(
         "ladder",
         LADDER_VERSION,
         config.model_dump(mode="json") | {"label_version": LABEL_VERSION},
@@ -176,21 +134,28 @@ def make_ladder(
         | {"ffmpeg": ffmpeg_version()},
     )
 
+    key = whole
+    if shard is not None:
+        key = StageKey("ladder-shard", LADDER_VERSION, {"shard": f"{shard.number}/{shard.count}"}, {"ladder": whole.id})
+
     def build(folder: Path) -> None:
         encodes = folder / "encodes"
         encodes.mkdir(exist_ok=True)
-        jobs = {}
+        if shard is None:
+            _take_shards(runs, whole, encodes)
+        jobs: dict[str, Callable[[], None]] = {}
         for master in masters:
-            for spec in ladder_specs(config, probe(master.path).height):
-                clip = clip_name(master.content, spec)
-                if not (encodes / f"{clip}.json").is_file():
-                    jobs[clip] = partial(_encode_and_label, master, spec, encodes, config)
+            for rung in chosen_rungs(config, master, probe(master.path).height):
+                clip = clip_name(master.content, rung)
+                jobs[clip] = partial(_encode_and_label, master, rung, encodes, config)
         for video in unlabelled:
-            if not (encodes / f"{video.content}.json").is_file():
-                jobs[video.content] = partial(_take_unlabelled, video, encodes, config)
+            jobs[video.content] = partial(_take_unlabelled, video, encodes, config)
+        if shard is not None:
+            jobs = {clip: jobs[clip] for clip in sorted(jobs)[shard.number - 1 :: shard.count]}
+        jobs = {clip: job for clip, job in jobs.items() if not (encodes / f"{clip}.json").is_file()}
         failures = {}
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for clip, error in _run_jobs(pool, jobs, "ladder"):
+            for clip, error in run_jobs(pool, jobs, "ladder"):
                 if isinstance(error, (FfmpegError, ValueError)):
                     failures[clip] = str(error)
                     note(f"ladder: {clip} failed: {error}")
@@ -207,15 +172,43 @@ def make_ladder(
     return run_stage(runs, key, build)
 
 
+def _take_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
+    """Copy what finished shards of this ladder hold; each file is checked against its shard's manifest."""
+    taken = 0
+    for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
+        shard = open_artefact(manifest.parent)
+        if shard.key.inputs["ladder"] != ladder.id:
+            note(f"ladder: {manifest.parent} is a shard of another ladder, left alone")
+            continue
+        verify_files(shard)
+        # A clip's JSON says that it is finished, so it comes after its video.
+        for path in sorted((shard.path / "encodes").iterdir(), key=lambda path: path.suffix == ".json"):
+            if not (encodes / path.name).is_file():
+                shutil.copyfile(path, encodes / f"{path.name}.partial")
+                os.replace(encodes / f"{path.name}.partial", encodes / path.name)
+                taken += path.suffix == ".json"
+    if taken:
+        note(f"ladder: {taken} clips taken over from shards")
+
+
 def _identity(master: Master) -> str:
     alone = master.group == master.content
     return master.sha256 if alone else f"{master.sha256} of {master.group}"
 
 
-def clip_name(content: str, spec: EncodeSpec) -> str:
+def clip_name(content: str, rung: Rung) -> str:
     """The encode's unique name, such as "night_city_a-h264-216p-crf32-veryfast"."""
-    rate = f"crf{spec.crf}" if spec.crf is not None else f"{spec.bitrate_kbps}k"
-    return f"{content}-{spec.codec}-{spec.height}p-{rate}-{spec.preset}"
+    spec = rung.spec
+    parts = [
+        content,
+        spec.codec,
+        f"{spec.height}p",
+        f"crf{spec.crf}" if spec.crf is not None else f"{spec.bitrate_kbps}k",
+    ]
+    parts.append(spec.preset)
+    parts += [spec.scaler] * (spec.scaler != DEFAULT_SCALER) + [f"{spec.bit_depth}bit"] * (spec.bit_depth > BITS)
+    parts += [f"after{rung.first.crf}"] if rung.first else []
+    return "-".join(parts)
 
 
 def read_failures(ladder: Artefact) -> dict[str, str]:
@@ -224,12 +217,17 @@ def read_failures(ladder: Artefact) -> dict[str, str]:
     return failures
 
 
-def _encode_and_label(master: Master, spec: EncodeSpec, encodes: Path, config: Ladder) -> None:
-    clip = clip_name(master.content, spec)
-    path = encodes / f"{clip}{CODECS[spec.codec].suffix}"
-    command = encode(master.path, path, spec)
+def _encode_and_label(master: Master, rung: Rung, encodes: Path, config: Ladder) -> None:
+    clip = clip_name(master.content, rung)
+    path = encodes / f"{clip}{CODECS[rung.spec.codec].suffix}"
+    with tempfile.TemporaryDirectory() as folder:
+        source = master.path
+        if rung.first is not None:
+            source = Path(folder) / f"first{CODECS[rung.first.codec].suffix}"
+            encode(master.path, source, rung.first)
+        command = encode(source, path, rung.spec)
     labels = label(master.path, path, models=(config.label, *config.extra_labels))
-    row = _row(master, spec, path, config, labels.display_height)
+    row = _row(master, rung, path, config, labels.display_height)
     score = labels.metrics[config.label]
     row |= {"score": score.mean, "score_harmonic_mean": score.harmonic_mean, "score_min_frame": score.min}
     for metric, pooled in labels.metrics.items():
@@ -246,17 +244,21 @@ def _take_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
     write_json(encodes / f"{video.content}.json", {"row": row | {"score": None}})
 
 
-def _row(master: Master, spec: EncodeSpec | None, path: Path, config: Ladder, display_height: int) -> dict[str, Any]:
-    """A table's row, but for the score; without `spec` nobody knows how the video was made."""
+def _row(master: Master, rung: Rung | None, path: Path, config: Ladder, display_height: int) -> dict[str, Any]:
+    """A table's row, but for the score; without `rung` nobody knows how the video was made."""
     seen = probe(path)
     return {
         "clip": path.stem,
         "path": f"encodes/{path.name}",
         "content": master.content,
         "group": master.group,
-        "codec": spec.codec if spec else seen.codec,
-        "preset": spec.preset if spec else "",
-        "rate_control": _rate_control(spec) if spec else "",
+        "origin": master.origin,
+        "codec": rung.spec.codec if rung else seen.codec,
+        "preset": rung.spec.preset if rung else "",
+        "rate_control": _rate_control(rung.spec) if rung else "",
+        "scaler": rung.spec.scaler if rung else "",
+        "bit_depth": rung.spec.bit_depth if rung else None,
+        "first_crf": rung.first.crf if rung and rung.first else None,
         "width": seen.width,
         "height": seen.height,
         "fps": seen.fps,
@@ -275,16 +277,6 @@ def _row(master: Master, spec: EncodeSpec | None, path: Path, config: Ladder, di
 
 def _rate_control(spec: EncodeSpec) -> str:
     return f"crf={spec.crf}" if spec.crf is not None else f"bitrate={spec.bitrate_kbps}k"
-
-
-def _run_jobs(pool: Executor, jobs: dict[str, Any], description: str) -> Iterator[tuple[str, BaseException | None]]:
-    """Run named jobs; yield each name with its error, or None, as they finish. Ctrl-C drops those not begun."""
-    futures = {pool.submit(job): name for name, job in jobs.items()}
-    try:
-        for future in track(as_completed(futures), description, total=len(futures)):
-            yield futures[future], future.exception()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def read_ladder(ladder: Artefact) -> pd.DataFrame:

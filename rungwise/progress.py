@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, as_completed
 from typing import TypeVar
 
 from rich.console import Console
@@ -95,3 +96,15 @@ def to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def run_jobs(
+    pool: Executor, jobs: Mapping[str, Callable[[], object]], description: str
+) -> Iterator[tuple[str, BaseException | None]]:
+    """Run named jobs; yield each name with its error, or None, as they finish. Ctrl-C drops those not begun."""
+    futures = {pool.submit(job): name for name, job in jobs.items()}
+    try:
+        for future in track(as_completed(futures), description, total=len(futures)):
+            yield futures[future], future.exception()
+    finally:
+        pool.shutdown(cancel_futures=True)

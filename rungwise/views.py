@@ -23,12 +23,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rungwise.artefact import canonical_json
 from rungwise.video import first_frame, luma_planes, rgb_frames, timestamps_seconds
 
-VIEWS_VERSION = 1  # 1: Pillow bicubic, PyAV RGB
+VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: places by display size alone, pairs of frames
 
 
 class ViewRecipe(BaseModel):
@@ -37,9 +37,15 @@ class ViewRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_frames: int = Field(ge=1)
-    frame_choice: Literal["uniform", "difference"]
+    frame_choice: Literal["uniform", "pairs", "difference"]
     grid: int = Field(ge=1)
     patch_px: int = Field(ge=8)
+
+    @model_validator(mode="after")
+    def _even(self) -> ViewRecipe:
+        if self.frame_choice == "pairs" and self.num_frames % 2:
+            raise ValueError(f"num_frames is {self.num_frames}; pairs of frames need an even number")
+        return self
 
     @property
     def size_px(self) -> int:
@@ -85,6 +91,16 @@ def uniform_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
     return tuple(int(index) for index in np.minimum(centres.astype(int), num_available - 1))
 
 
+def pair_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
+    """Neighbouring frames at the centres of `num_frames / 2` equal spans: (i, i + 1, j, j + 1, ...).
+
+    What changes from one frame to the next is noise in a good encode and nothing, or blocks, in a poor one. A clip of
+    one frame pairs it with itself.
+    """
+    first = np.minimum(uniform_frames(num_available, num_frames // 2), max(0, num_available - 2))
+    return tuple(int(index) for start in first for index in (start, min(start + 1, num_available - 1)))
+
+
 def difference_frames(differences: NDArray[np.float64], num_frames: int) -> tuple[int, ...]:
     """Frames at equal steps of the cumulative inter-frame difference (our form of Q-CLIP's sampling).
 
@@ -121,7 +137,8 @@ def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
 def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
     """Choose `count` views of a video; view i is the same whatever `count` is.
 
-    The seed comes from the decoded first frame, so a remuxed or piped copy gets the same views.
+    The seed comes from the display size, so all rungs of a title are seen at the same places, and so is a remuxed or
+    piped copy.
 
     Args:
         path: the video.
@@ -136,30 +153,28 @@ def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height
     luma, sample_aspect_ratio = first_frame(path)
     height, width = luma.shape
     shown = display_size(width, height, display_height, sample_aspect_ratio)
-    if recipe.frame_choice == "uniform":
-        indices = uniform_frames(len(times), recipe.num_frames)
-    else:
-        indices = difference_frames(luma_differences(path), recipe.num_frames)
-    content = content_of(luma)
-    return [place_view(content, recipe, number, shown, indices, times) for number in range(count)]
+    differences = luma_differences(path) if recipe.frame_choice == "difference" else np.empty(0)
+    indices = choose_frames(recipe, len(times), differences)
+    return [place_view(recipe, number, shown, indices, times) for number in range(count)]
 
 
-def content_of(luma: NDArray[Any]) -> str:
-    """What seeds a video's views: a hash of its first frame's luma."""
-    return hashlib.sha256(f"{luma.shape} {luma.dtype}".encode() + np.ascontiguousarray(luma).tobytes()).hexdigest()
+def choose_frames(recipe: ViewRecipe, num_available: int, differences: NDArray[np.float64]) -> tuple[int, ...]:
+    """Which of `num_available` frames the recipe takes; `differences` are looked at if it chooses by them."""
+    if recipe.frame_choice == "difference":
+        return difference_frames(differences, recipe.num_frames)
+    choose = pair_frames if recipe.frame_choice == "pairs" else uniform_frames
+    return choose(num_available, recipe.num_frames)
 
 
 def place_view(
-    content: str,
     recipe: ViewRecipe,
     number: int,
     shown: tuple[int, int],
     indices: Sequence[int],
     times: Sequence[float] | NDArray[np.float64],
 ) -> View:
-    """View `number` of a video whose `content_of` is given, shown at (width, height), looking at frames `indices`."""
+    """View `number` of any video shown at (width, height), looking at its frames `indices`."""
     facts = {
-        "content": content,
         "recipe": recipe.model_dump(),
         "version": VIEWS_VERSION,
         "view": number,

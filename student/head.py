@@ -39,8 +39,12 @@ def in_fp32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class LevelHead(nn.Module):
     """Levels lie at equal steps of the label's range; the score is the expectation of their distribution."""
 
-    def __init__(self, dim: int, *, num_levels: int, minimum: float, maximum: float, aleatoric: bool) -> None:
+    def __init__(
+        self, dim: int, *, num_levels: int, minimum: float, maximum: float, aleatoric: bool, frames_each: int
+    ) -> None:
+        """`frames_each`: frames that one time step stands for; each gets its step's score."""
         super().__init__()
+        self.frames_each = frames_each
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
@@ -58,6 +62,7 @@ class LevelHead(nn.Module):
             # From a tenth of the range: small enough to be useful, large enough to start calmly.
             deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
         frame_scores = in_fp32(self.expectation, in_fp32(self.levels, feature_BTD))
+        frame_scores = frame_scores.repeat_interleave(self.frames_each, dim=1)
         return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation)
 
     def expectation(self, logits: Tensor) -> Tensor:

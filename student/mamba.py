@@ -34,6 +34,7 @@ class MambaStudent(nn.Module):
         feature_dim: int,
         stem_stages: int,
         tuned_stem: bool,
+        pairs: bool,
         prompts: int,
         aleatoric: bool,
         num_levels: int,
@@ -43,7 +44,7 @@ class MambaStudent(nn.Module):
         super().__init__()
         if not len(embed_dim) == len(depths) == len(state_dim):
             raise ValueError("student.size: embed_dim, depths and state_dim must have one entry a stage")
-        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs)
         channels, stride = self.backbone.channels, FIRST_STRIDE // self.backbone.stride
         vim = EfficientViM(num_classes=0, embed_dim=embed_dim, depths=depths, state_dim=state_dim)
         self.patch_embed = nn.Sequential(
@@ -54,7 +55,8 @@ class MambaStudent(nn.Module):
         width = 2 * (sum(channels) + sum(embed_dim))
         self.frame_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU())
         self.temporal = TemporalSSD(feature_dim)
-        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric)
+        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric,
+                              frames_each=2 if pairs else 1)  # fmt: skip
         self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:

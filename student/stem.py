@@ -19,18 +19,34 @@ from rungwise.lite0 import match_keys, weights_path
 CHANNELS = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
 STRIDES = (2, 4, 8, 16, 16)
 FROZEN = 2  # stages that never train
+GAIN = 4  # of what changes between neighbours, so that an ImageNet stem sees it
+
+
+def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
+    """Of pairs of neighbouring frames, the first frame and the change to the second round mid grey, x_2BUHWC uint8.
+
+    U = T / 2 pairs. The change is amplified by `GAIN` and clipped; all first frames come before all changes.
+    """
+    first, second = frames_BTHWC[:, 0::2], frames_BTHWC[:, 1::2]
+    change = (128 + GAIN * (second.float() - first.float())).clamp(0, 255)
+    return torch.cat([first.float(), change])
 
 
 class Stem(nn.Module):
-    """uint8 frames in, one packed vector a frame out: statistics of the early maps, then the last map itself.
+    """uint8 frames in, one packed vector a frame or pair out: statistics of the early maps, then the last map itself.
 
     Packed, so that what a frozen stem gives is one array that can be kept on disk.
     """
 
-    def __init__(self, *, stages: int, tuned: bool) -> None:
-        """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate."""
+    def __init__(self, *, stages: int, tuned: bool, pairs: bool) -> None:
+        """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate.
+
+        `pairs`: frames come in pairs of neighbours; each pair is one frame with twice the channels, the first
+        frame's and those of the change to the second.
+        """
         super().__init__()
-        self.channels, self.stride = CHANNELS[:stages], STRIDES[stages - 1]
+        self.pairs, self.stride = pairs, STRIDES[stages - 1]
+        self.channels = tuple(channels * (2 if pairs else 1) for channels in CHANNELS[:stages])
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
         self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
         self.requires_grad_(False)
@@ -46,16 +62,22 @@ class Stem(nn.Module):
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
         """packed_BTW of uint8 RGB; normalisation is inside, so that an export needs only frames."""
-        x_NCHW = frames_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
+        pictures = images_and_changes(frames_BTHWC) if self.pairs else frames_BTHWC
+        x_NCHW = pictures.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
         x_NCHW = self.bn1(self.conv_stem((x_NCHW - self.mean) / self.std))
         parts = []
         for blocks in self.blocks[:-1]:
             x_NCHW = blocks(x_NCHW)
-            parts.append(mean_and_deviation(x_NCHW))
+            parts.append(self._beside(mean_and_deviation(x_NCHW)))
         # Channels last, as convolutions of frames leave it: packing copies nothing, and later ones stay as fast.
-        parts.append(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1).flatten(1))
-        packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, frames_BTHWC.shape[:2])
+        parts.append(self._beside(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1)).flatten(1))
+        steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
+        packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, (-1, steps))
         return packed_BTW
+
+    def _beside(self, values: Tensor) -> Tensor:
+        """Each pair's two pictures side by side in the last axis."""
+        return torch.cat(values.chunk(2), -1) if self.pairs else values
 
 
 def unpack(packed_BTW: Tensor, channels: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,7 @@ class SwinStudent(nn.Module):
         view_px: int,
         stem_stages: int,
         tuned_stem: bool,
+        pairs: bool,
         prompts: int,
         aleatoric: bool,
         num_levels: int,
@@ -50,7 +51,7 @@ class SwinStudent(nn.Module):
         if len(depths) != len(num_heads):
             raise ValueError("student.size: depths and num_heads must have one entry a stage")
         stage_widths = tuple(embed_dim * 2**stage for stage in range(len(depths)))
-        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs)
         channels = self.backbone.channels
         swin = SwinTransformerV2(
             img_size=-(-view_px // self.backbone.stride),
@@ -74,7 +75,8 @@ class SwinStudent(nn.Module):
         self.fuse = Transformer(feature_dim)
         self.join = nn.Sequential(nn.LayerNorm(2 * feature_dim), nn.Linear(2 * feature_dim, feature_dim))
         self.temporal = Transformer(feature_dim)
-        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric)
+        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric,
+                              frames_each=2 if pairs else 1)  # fmt: skip
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 Model = TypeVar("Model", bound=nn.Module)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CHANGE_GAIN = 4  # of what changes between neighbours, so that an ImageNet stem sees it
 
 
 class Judgement(NamedTuple):
@@ -42,6 +43,12 @@ class Normalise(nn.Module):
         x_NCHW = frames.flatten(0, -4).permute(0, 3, 1, 2).float()
         normalised: Tensor = (x_NCHW - self.mean) / self.std
         return normalised
+
+
+def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
+    """Pairs of neighbouring frames as `student/stem.py` takes them: all first frames, then all changes."""
+    first, second = frames_BTHWC[:, 0::2].float(), frames_BTHWC[:, 1::2].float()
+    return torch.cat([first, (128 + CHANGE_GAIN * (second - first)).clamp(0, 255)])
 
 
 def keep_batch_statistics(model: Model) -> Model:

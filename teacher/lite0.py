@@ -11,7 +11,18 @@ from torch import Tensor, nn
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32, keep_batch_statistics
+from rungwise.views import ViewRecipe
+from teacher.judgement import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Judgement,
+    Normalise,
+    images_and_changes,
+    in_fp32,
+    keep_batch_statistics,
+)
+
+NUM_STAGES = 7
 
 
 class EfficientNetLite0(nn.Module):
@@ -24,15 +35,20 @@ class EfficientNetLite0(nn.Module):
     full_precision = ("levels",)
 
     def __init__(
-        self, *, num_levels: int, feature_dim: int, frozen_stages: int, minimum: float, maximum: float
+        self, *, num_levels: int, feature_dim: int, frozen_stages: int, pairs: bool, minimum: float, maximum: float
     ) -> None:
-        """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward."""
+        """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward.
+
+        `pairs`: frames come in pairs of neighbours; what changes inside a pair is looked at as a picture too.
+        """
         super().__init__()
+        self.pairs = pairs
+        self.frozen_blocks = frozen_stages if frozen_stages == NUM_STAGES else None  # all of them, or none kept
         self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
         if frozen_stages:
             for part in (self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen_stages]):
                 part.requires_grad_(False)
-        width = 2 * sum(self.backbone.feature_info.channels())
+        width = 2 * sum(self.backbone.feature_info.channels()) * (2 if pairs else 1)
         self.head = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim)
         )
@@ -48,18 +64,30 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
-        batch, frames = frames_BTHWC.shape[:2]
-        maps = self.backbone(self.normalise(frames_BTHWC))
+        return self.upper(self.lower(frames_BTHWC))
+
+    def lower(self, frames_BTHWC: Tensor) -> Tensor:
+        """Every stage's statistics, pooled_BTW by frame or by pair."""
+        pictures = images_and_changes(frames_BTHWC) if self.pairs else frames_BTHWC
+        maps = self.backbone(self.normalise(pictures))
         pooled = [torch.cat([m.mean((2, 3)), (m.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1) for m in maps]
-        clip_BW = torch.cat(pooled, 1).view(batch, frames, -1).mean(1)
-        feature = self.head(clip_BW)
+        pooled_NW = torch.cat(pooled, 1)
+        if self.pairs:
+            pooled_NW = torch.cat(pooled_NW.chunk(2), 1)
+        steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
+        return pooled_NW.view(-1, steps, pooled_NW.shape[1])
+
+    def upper(self, pooled_BTW: Tensor) -> Judgement:
+        """Judge clips by their statistics."""
+        feature = self.head(pooled_BTW.mean(1))
         logits = in_fp32(self.levels, feature)
         return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
 
 
-def lite0_settings(teacher: Lite0Teacher) -> dict[str, Any]:
+def lite0_settings(teacher: Lite0Teacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section."""
-    return teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"})
+    settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"})
+    return settings | {"pairs": recipe.frame_choice == "pairs"}
 
 
 def load_imagenet_lite0(model: EfficientNetLite0, teacher: Lite0Teacher | None = None) -> None:

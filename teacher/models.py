@@ -48,7 +48,7 @@ def _clip(name: str) -> Callable[..., Any]:
 
 
 TEACHERS: dict[str, Kind] = {
-    "efficientnet_lite0": Kind(lambda section, _: lite0_settings(section), EfficientNetLite0, load_imagenet_lite0),
+    "efficientnet_lite0": Kind(lite0_settings, EfficientNetLite0, load_imagenet_lite0),
     "internvideo2": Kind(internvideo2_settings, InternVideo2Quality, load_internvideo2),
     "q_clip": Kind(lambda section, _: _clip("q_clip_settings")(section), _clip("QClip"), _clip("load_q_clip")),
     "clipvqa": Kind(lambda section, _: _clip("clipvqa_settings")(section), _clip("ClipVqa"), _clip("load_clipvqa")),

@@ -1,8 +1,7 @@
 """A model's scores of one title's rungs, all looked at in the same places at the same times.
 
-A single score looks at places drawn from the video's own first frame, so two rungs of one title are judged on
-different parts of the picture, and their difference holds what the parts differ by. Here every rung is shown at the
-top rung's places, several of them, and scores are means.
+A single score looks at few places, the same for all videos of one size, and each window's frames are chosen by its own
+times. Here every rung is shown at the top rung's places and times, several draws of them, and scores are means.
 """
 
 from __future__ import annotations

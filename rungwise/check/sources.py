@@ -11,7 +11,7 @@ import numpy as np
 
 from rungwise.check.playlists import PLAYLIST_SUFFIXES, read_playlist, write_whole
 from rungwise.check.rungs import Rung
-from rungwise.ladder import VIDEO_SUFFIXES
+from rungwise.sources import VIDEO_SUFFIXES
 from rungwise.table import POLARITIES
 from rungwise.video import VideoInfo, probe
 

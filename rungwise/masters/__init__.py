@@ -21,11 +21,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rungwise.masters.built import film, night_city, screen, street
+from rungwise.masters.camera import photograph_frames
 from rungwise.masters.nature import dead_leaves, fog, foliage, gradient, landscape, water
 from rungwise.masters.paint import F32, Rng, soften, to_image
 from rungwise.masters.scene import SCENES, Draw, Scene
 
-__all__ = ["FAMILIES", "MASTERS_VERSION", "SCENES", "Scene", "contact_sheet", "render", "write_master"]
+__all__ = [
+    "FAMILIES",
+    "MASTERS_VERSION",
+    "SCENES",
+    "Scene",
+    "contact_sheet",
+    "render",
+    "write_master",
+    "write_photograph",
+]
 
 MASTERS_VERSION = 1  # bump when any pixel changes
 
@@ -107,9 +117,21 @@ def write_master(name: str, path: Path, *, width: int, height: int, num_frames: 
     The file appears complete or not at all. Raises ValueError as :func:`render` does, and RuntimeError with
     ffmpeg's last lines if encoding fails.
     """
+    write_frames(render(name, width=width, height=height, num_frames=num_frames, fps=fps), path, width, height, fps)
+
+
+def write_photograph(
+    picture: Path, path: Path, seed: int, *, width: int, height: int, num_frames: int, fps: float
+) -> None:
+    """Write a shot of a picture as :func:`write_master` writes a scene. ValueError as `photograph_frames` raises it."""
+    frames = photograph_frames(picture, seed, width=width, height=height, num_frames=num_frames, fps=fps)
+    write_frames(frames, path, width, height, fps)
+
+
+def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, height: int, fps: float) -> None:
+    """Write RGB frames losslessly; the file appears complete or not at all."""
     import imageio_ffmpeg
 
-    frames = render(name, width=width, height=height, num_frames=num_frames, fps=fps)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial.mkv")
     rate = Fraction(fps).limit_denominator(1001)
     command = [

@@ -30,7 +30,7 @@ from rungwise.video import (
     sample_aspect,
     tone_mapped,
 )
-from rungwise.views import Patches, Shown, View, ViewRecipe, content_of, display_size, luma_differences, place_view
+from rungwise.views import Patches, Shown, View, ViewRecipe, display_size, luma_differences, place_view
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -64,7 +64,6 @@ class Facts:
     width: int
     height: int
     shown: tuple[int, int]
-    content: str
     notes: list[str] = field(default_factory=list)
     fps: float = 0.0
     duration_seconds: float = 0.0
@@ -226,7 +225,7 @@ def _facts(frame: VideoFrame, stream: Any, name: str, how: How) -> Facts:
     plane = luma(frame)
     height, width = plane.shape
     ratio = sample_aspect(stream, frame.rotation)
-    facts = Facts(name, width, height, display_size(width, height, how.display_height, ratio), content_of(plane))
+    facts = Facts(name, width, height, display_size(width, height, how.display_height, ratio))
     if transfer:
         facts.note(f"tone-mapped from {transfer} for an SDR screen")
     if frame.rotation % 360:
@@ -243,7 +242,7 @@ def _facts(frame: VideoFrame, stream: Any, name: str, how: How) -> Facts:
 
 def _placer(facts: Facts, recipe: ViewRecipe, times: list[float]) -> Callable[[Span], View]:
     def place(span: Span) -> View:
-        return place_view(facts.content, recipe, span.number, facts.shown, span.frame_indices, times)
+        return place_view(recipe, span.number, facts.shown, span.frame_indices, times)
 
     return place
 

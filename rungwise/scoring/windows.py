@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rungwise.video import Packets
-from rungwise.views import Patches, View, ViewRecipe, difference_frames, luma_difference, stitch, uniform_frames
+from rungwise.views import Patches, View, ViewRecipe, choose_frames, luma_difference, stitch
 
 WINDOW_SECONDS = 4.0
 BLOCK_FRAMES = 32
@@ -93,20 +93,13 @@ def end_of(times: Sequence[float], rate: Fraction) -> float:
     return times[-1] + step
 
 
-def choose_frames(recipe: ViewRecipe, count: int, differences: Sequence[float]) -> tuple[int, ...]:
-    """Places in a window of `count` frames; `differences` are those between its neighbours, if the recipe asks."""
-    if recipe.frame_choice == "uniform":
-        return uniform_frames(count, recipe.num_frames)
-    return difference_frames(np.asarray(differences[: count - 1]), recipe.num_frames)
-
-
 def plan_windows(
     times: Sequence[float], rate: Fraction, length: float, recipe: ViewRecipe, differences: Sequence[float]
 ) -> list[Span]:
     """The windows of a file whose times, and differences if the recipe wants them, are known."""
     spans = []
     for number, (first, stop) in enumerate(cut_windows(times, length)):
-        chosen = choose_frames(recipe, stop - first, differences[first : stop - 1])
+        chosen = choose_frames(recipe, stop - first, np.asarray(differences[first : stop - 1]))
         end = times[stop] if stop < len(times) else end_of(times, rate)
         indices = tuple(first + index for index in chosen)
         spans.append(Span(length, number, times[first], end, indices, tuple(times[index] for index in indices)))
@@ -204,7 +197,7 @@ class Assembler:
         yield self._seen(last, last.count, end_of(self.times, rate))
 
     def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
-        chosen = choose_frames(self.recipe, count, window.differences)
+        chosen = choose_frames(self.recipe, count, np.asarray(window.differences[: count - 1]))
         indices = tuple(window.first + index for index in chosen)
         pixels = np.stack([window.blocks[index // BLOCK_FRAMES][index % BLOCK_FRAMES] for index in chosen])
         self.spare += window.blocks

@@ -54,6 +54,7 @@ def examples(count: int = 16) -> Examples:
         classes=np.arange(count) % 3,
         groups=np.arange(count) // 4 % 2,
         patch_px=32,
+        frames_each=1,
         targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
     )
 
@@ -67,6 +68,7 @@ def student() -> torch.nn.Module:
         feature_dim=8,
         stem_stages=3,
         tuned_stem=True,
+        pairs=False,
         prompts=0,
         aleatoric=False,
         num_levels=2,

@@ -16,8 +16,8 @@ import torch
 
 from rungwise.contract import Contract, Scale
 from rungwise.scorer import Scorer
-from rungwise.video import first_luma, rgb_frames, timestamps_seconds
-from rungwise.views import ViewRecipe, content_of, place_view
+from rungwise.video import rgb_frames, timestamps_seconds
+from rungwise.views import ViewRecipe, place_view
 from student.export import export_onnx
 from student.models import STUDENTS
 
@@ -31,13 +31,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     student = STUDENTS["mamba"](
         embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
-        prompts=0, aleatoric=False, num_levels=5, minimum=0.0, maximum=100.0,
+        pairs=True, prompts=0, aleatoric=False, num_levels=5, minimum=0.0, maximum=100.0,
     )  # fmt: skip
     head: Any = student.head
     head.levels.weight.data *= 20
     contract = Contract(
         model="mamba",
-        view=ViewRecipe(num_frames=3, frame_choice="uniform", grid=3, patch_px=32),
+        view=ViewRecipe(num_frames=4, frame_choice="pairs", grid=3, patch_px=32),
         scale=Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100),
         calibration=None,
         golden=None,
@@ -60,10 +60,9 @@ def example() -> Any:
     return module
 
 
-def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All frames as RGB, and the first one's luma."""
-    frames = np.stack([frame for _, frame in rgb_frames(path, range(len(timestamps_seconds(path))))])
-    return frames, np.ascontiguousarray(first_luma(path))
+def decode(path: Path) -> np.ndarray:
+    """All frames as RGB."""
+    return np.stack([frame for _, frame in rgb_frames(path, range(len(timestamps_seconds(path))))])
 
 
 def test_it_gives_the_scorers_number_at_any_display_height(
@@ -71,44 +70,32 @@ def test_it_gives_the_scorers_number_at_any_display_height(
 ) -> None:
     scorer = Scorer(model)
     cases = [(clip, 108), (small_clip, 108), (small_clip, 54), (clip, 71), (clip, 200), (small_clip, 20)]
-    found = [example.score(str(model), *decode(path), lines) for path, lines in cases]
+    found = [example.score(str(model), decode(path), lines) for path, lines in cases]
     wanted = [scorer.score(path, display_height=lines).score for path, lines in cases]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
     assert len(set(wanted)) == len(cases)
 
 
 def test_it_runs_as_a_program_without_rungwise(model: Path, small_clip: Path, tmp_path: Path) -> None:
-    for name, array in zip(("frames", "luma"), decode(small_clip), strict=True):
-        np.save(tmp_path / f"{name}.npy", array)
-    command = [
-        sys.executable,
-        "-I",
-        str(EXAMPLE),
-        str(model),
-        *(str(tmp_path / f"{n}.npy") for n in ("frames", "luma")),
-    ]
+    np.save(tmp_path / "frames.npy", decode(small_clip))
+    command = [sys.executable, "-I", str(EXAMPLE), str(model), str(tmp_path / "frames.npy")]
     done = subprocess.run([*command, "108"], capture_output=True, text=True, check=True)
     assert float(done.stdout) == pytest.approx(Scorer(model).score(small_clip, display_height=108).score, abs=1e-6)
 
 
-def test_it_is_forty_lines_of_numpy_and_onnxruntime() -> None:
+def test_it_is_fifty_lines_of_numpy_and_onnxruntime() -> None:
     text = EXAMPLE.read_text()
     tree = ast.parse(text)
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert modules == {"hashlib", "json", "sys", "numpy", "onnxruntime"}
     code = text.split('"""', 2)[2]
-    assert sum(bool(line.strip()) for line in code.splitlines()) <= 40
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 50
 
 
 def test_the_documented_vector_is_what_views_are_made_of(example: Any) -> None:
-    vector = json.loads(
-        (DOCS / "onnx.md").read_text().split('```json\n{"luma"', 1)[1].split("```", 1)[0].join(['{"luma"', ""])
-    )
-    luma = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    assert vector["luma"] == "0 to 47, 6 rows of 8, uint8"
-    assert vector["content"] == content_of(luma)
+    vector = json.loads((DOCS / "onnx.md").read_text().split("```json\n", 1)[1].split("```", 1)[0])
     recipe = ViewRecipe.model_validate(vector["recipe"])
-    view = place_view(vector["content"], recipe, 0, tuple(vector["shown"]), (0,), (0.0,))
+    view = place_view(recipe, 0, tuple(vector["shown"]), (0,), (0.0,))
     assert view.seed == vector["seed"]
     assert [list(corner) for corner in view.corners_yx] == vector["corners_yx"]
     draws = (np.random.PCG64(int(view.seed[:32], 16)).random_raw(8) >> np.uint64(11)) / 2.0**53

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import rungwise.ladder
+from rungwise.artefact import open_artefact
 from rungwise.config import Ladder, Sources
 from rungwise.encode import EncodeError, EncodeSpec
 from rungwise.ladder import (
+    Rung,
+    Shard,
+    chosen_rungs,
     clip_name,
-    find_unlabelled,
-    ladder_specs,
+    ladder_rungs,
     make_ladder,
-    make_masters,
     read_failures,
     read_ladder,
 )
-from rungwise.video import rgb_frames, timestamps_seconds
+from rungwise.sources import Master, make_masters
+from rungwise.video import probe
 
 LADDER = Ladder.model_validate(
     {
@@ -98,76 +96,94 @@ def test_a_failed_encode_is_named_and_a_killed_run_goes_on(
 
 
 def test_rungs_taller_than_the_master_are_left_out_and_none_comes_twice() -> None:
-    specs = ladder_specs(LADDER, 108)
-    assert len(specs) == len(set(specs)) == 5
-    assert {spec.height for spec in specs} == {108, 54}
-    assert {spec.height for spec in ladder_specs(LADDER, 271)} == {270, 134, 108}
-    assert clip_name("a", specs[0]) == "a-h264-108p-crf25-ultrafast"
+    rungs = [rung for entry in ladder_rungs(LADDER, 108) for rung in entry]
+    assert len(rungs) == len(set(rungs)) == 5
+    assert {rung.spec.height for rung in rungs} == {108, 54}
+    assert {rung.spec.height for entry in ladder_rungs(LADDER, 271) for rung in entry} == {270, 134, 108}
+    assert clip_name("a", rungs[0]) == "a-h264-108p-crf25-ultrafast"
 
 
-def test_mistakes_in_sources_and_rungs_are_named_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a folder"):
-        make_masters(Sources(folder=tmp_path / "absent"), tmp_path)
-    with pytest.raises(ValueError, match="holds no video"):
-        make_masters(Sources(folder=tmp_path), tmp_path)
-    size = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
-    with pytest.raises(ValueError, match="no scene 'nowhere'"):
-        make_masters(Sources(builtin=("nowhere",), **size), tmp_path)
+def test_a_wrong_rung_is_named_before_any_work(tmp_path: Path) -> None:
     rungs = {"codec": "h264", "preset": "warp", "scales": [1.0], "crf": [30]}
     with pytest.raises(ValueError, match="preset is 'warp'"):
         make_ladder(LADDER.model_validate(LADDER.model_dump() | {"rungs": [rungs]}), [], tmp_path)
 
 
-def test_builtin_masters_are_an_artefact(tmp_path: Path) -> None:
-    sources = Sources(builtin=("screen_a", "fog_a"), width=64, height=64, num_frames=2, fps=10.0)
-    first = make_masters(sources, tmp_path)
-    assert [master.content for master in first] == ["screen_a", "fog_a"]
-    assert make_masters(sources, tmp_path) == first
-    assert len(list((tmp_path / "masters").iterdir())) == 1
+RICH = LADDER.model_validate(
+    {
+        "label": "vmaf_v0.6.1",
+        "extra_labels": [],
+        "sample": {"masters": 3, "others": 2},
+        "rungs": [
+            {"codec": "h264", "preset": "ultrafast", "scales": [0.5], "crf": [25, 45], "scalers": ["lanczos", "area"]},
+            {"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [20, 30], "bit_depth": 10},
+            {"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [24, 34], "first_crf": 40},
+        ],
+    }
+)
 
 
-def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> None:
-    size = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
-    script = (
-        "import sys; from pathlib import Path; from rungwise.config import Sources; "
-        "from rungwise.ladder import make_masters; "
-        f"make_masters(Sources(builtin=('screen_a', 'fog_a'), **{size}), Path(sys.argv[1]))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, start_new_session=True)
-    while not list((tmp_path / "masters").glob("*.partial/*.partial.mkv")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    masters = make_masters(Sources(builtin=("screen_a", "fog_a"), **size), tmp_path)
-    assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
+def test_a_sample_holds_a_rung_of_each_entry_and_is_the_same_ever_after(tmp_path: Path) -> None:
+    def chosen(content: str, origin: str) -> list[Rung]:
+        return chosen_rungs(RICH, Master(content, content, tmp_path, "", origin), 108)
+
+    rungs = chosen("one", "master")
+    assert len(rungs) == 3
+    assert {(rung.spec.bit_depth, rung.first is not None) for rung in rungs} == {(8, False), (10, False), (8, True)}
+    assert chosen("one", "master") == rungs
+    assert len({tuple(chosen(str(number), "master")) for number in range(20)}) > 10
+    assert len(chosen("one", "crop mirror")) == 2
 
 
-def test_groups_keep_contents_that_share_footage_together(folder: Path, tmp_path: Path) -> None:
-    masters = make_masters(Sources(folder=folder, groups={"pair": ("one", "two")}), tmp_path)
-    assert [(master.content, master.group) for master in masters] == [("one", "pair"), ("two", "pair")]
-    with pytest.raises(ValueError, match=r"groups\.pair: no content 'three' among the 2 masters"):
-        make_masters(Sources(folder=folder, groups={"pair": ("one", "three")}), tmp_path)
-    with pytest.raises(ValueError, match=r"groups\.b: 'one' is in two groups"):
-        make_masters(Sources(folder=folder, groups={"a": ("one",), "b": ("one",)}), tmp_path)
+def test_scaler_depth_and_a_first_generation_reach_the_encode(folder: Path, tmp_path: Path) -> None:
+    config = RICH.model_copy(update={"sample": None})
+    [master, _] = make_masters(Sources(folder=folder), tmp_path)
+    table = read_ladder(make_ladder(config, [master], tmp_path)).set_index("clip")
+    assert len(table) == 8
+    lanczos, area = (table.loc[f"one-h264-54p-crf25-ultrafast-{scaler}"] for scaler in ("lanczos", "area"))
+    assert lanczos["video_sha256"] != area["video_sha256"]
+    assert (lanczos["scaler"], area["scaler"]) == ("lanczos", "area")
+    deep = table.loc["one-h264-108p-crf20-ultrafast-10bit"]
+    assert (deep["bit_depth"], probe(Path(deep["path"])).bit_depth) == (10, 10)
+    again, plain = table.loc["one-h264-108p-crf24-ultrafast-after40"], deep
+    assert again["first_crf"] == 40
+    assert again["score"] < plain["score"] - 3  # it can be no better than the encode it was made from
 
 
-def test_masters_cut_to_their_first_frames_lose_nothing_else(folder: Path, master: Path, tmp_path: Path) -> None:
-    cut = make_masters(Sources(folder=folder, num_frames=5), tmp_path)
-    assert [path.content for path in cut] == ["one", "two"]
-    whole = dict(rgb_frames(master, range(5)))
-    short = dict(rgb_frames(cut[0].path, range(5)))
-    assert len(timestamps_seconds(cut[0].path)) == 5
-    assert all((whole[index] == short[index]).all() for index in range(5))
+def test_shards_merge_to_the_very_ladder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masters = make_masters(Sources(folder=folder), tmp_path)
+    whole = make_ladder(LADDER, masters, tmp_path / "alone")
+    for number in (1, 2, 3):
+        make_ladder(LADDER, masters, tmp_path / f"host{number}", shard=Shard(number, 3))
+    farm = tmp_path / "farm"
+    for number in (1, 2, 3):
+        shutil.copytree(tmp_path / f"host{number}" / "ladder-shard", farm / "ladder-shard", dirs_exist_ok=True)
+    assert sorted(len(read_ladder(open_artefact(path))) for path in (farm / "ladder-shard").iterdir()) == [3, 3, 4]
+
+    def encode(*_: object) -> None:
+        raise AssertionError("a shard holds it")
+
+    monkeypatch.setattr(rungwise.ladder, "encode", encode)
+    merged = make_ladder(LADDER, masters, farm)
+    assert merged.id == whole.id
+    assert merged.content_sha256 == whole.content_sha256
 
 
-def test_an_unlabelled_video_may_not_be_called_like_a_master(folder: Path, clip: Path, tmp_path: Path) -> None:
-    found = tmp_path / "found"
-    found.mkdir()
-    (found / "one.mp4").symlink_to(clip)
-    sources = Sources(folder=folder, unlabelled=found)
-    with pytest.raises(ValueError, match="'one' is a master's name too"):
-        find_unlabelled(sources, make_masters(sources, tmp_path))
-    with pytest.raises(ValueError, match=r"sources\.unlabelled: .* is not a folder"):
-        find_unlabelled(Sources(folder=folder, unlabelled=tmp_path / "absent"), [])
+def test_a_shard_whose_bytes_changed_is_refused_and_one_of_another_ladder_left_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masters = make_masters(Sources(folder=folder), tmp_path)
+    shard = make_ladder(LADDER, masters, tmp_path, shard=Shard(1, 3))
+    other = LADDER.model_copy(update={"label": "vmaf_v0.6.1neg"})
+    assert len(read_ladder(make_ladder(other, masters, tmp_path))) == 10
+    assert "a shard of another ladder" in capsys.readouterr().err
+    next((shard.path / "encodes").glob("*.mp4")).write_bytes(b"half")
+    with pytest.raises(ValueError, match="bytes differ from the manifest"):
+        make_ladder(LADDER, masters, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "/"])
+def test_a_share_is_two_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match="no share"):
+        Shard.parse(text)
+    assert Shard.parse("2/8") == Shard(2, 8)

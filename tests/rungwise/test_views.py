@@ -10,7 +10,7 @@ from PIL import Image
 
 from rungwise.encode import run_ffmpeg
 from rungwise.video import rgb_frames
-from rungwise.views import View, ViewRecipe, difference_frames, make_views, read_views, uniform_frames
+from rungwise.views import View, ViewRecipe, difference_frames, make_views, pair_frames, read_views, uniform_frames
 
 RECIPE = ViewRecipe(num_frames=3, frame_choice="uniform", grid=2, patch_px=32)
 
@@ -80,6 +80,23 @@ def test_uniform_frames() -> None:
     assert uniform_frames(8, 4) == (1, 3, 5, 7)
     assert uniform_frames(1, 3) == (0, 0, 0)
     assert uniform_frames(100, 1) == (50,)
+
+
+def test_pairs_are_neighbours_at_equal_spans() -> None:
+    assert pair_frames(8, 4) == (2, 3, 6, 7)
+    assert pair_frames(100, 2) == (50, 51)
+    assert pair_frames(2, 4) == (0, 1, 0, 1)
+    assert pair_frames(1, 4) == (0, 0, 0, 0)
+    with pytest.raises(ValueError, match="num_frames is 3; pairs of frames need an even number"):
+        ViewRecipe(num_frames=3, frame_choice="pairs", grid=2, patch_px=32)
+
+
+def test_all_rungs_of_a_title_are_seen_at_the_same_places(clip: Path, small_clip: Path) -> None:
+    recipe = ViewRecipe(num_frames=4, frame_choice="pairs", grid=2, patch_px=32)
+    (here,), (there,) = make_views(clip, recipe), make_views(small_clip, recipe, display_height=108)
+    assert here.corners_yx == there.corners_yx
+    assert make_views(small_clip, recipe)[0].corners_yx != there.corners_yx  # another size, other places
+    assert read_views(clip, [here]).shape == (1, 4, 64, 64, 3)
 
 
 def test_difference_frames_follow_the_motion() -> None:

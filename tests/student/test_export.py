@@ -24,6 +24,7 @@ SETTINGS = {
     "feature_dim": 16,
     "stem_stages": 3,
     "tuned_stem": True,
+    "pairs": False,
     "prompts": 0,
     "aleatoric": False,
     "num_levels": 5,

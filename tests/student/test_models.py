@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.views import ViewRecipe
 from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES, cost, load_imagenet
+from student.stem import images_and_changes
 
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32},
@@ -19,6 +21,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 SETTINGS: dict[str, Any] = {
     "stem_stages": 3,
     "tuned_stem": True,
+    "pairs": False,
     "prompts": 0,
     "aleatoric": False,
     "num_levels": 5,
@@ -53,6 +56,32 @@ def test_outputs_and_their_ranges(student: nn.Module, size_px: int) -> None:
     assert (judged.feature.shape, judged.frame_scores.shape) == ((2, 32), (2, 3))
     assert torch.all((judged.frame_scores >= 0) & (judged.frame_scores <= 100))
     torch.testing.assert_close(judged.score, judged.logits.softmax(-1) @ torch.tensor([0.0, 25.0, 50.0, 75.0, 100.0]))
+
+
+def test_pairs_are_seen_as_a_frame_and_its_change() -> None:
+    frames = clips(2, 64).repeat_interleave(2, dim=1)[:, :4]
+    frames[:, 1] = frames[:, 0] // 2
+    pictures = images_and_changes(frames)
+    assert pictures.shape == (4, 2, 64, 64, 3)
+    torch.testing.assert_close(pictures[:2], frames[:, 0::2].float())
+    change = frames[:, 1::2].numpy().astype(int) - frames[:, 0::2].numpy().astype(int)
+    assert (pictures[2:].numpy() == np.clip(128 + 4 * change, 0, 255)).all()
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_student_of_pairs_is_its_upper_over_its_lower_and_scores_every_frame(name: str) -> None:
+    student = make(name, pairs=True).eval()
+    frames = clips(2)[:, [0, 1, 1, 2]]
+    with torch.inference_mode():
+        judged = student(frames)
+        packed = student.lower(frames)
+        still = student(frames[:, [0, 0, 1, 1]])
+        again = student.upper(packed)
+    assert packed.shape[:2] == (2, 2)
+    assert judged.frame_scores.shape == (2, 4)
+    assert (judged.frame_scores[:, 0] == judged.frame_scores[:, 1]).all()
+    torch.testing.assert_close(again.score, judged.score)
+    assert (still.score - judged.score).abs().max() > 1e-4  # the second frame of a pair counts
 
 
 def test_a_score_does_not_depend_on_its_batch(student: nn.Module) -> None:

@@ -14,6 +14,7 @@ from student.styleprompt import StylePrompt, tune_prompts
 SETTINGS: dict[str, Any] = {
     "stem_stages": 3,
     "tuned_stem": False,
+    "pairs": False,
     "aleatoric": False,
     "num_levels": 5,
     "minimum": 0.0,

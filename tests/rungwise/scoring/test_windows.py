@@ -50,7 +50,7 @@ def test_a_stream_gives_the_windows_of_a_file(choice: str, length: float) -> Non
     random = np.random.default_rng(0)
 
     def place(span: Span) -> object:
-        return place_view("content", recipe, span.number, (20, 16), (), ())
+        return place_view(recipe, span.number, (20, 16), (), ())
 
     for trial in range(40):
         count = int(random.integers(1, 60))

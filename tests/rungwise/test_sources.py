@@ -1,0 +1,197 @@
+"""Masters of every kind: cut, rendered, varied, or filmed off a photograph; the same each time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rungwise.config import Sources
+from rungwise.masters.camera import photograph_frames
+from rungwise.masters.variants import draw_variant
+from rungwise.sources import find_unlabelled, make_masters
+from rungwise.video import probe, rgb_frames, timestamps_seconds
+
+SIZE = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
+
+
+@pytest.fixture
+def folder(master: Path, tmp_path: Path) -> Path:
+    """A user's folder with two masters."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(master, folder / "one.mkv")
+    shutil.copy(master, folder / "two.mkv")
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with one photograph."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    Image.fromarray(noise).resize((600, 400), Image.Resampling.BICUBIC).save(folder / "hill.png")
+    return folder
+
+
+def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="is not a folder"):
+        make_masters(Sources(folder=tmp_path / "absent"), tmp_path)
+    with pytest.raises(ValueError, match="holds no video"):
+        make_masters(Sources(folder=tmp_path / "empty"), tmp_path)
+    with pytest.raises(ValueError, match="holds no picture"):
+        make_masters(Sources(photographs=tmp_path / "empty", shots=1, **SIZE), tmp_path)
+    with pytest.raises(ValueError, match="no scene 'nowhere'"):
+        make_masters(Sources(builtin=("nowhere",), **SIZE), tmp_path)
+    with pytest.raises(ValueError, match="600x400, smaller than the video, 640x360"):
+        list(photograph_frames(pictures / "hill.png", 0, width=640, height=360, num_frames=1, fps=24))
+    (pictures / "text.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match="not a picture"):
+        list(photograph_frames(pictures / "text.jpg", 0, width=64, height=64, num_frames=1, fps=24))
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ({}, "give `builtin`, `folder` or `photographs`"),
+        ({"photographs": "x", **SIZE}, "`photographs` and `shots` go together"),
+        ({"photographs": "x", "shots": 1}, "photographs need width, height, num_frames, fps"),
+        ({"builtin": "all", "variants": 2, **SIZE}, "`variants` need `folder` and `num_frames`"),
+    ],
+)
+def test_what_goes_together_is_asked_for(sources: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sources.model_validate(sources)
+
+
+def test_all_kinds_of_masters_stand_in_one_run(folder: Path, pictures: Path, tmp_path: Path) -> None:
+    sources = Sources(folder=folder, photographs=pictures, shots=2, builtin=("fog_a",), **SIZE)
+    masters = make_masters(sources, tmp_path)
+    assert [(master.content, master.group, master.origin) for master in masters] == [
+        ("one", "one", "master"),
+        ("two", "two", "master"),
+        ("fog_a", "fog_a", "builtin"),
+        ("hill~1", "hill", "photograph"),
+        ("hill~2", "hill", "photograph"),
+    ]
+    assert make_masters(sources, tmp_path) == masters
+    for master in masters[2:]:
+        seen = probe(master.path)
+        assert (seen.width, seen.height, len(timestamps_seconds(master.path))) == (64, 64, 2)
+    assert masters[3].sha256 != masters[4].sha256
+    grouped = make_masters(sources.model_copy(update={"groups": {"mine": ("one", "hill")}}), tmp_path)
+    assert {master.content for master in grouped if master.group == "mine"} == {"one", "hill~1", "hill~2"}
+    (pictures / "fog_a.png").symlink_to(pictures / "hill.png")
+    shutil.copy(folder / "one.mkv", folder / "fog_a.mkv")
+    with pytest.raises(ValueError, match="two masters are called 'fog_a'"):
+        make_masters(sources, tmp_path)
+
+
+def test_a_camera_moves_over_its_picture_and_comes_back_the_same(pictures: Path) -> None:
+    def shot(seed: int) -> list[np.ndarray]:
+        return list(photograph_frames(pictures / "hill.png", seed, width=64, height=48, num_frames=3, fps=10))
+
+    shots = [shot(seed) for seed in range(12)]
+    assert all(frame.shape == (48, 64, 3) and frame.dtype == np.uint8 for frames in shots for frame in frames)
+    assert all((a == b).all() for a, b in zip(shots[3], shot(3), strict=True))
+    still = [bool((frames[0] == frames[-1]).all()) for frames in shots]
+    assert not all(still)
+
+
+def test_variants_belong_to_their_master_and_held_out_ones_get_none(folder: Path, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.mkdir()
+    for name in ("one", "two"):
+        command = [sys.executable, "-c", "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())"]
+        ffmpeg = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        made = f"-v error -f lavfi -i testsrc2=s=320x240:r=12:d=2 -c:v ffv1 {big / name}.mkv"
+        subprocess.run([ffmpeg, *made.split()], check=True)
+    sources = Sources(folder=big, num_frames=6, variants=3)
+    masters = make_masters(sources, tmp_path, held_out=["two"])
+    assert [master.content for master in masters] == ["one", "two", "one~1", "one~2", "one~3"]
+    varied = masters[2:]
+    assert {master.group for master in varied} == {"one"}
+    assert all(master.origin.startswith("crop") for master in varied)
+    assert len({master.sha256 for master in varied}) == 3
+    for master in varied:
+        seen = probe(master.path)
+        assert 256 <= seen.width <= 320
+        assert 200 <= seen.height <= 240
+        assert len(timestamps_seconds(master.path)) == 6
+    assert make_masters(sources, tmp_path, held_out=["two"]) == masters
+    grouped = sources.model_copy(update={"groups": {"pair": ("one", "two")}})
+    assert len(make_masters(grouped, tmp_path, held_out=["two"])) == 2  # one shares footage with two
+
+
+def test_every_kind_of_variant_is_drawn_and_a_short_master_is_never_sped_up() -> None:
+    drawn = [draw_variant(seed, width=640, height=360, available=100, num_frames=40) for seed in range(80)]
+    kinds = [set(variant.kinds.split()) for variant in drawn]
+    assert set().union(*kinds) == {"crop", "fast", "mirror", "reverse", "grade", "blur", "grain"}
+    assert all("crop" in each for each in kinds)
+    short = [draw_variant(seed, width=640, height=360, available=41, num_frames=40) for seed in range(80)]
+    assert not any("fast" in variant.kinds for variant in short)
+
+
+def test_builtin_masters_are_an_artefact(tmp_path: Path) -> None:
+    sources = Sources(builtin=("screen_a", "fog_a"), width=64, height=64, num_frames=2, fps=10.0)
+    first = make_masters(sources, tmp_path)
+    assert [master.content for master in first] == ["screen_a", "fog_a"]
+    assert make_masters(sources, tmp_path) == first
+    assert len(list((tmp_path / "masters").iterdir())) == 1
+
+
+def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> None:
+    size = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
+    script = (
+        "import sys; from pathlib import Path; from rungwise.config import Sources; "
+        "from rungwise.sources import make_masters; "
+        f"make_masters(Sources(builtin=('screen_a', 'fog_a'), **{size}), Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, start_new_session=True)
+    while not list((tmp_path / "masters").glob("*.partial/*.partial.mkv")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    masters = make_masters(Sources(builtin=("screen_a", "fog_a"), **size), tmp_path)
+    assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
+
+
+def test_groups_keep_contents_that_share_footage_together(folder: Path, tmp_path: Path) -> None:
+    masters = make_masters(Sources(folder=folder, groups={"pair": ("one", "two")}), tmp_path)
+    assert [(master.content, master.group) for master in masters] == [("one", "pair"), ("two", "pair")]
+    with pytest.raises(ValueError, match=r"groups\.pair: no content 'three' among the 2 masters"):
+        make_masters(Sources(folder=folder, groups={"pair": ("one", "three")}), tmp_path)
+    with pytest.raises(ValueError, match=r"groups\.b: 'one' is in two groups"):
+        make_masters(Sources(folder=folder, groups={"a": ("one",), "b": ("one",)}), tmp_path)
+
+
+def test_masters_cut_to_their_first_frames_lose_nothing_else(folder: Path, master: Path, tmp_path: Path) -> None:
+    cut = make_masters(Sources(folder=folder, num_frames=5), tmp_path)
+    assert [path.content for path in cut] == ["one", "two"]
+    whole = dict(rgb_frames(master, range(5)))
+    short = dict(rgb_frames(cut[0].path, range(5)))
+    assert len(timestamps_seconds(cut[0].path)) == 5
+    assert all((whole[index] == short[index]).all() for index in range(5))
+
+
+def test_an_unlabelled_video_may_not_be_called_like_a_master(folder: Path, clip: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    (found / "one.mp4").symlink_to(clip)
+    sources = Sources(folder=folder, unlabelled=found)
+    with pytest.raises(ValueError, match="'one' is a master's name too"):
+        find_unlabelled(sources, make_masters(sources, tmp_path))
+    with pytest.raises(ValueError, match=r"sources\.unlabelled: .* is not a folder"):
+        find_unlabelled(Sources(folder=folder, unlabelled=tmp_path / "absent"), [])
