@@ -77,7 +77,10 @@ class Stem(nn.Module):
 
     def _beside(self, values: Tensor) -> Tensor:
         """Each pair's two pictures side by side in the last axis."""
-        return torch.cat(values.chunk(2), -1) if self.pairs else values
+        if not self.pairs:
+            return values
+        images, changes = values.unflatten(0, (2, -1))  # not chunk: an export would take the batch for a constant
+        return torch.cat([images, changes], -1)
 
 
 def unpack(packed_BTW: Tensor, channels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
