@@ -19,7 +19,7 @@ def score(model, frames, lines, window=0):
     steps, grid, side = recipe["num_frames"], recipe["grid"], recipe["patch_px"]
     count, height, width = frames.shape[:3]
     columns = max(1, round(width * lines / height))
-    facts = {"recipe": recipe, "shown": [columns, lines], "version": 2, "view": window}
+    facts = {"recipe": recipe, "version": 2, "view": window}
     seed = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     draws = (np.random.PCG64(int(seed[:32], 16)).random_raw(2 * grid**2) >> 11) / 2.0**53
     view = np.empty((1, steps, grid, side, grid, side, 3), np.uint8)

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rungwise.artefact import canonical_json
 from rungwise.video import first_frame, luma_planes, rgb_frames, timestamps_seconds
 
-VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: places by display size alone, pairs of frames
+VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: the same places in all videos, pairs of frames
 
 
 class ViewRecipe(BaseModel):
@@ -137,8 +137,8 @@ def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
 def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
     """Choose `count` views of a video; view i is the same whatever `count` is.
 
-    The seed comes from the display size, so all rungs of a title are seen at the same places, and so is a remuxed or
-    piped copy.
+    The seed comes from the recipe alone, so all rungs of a title are seen at the same places (as shares of the picture),
+    and so is a remuxed or piped copy.
 
     Args:
         path: the video.
@@ -174,12 +174,7 @@ def place_view(
     times: Sequence[float] | NDArray[np.float64],
 ) -> View:
     """View `number` of any video shown at (width, height), looking at its frames `indices`."""
-    facts = {
-        "recipe": recipe.model_dump(),
-        "version": VIEWS_VERSION,
-        "view": number,
-        "shown": list(shown),
-    }
+    facts = {"recipe": recipe.model_dump(), "version": VIEWS_VERSION, "view": number}
     seed = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
     return View(
         display_width=shown[0],

@@ -1,6 +1,6 @@
 """A model's scores of one title's rungs, all looked at in the same places at the same times.
 
-A single score looks at few places, the same for all videos of one size, and each window's frames are chosen by its own
+A single score looks at few places, the same for all videos, and each window's frames are chosen by its own
 times. Here every rung is shown at the top rung's places and times, several draws of them, and scores are means.
 """
 

@@ -95,7 +95,6 @@ def test_all_rungs_of_a_title_are_seen_at_the_same_places(clip: Path, small_clip
     recipe = ViewRecipe(num_frames=4, frame_choice="pairs", grid=2, patch_px=32)
     (here,), (there,) = make_views(clip, recipe), make_views(small_clip, recipe, display_height=108)
     assert here.corners_yx == there.corners_yx
-    assert make_views(small_clip, recipe)[0].corners_yx != there.corners_yx  # another size, other places
     assert read_views(clip, [here]).shape == (1, 4, 64, 64, 3)
 
 
