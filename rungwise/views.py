@@ -137,7 +137,7 @@ def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
 def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
     """Choose `count` views of a video; view i is the same whatever `count` is.
 
-    The seed comes from the recipe alone, so all rungs of a title are seen at the same places (as shares of the picture),
+    The seed comes from the recipe alone, so all rungs of a title are seen at the same places, as shares of the picture,
     and so is a remuxed or piped copy.
 
     Args:
