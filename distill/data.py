@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from rungwise.config import RunConfig
 from rungwise.contract import Contract, Scale
 from rungwise.ladder import read_ladder
 from rungwise.pixels import make_pixels, open_pixels
+from rungwise.stream import NUM_TERMS, facts_of_packets, stream_terms
 from rungwise.table import assign_splits
+from rungwise.video import read_packets
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Data:
         ]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
+    @functools.cached_property
+    def stream(self) -> NDArray[np.float64]:
+        """What each clip's coded stream says, (N, 3) facts; NaN of a clip whose making is unknown."""
+        rows = zip(self.table["path"], self.table["rate_control"].fillna(""), self.table["width"], self.table["height"],
+                   self.table["display_height"], strict=True)  # fmt: skip
+        return np.stack([
+            facts_of_packets(read_packets(Path(path)), int(width * height), int(height), int(lines))
+            if rate else np.full(3, np.nan)
+            for path, rate, width, height, lines in rows
+        ])  # fmt: skip
+
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """pixels_NVTSSC uint8 in table order."""
@@ -70,9 +84,11 @@ class Data:
         labelled: bool = True,
         num_groups: int | None = None,
         inputs: NDArray[Any] | None = None,
+        stream: bool = False,
     ) -> Examples:
         """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order).
 
+        With `stream` the terms of the coded streams are read too.
         `inputs` stand in for the pixels: what frozen layers gave of every view, in table order.
 
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
@@ -91,6 +107,7 @@ class Data:
             groups=groups[rows],
             patch_px=self.patch_px,
             frames_each=self.frames_each if inputs is None else 1,
+            stream=stream_terms(self.stream[rows]) if stream else np.full((len(rows), NUM_TERMS), np.nan, np.float32),
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
 

@@ -6,6 +6,7 @@ Looks at train contents (calibration of int8) and validation contents (gates, in
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from distill.students import conformal
 from distill.train import predict
 from rungwise.artefact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.contract import Contract
+from rungwise.contract import Calibration, Contract, Stream
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note
 from rungwise.scorer import Scorer
+from rungwise.stream import stream_terms
 from rungwise.views import make_views, read_views
 from student.card import Facts, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
@@ -38,10 +40,12 @@ FILES = {"fp32": "student.onnx", "fp16": "student.fp16.onnx", "int8": "student.i
 
 
 class Candidate(NamedTuple):
-    """A graph on its way: scores_N on validation clips, its gates so far, operators left in float."""
+    """A graph on its way: scores_N on validation clips, those with their streams, its gates so far, operators left in
+    float."""
 
     graph: onnx.ModelProto
     scores: NDArray[np.float32]
+    fused: NDArray[np.float32] | None
     gates: list[Gate]
     left_in_float: tuple[str, ...]
 
@@ -94,6 +98,9 @@ class _Export:
         self.refused: dict[str, str] = {}
         self.contracts: dict[str, Contract] = {}
         self.scores: dict[str, NDArray[np.float32]] = {}
+        self.fused: dict[str, NDArray[np.float32]] = {}
+        takes_streams = self.model.head.stream is not None  # type: ignore[union-attr]
+        self.terms = stream_terms(data.stream[self.rows]) if takes_streams else None
 
     def build(self) -> dict[str, Any]:
         """Fill the folder; facts for the manifest."""
@@ -114,23 +121,27 @@ class _Export:
         write_text(self.folder / "card.md", self.card())
         return {"refused": self.refused}
 
-    def judge(self, graph: onnx.ModelProto, precision: str) -> NDArray[np.float32]:
-        """Scores_N of validation clips by a graph that is no file yet."""
+    def judge(self, graph: onnx.ModelProto, precision: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Scores_N of validation clips by a graph that is no file yet, and with their streams where it takes them."""
         path = self.folder / SCRATCH / "candidate.onnx"
         write_graph(graph, self.contract.model_copy(update={"precision": precision}), path)
         scorer = Scorer(path, check=False)
-        return np.concatenate([scorer.judge(part) for part in np.array_split(self.validation.pixels, len(self.rows))])
+        parts = np.array_split(self.validation.pixels, len(self.rows))
+        scores = np.concatenate([scorer.judge(part) for part in parts])
+        if self.terms is None:
+            return scores, None
+        return scores, np.concatenate([scorer.judge(part, self.terms[[i]]) for i, part in enumerate(parts)])
 
     def exact(self, graph: onnx.ModelProto) -> Candidate:
         """The fp32 graph, which must say what torch says at several display heights."""
         check_operators(graph, "fp32")
-        scores = self.judge(graph, "fp32")
+        scores, fused = self.judge(graph, "fp32")
         pixels, heights = self.decoded()
         scorer = Scorer(self.folder / SCRATCH / "candidate.onnx", check=False)
         deviation = parity(scorer, predict(self.model, pixels), pixels)
         shown = ", ".join(map(str, sorted(heights)))
         detail = f"share of the scale, {len(pixels)} views decoded at {shown} lines, batches of 1 and {len(pixels)}"
-        return Candidate(graph, scores, [Gate("fp32", "parity with torch", deviation, PARITY_SHARE, detail)], ())
+        return Candidate(graph, scores, fused, [Gate("fp32", "parity with torch", deviation, PARITY_SHARE, detail)], ())
 
     def decoded(self) -> tuple[NDArray[np.uint8], set[int]]:
         """Views_NTSSC of validation clips decoded anew, as shown at several heights, and the heights in lines."""
@@ -163,8 +174,12 @@ class _Export:
 
     def judged(self, precision: str, graph: onnx.ModelProto, left: tuple[str, ...]) -> Candidate:
         """A graph with what it loses."""
-        scores = self.judge(graph, precision)
-        return Candidate(graph, scores, loss_gates(precision, scores, self.scores["fp32"], self.validation), left)
+        scores, fused = self.judge(graph, precision)
+        gates = loss_gates(precision, scores, self.scores["fp32"], self.validation)
+        if fused is not None:
+            lost = loss_gates(precision, fused, self.fused["fp32"], self.validation)
+            gates += [replace(gate, name=f"{gate.name} with streams") for gate in lost]
+        return Candidate(graph, scores, fused, gates, left)
 
     def finish(self, precision: str, candidate: Candidate) -> None:
         """Write the file and re-run it from disk, or refuse it.
@@ -179,28 +194,42 @@ class _Export:
         if candidate.left_in_float:
             note(f"export {precision}: left in float: {', '.join(candidate.left_in_float)}")
         _refuse(candidate.gates)
-        residuals = np.abs(candidate.scores - self.validation.labels).astype(np.float32)
-        coverage = self.config.export.interval_coverage
-        content_half_width, promised = conformal_by_content(residuals, self.validation.contents, coverage)
-        contract = self.contract.model_copy(
-            update={
-                "precision": precision,
-                "left_in_float": candidate.left_in_float,
-                "calibration": conformal(residuals, coverage).model_copy(
-                    update={
-                        "num_contents": len(set(self.validation.contents)),
-                        "content_half_width": content_half_width,
-                        "promised": promised,
-                    }
-                ),
-            }
-        )
+        update: dict[str, Any] = {
+            "precision": precision,
+            "left_in_float": candidate.left_in_float,
+            "calibration": self.calibration(candidate.scores),
+        }
+        if candidate.fused is not None:
+            rows = self.data.rows("train")
+            facts = self.data.stream[rows]
+            update["stream"] = Stream(
+                codecs=tuple(sorted(set(self.data.table["codec"].iloc[rows]))),
+                low=tuple(facts.min(0)),
+                high=tuple(facts.max(0)),
+                calibration=self.calibration(candidate.fused),
+            )
+        contract = self.contract.model_copy(update=update)
         gate = rerun_gate(seal(candidate.graph, contract, path), candidate.scores, self.validation)
         self.gates.append(gate)
         note(f"export {gate}")
         _refuse([gate])
         self.contracts[path.name] = Scorer(path).contract
         self.scores[precision] = candidate.scores
+        if candidate.fused is not None:
+            self.fused[precision] = candidate.fused
+
+    def calibration(self, scores: NDArray[np.float32]) -> Calibration:
+        """The interval round a score, by validation clips and by validation contents."""
+        residuals = np.abs(scores - self.validation.labels).astype(np.float32)
+        coverage = self.config.export.interval_coverage
+        content_half_width, promised = conformal_by_content(residuals, self.validation.contents, coverage)
+        return conformal(residuals, coverage).model_copy(
+            update={
+                "num_contents": len(set(self.validation.contents)),
+                "content_half_width": content_half_width,
+                "promised": promised,
+            }
+        )
 
     def refuse(self, precision: str, reason: str) -> None:
         """Leave a precision out; the run goes on."""
@@ -213,9 +242,11 @@ class _Export:
         table = self.data.table.iloc[self.rows].reset_index(drop=True)
         for precision, scores in self.scores.items():
             table[precision] = scores.astype(float)
+        for precision, scores in self.fused.items():
+            table[f"{precision} with stream"] = scores.astype(float)
         result = evaluate_predictors(
             table,
-            list(self.scores),
+            [*self.scores, *(f"{precision} with stream" for precision in self.fused)],
             num_resamples=self.config.evaluate.num_resamples,
             pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
         )

@@ -29,7 +29,7 @@ from rungwise.scorer import Scorer
 from rungwise.sources import find_unlabelled, make_masters
 from student.gates import PAIR_GAP_SHARE
 
-EVALUATE_VERSION = 3  # 3: the interval is the export's
+EVALUATE_VERSION = 4  # 3: the interval is the export's; 4: with and without the coded stream
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 
 
@@ -122,19 +122,26 @@ def evaluate(
         table["student"] = predict(student_model, pixels).astype(float)
         table["teacher"] = predict(teacher_model, pixels).astype(float)
         # From the files, as a user would: decode, views and all.
-        table["student-onnx"] = [
-            scorer.score(path, display_height=int(height)).score
+        scores = [
+            scorer.score(path, display_height=int(height))
             for path, height in zip(table["path"], table["display_height"], strict=True)
         ]
+        table["student-onnx"] = [score.score for score in scores]
+        predictors = ["student", "teacher", "student-onnx"]
+        if scorer.contract.stream is not None:
+            table["student-onnx-pictures"] = [score.pictures_score for score in scores]
+            predictors.append("student-onnx-pictures")
         result = evaluate_predictors(
             table,
-            ["student", "teacher", "student-onnx"],
+            predictors,
             num_resamples=config.evaluate.num_resamples,
             pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
         )
-        calibration = scorer.contract.calibration  # as users have it: from the export's own scores
+        # As users have it: from the export's own scores.
+        table["low"], table["high"] = [score.low for score in scores], [score.high for score in scores]
+        covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
+        calibration = (scorer.contract.stream or scorer.contract).calibration
         assert calibration is not None
-        covered = float((np.abs(table["student-onnx"] - table["score"]) <= calibration.half_width).mean())
         table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
         write_text(folder / "evaluation.json", to_json(result))
         write_text(folder / "table.txt", format_table(result) + "\n")

@@ -114,7 +114,8 @@ def distil(
         if student.execution.keep_frozen:
             fitted = Upper(model, student.model)
             kept = keep_frozen(model, student.model, data, runs, device=own_device(device), precision=student.precision)
-        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept)
+        by_stream = "stream" in student.training.losses.used
+        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept, stream=by_stream)
         validation = data.examples("validation", inputs=kept)
         validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
         history, state = _fit(

@@ -33,7 +33,7 @@ from rungwise.statistics import srcc
 
 EMBEDDING_DIM = 64
 TEMPERATURE = 0.1  # of both contrasts (CONVIQT, section 4; coarse to fine, section 6)
-LABEL_TERMS = ("label", "plcc", "rank", "vector", "likelihood")
+LABEL_TERMS = ("label", "plcc", "rank", "vector", "likelihood", "stream")
 TEACHER_FIELDS = {
     "score_target": "scores",
     "soft_target": "levels",
@@ -58,6 +58,7 @@ class Examples:
     groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
     frames_each: int  # 2 where frames come in pairs of neighbours, else 1
+    stream: NDArray[np.float32]  # (N, F) terms of rungwise/stream.py, NaN where there are none
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
     def __len__(self) -> int:
@@ -85,6 +86,7 @@ class Seen(NamedTuple):
     embeddings: Tensor | None
     projected: Tensor
     deviation: Tensor | None
+    stream: Tensor | None
 
 
 class Embedder(nn.Module):
@@ -137,8 +139,9 @@ class Bundle(nn.Module):
             if self.half_scale:
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
-        deviation = getattr(judged, "deviation", None)
-        return Seen(judged.score, judged.logits, judged.feature, embeddings, self.projector(judged.feature), deviation)
+        deviation, stream = (getattr(judged, name, None) for name in ("deviation", "stream"))
+        projected = self.projector(judged.feature)
+        return Seen(judged.score, judged.logits, judged.feature, embeddings, projected, deviation, stream)
 
 
 def _half(frames_BTHWC: Tensor) -> Tensor:
@@ -184,7 +187,16 @@ def loss_terms(
         assert seen.deviation is not None
         return losses.likelihood_loss(score, seen.deviation.float()[known] / span, label)
 
+    def stream() -> Tensor:
+        assert seen.stream is not None
+        coded = known & ~batch["stream"].isnan().any(1)
+        offset_and_weights = seen.stream.float()[coded]
+        logit = offset_and_weights[:, 0] + (offset_and_weights[:, 1:] * batch["stream"][coded]).sum(1)
+        fused, truth = logit.sigmoid(), all_labels[coded]
+        return losses.label_loss(fused, truth) + 0.25 * losses.plcc_loss(fused, truth)
+
     terms: dict[str, Callable[[], Tensor]] = {
+        "stream": stream,
         "label": lambda: losses.label_loss(score, label),
         "plcc": lambda: losses.plcc_loss(score, label),
         "rank": lambda: losses.rank_loss(score, label),
@@ -411,6 +423,7 @@ def _batch(
         "label": torch.from_numpy(train.scores[rows]).to(device),
         "class": torch.from_numpy(train.classes[rows]).to(device),
         "group": torch.from_numpy(train.groups[rows]).to(device),
+        "stream": torch.from_numpy(train.stream[rows]).to(device),
         "content": torch.from_numpy(np.unique(contents, return_inverse=True)[1]).to(device),
     }
     for field in ("scores", "levels", "features"):

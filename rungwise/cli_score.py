@@ -59,6 +59,9 @@ def score(
         Path | None,
         typer.Option("--vmaf-json", metavar="PATH", help="write libvmaf's JSON: a .json file, or a folder of them"),
     ] = None,
+    pictures_only: Annotated[
+        bool, typer.Option("--pictures-only", help="leave out of account how many bits a file's frames take")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="videos at a time")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="threads of decoder and model, for each job")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, coreml, directml, ...")] = "cpu",
@@ -81,7 +84,11 @@ def score(
 
     scorer = Scorer(model, threads=threads, device=device)
     options = Options(
-        display_height, hdr.value, timeline, find_cuts=timeline is not None and (out is not None or as_json)
+        display_height,
+        hdr.value,
+        timeline,
+        find_cuts=timeline is not None and (out is not None or as_json),
+        pictures_only=pictures_only,
     )
     inputs = find_inputs(_arguments(videos or [], listed))
     results = score_all(scorer, inputs, options, pipe=sys.stdin.buffer, jobs=jobs, cache=cache)

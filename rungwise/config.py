@@ -135,6 +135,7 @@ class LossWeights(Section):
     rank: Weight = 0
     vector: Weight = 0
     likelihood: Weight = 0
+    stream: Weight = 0
     contrast: Weight = 0
     score_target: Weight = 0
     soft_target: Weight = 0
@@ -208,7 +209,7 @@ class TeacherSection(Section):
     def _whole_views_are_kept(self) -> TeacherSection:
         if self.execution.keep_frozen and self.training.augment is not None:
             raise ValueError("execution.keep_frozen keeps what whole views gave: set training.augment to null")
-        own = {"likelihood", "coarse", "fine", "score_target", "soft_target", "cosine_target", "feature",
+        own = {"likelihood", "stream", "coarse", "fine", "score_target", "soft_target", "cosine_target", "feature",
                "feature_cosine", "relation"} & set(self.training.losses.used)  # fmt: skip
         if own:
             raise ValueError(f"training.losses.{min(own)}: only a student learns by it")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rungwise.views import VIEWS_VERSION, ViewRecipe
 
-CONTRACT_VERSION = 2  # 2: precision, opset, inputs_sha256, left_in_float; intervals by content
+CONTRACT_VERSION = 3  # 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream
 METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
 
 
@@ -46,6 +46,20 @@ class Calibration(BaseModel):
     num_contents: int = 0
     content_half_width: float | None = None
     promised: float | None = None
+
+
+class Stream(BaseModel):
+    """What streams the model was taught to judge by their coded size too (rungwise/stream.py), and with what interval.
+
+    `codecs` by name; `low` and `high` are the ends of the three facts among the train clips.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    codecs: tuple[str, ...]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    calibration: Calibration | None = None
 
 
 class Golden(BaseModel):
@@ -81,6 +95,7 @@ class Contract(BaseModel):
     opset: int | None = None
     inputs_sha256: dict[str, str] = {}
     left_in_float: tuple[str, ...] = ()
+    stream: Stream | None = None
 
 
 def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_deviation, golden_input
 from rungwise.scoring.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
 from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
+from rungwise.stream import NUM_TERMS, fused_score, stream_terms
 
-SCORER_VERSION = 2  # 2: windows of 4 s, sample aspect ratio, deinterlacing; raised when any score may change
+# Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams.
+SCORER_VERSION = 3
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -33,11 +35,13 @@ SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of time and its score; the frames looked at, with a score for each where the model gives one."""
+    """A stretch of time, its score and that of its pictures alone; the frames looked at, each with a score where the
+    model gives one."""
 
     start_seconds: float
     end_seconds: float
     score: float
+    pictures_score: float
     frame_indices: tuple[int, ...]
     frame_seconds: tuple[float, ...]
     frame_scores: tuple[float, ...]
@@ -48,7 +52,9 @@ class Score:
     """One video's score on the contract's scale, with its conformal interval, and what was looked at.
 
     The score is the mean of its windows', weighted by how long they last. The interval is that of one window's view.
-    `timeline` holds the windows of the length asked for, `windows` those that make the score.
+    `pictures_score` is that of the pictures alone; the score is the same unless `stream_used`: then how many bits the
+    file's frames took, and at what size, counted too. `timeline` holds the windows of the length asked for, `windows`
+    those that make the score.
     """
 
     path: str
@@ -56,6 +62,8 @@ class Score:
     low: float | None
     high: float | None
     band: str
+    pictures_score: float
+    stream_used: bool
     display_height: int
     frames_used: int
     width: int
@@ -116,27 +124,65 @@ class Scorer:
             raise ValueError(f"{self.path}: carries no rungwise contract; export it with `rungwise export`")
         self.contract = Contract.model_validate_json(metadata[METADATA_KEY])
         outputs = {output.name for output in self.session.get_outputs()}
-        self.outputs = ["score", "frame_scores"] if "frame_scores" in outputs else ["score"]
+        self.outputs = [name for name in ("score", "frame_scores", "stream") if name in outputs]
         if check:
-            check_golden(self.contract, self.judge(golden_input(self.contract.view)), str(self.path))
+            check_golden(self.contract, self.golden_scores(), str(self.path))
 
-    def judge(self, frames_BTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores_B of views, uint8 RGB, on the contract's scale."""
-        (scores,) = self.session.run(["score"], {"frames": frames_BTHWC})
-        return np.asarray(scores, np.float32)
+    def judge(
+        self, frames_BTHWC: NDArray[np.uint8], terms_BF: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Scores_B of views, uint8 RGB, on the contract's scale; with `stream_terms` of each, by those too."""
+        if terms_BF is None:
+            return np.asarray(self.session.run(["score"], {"frames": frames_BTHWC})[0], np.float32)
+        (stream,) = self.session.run(["stream"], {"frames": frames_BTHWC})
+        return fused_score(stream, terms_BF, self.contract.scale.minimum, self.contract.scale.maximum)
 
-    def _judge_window(self, seen: SeenWindow) -> tuple[Span, Window]:
-        found = self.session.run(self.outputs, {"frames": seen.pixels[None]})
-        frame_scores = tuple(float(score) for score in found[1][0]) if len(found) > 1 else ()
-        span = seen.span
-        return span, Window(
-            span.start_seconds,
-            span.end_seconds,
-            float(found[0][0]),
-            span.frame_indices,
-            span.frame_seconds,
-            frame_scores,
+    def golden_scores(self) -> NDArray[np.float32]:
+        """Scores of the golden input, (4,); of a model that takes streams, (8,): then those with all terms at 0.5."""
+        frames = golden_input(self.contract.view)
+        scores = [self.judge(frames)]
+        if "stream" in self.outputs:
+            scores.append(self.judge(frames, np.full((len(frames), NUM_TERMS), 0.5, np.float32)))
+        return np.concatenate(scores)
+
+    def _judge_window(self, seen: SeenWindow) -> tuple[Span, Window, NDArray[np.float32] | None]:
+        found = dict(zip(self.outputs, self.session.run(self.outputs, {"frames": seen.pixels[None]}), strict=True))
+        frame_scores = tuple(float(score) for score in found["frame_scores"][0]) if "frame_scores" in found else ()
+        span, score = seen.span, float(found["score"][0])
+        ends = span.start_seconds, span.end_seconds
+        return (
+            span,
+            Window(*ends, score, score, span.frame_indices, span.frame_seconds, frame_scores),
+            found.get("stream"),
         )
+
+    def _fused(
+        self, facts: Facts, judged: list[tuple[Span, Window, NDArray[np.float32] | None]], pictures_only: bool
+    ) -> tuple[bool, list[tuple[Span, Window]]]:
+        """Whether the stream's own facts count, and the windows with the scores that hold."""
+        plain = [(span, window) for span, window, _ in judged]
+        taught = self.contract.stream
+        if taught is None or pictures_only:
+            return False, plain
+        if facts.coded is None or facts.coded.codec not in taught.codecs:
+            facts.note("judged by its pictures alone: " + ("no coded stream" if facts.coded is None
+                       else f"the model knows no {facts.coded.codec} streams"))  # fmt: skip
+            return False, plain
+        found = [facts.coded.facts(span.start_seconds, span.end_seconds, facts.shown[1]) for span, _ in plain]
+        if any((each < taught.low).any() or (each > taught.high).any() for each in found):
+            facts.note(
+                "judged by its pictures alone: it takes more or fewer bits than all streams that the model knows"
+            )
+            return False, plain
+        scale, fused = self.contract.scale, []
+        for (span, window, stream), each in zip(judged, found, strict=True):
+            assert stream is not None
+            score = float(fused_score(stream, stream_terms(each)[None], scale.minimum, scale.maximum)[0])
+            moved = tuple(
+                min(scale.maximum, max(scale.minimum, frame + score - window.score)) for frame in window.frame_scores
+            )
+            fused.append((span, replace(window, score=score, frame_scores=moved)))
+        return True, fused
 
     def score(
         self,
@@ -148,6 +194,7 @@ class Scorer:
         timeline_seconds: float | None = None,
         name: str | None = None,
         watch: Watcher | None = None,
+        pictures_only: bool = False,
     ) -> Score:
         """Score one video as shown at `display_height` lines, its own height if None.
 
@@ -158,6 +205,7 @@ class Scorer:
             window_seconds: length of the windows whose mean is the score. Another length is another score.
             timeline_seconds: length of the windows of `Score.timeline`, in the same pass.
             name: what to call it in the result, its path if None.
+            pictures_only: leave the file's bits and coded size out of account.
             watch: called with (seconds, frame) of every frame in order, which then are all decoded.
 
         Raises:
@@ -174,18 +222,29 @@ class Scorer:
         else:
             label = "-" if name is None else name
             facts, judged = judge_pipe(path, label, how, self._judge_window)
-        windows = tuple(window for span, window in judged if span.length_seconds == length)
+        stream_used, scored = self._fused(facts, judged, pictures_only)
+        windows = tuple(window for span, window in scored if span.length_seconds == length)
         timeline: tuple[Window, ...] = ()
         if timeline_seconds is not None:
-            timeline = tuple(window for span, window in judged if span.length_seconds == timeline_seconds)
-        return self._summed(label, facts, windows, timeline)
+            timeline = tuple(window for span, window in scored if span.length_seconds == timeline_seconds)
+        return self._summed(label, facts, windows, timeline, stream_used)
 
     def windows(self, path: str | Path | BinaryIO, seconds: float, **options: Any) -> Iterator[Window]:
         """The score of every window of so many seconds; options as those of `score`."""
         yield from self.score(path, timeline_seconds=seconds, **options).timeline
 
-    def _summed(self, path: str, facts: Facts, windows: tuple[Window, ...], timeline: tuple[Window, ...]) -> Score:
+    def _summed(
+        self,
+        path: str,
+        facts: Facts,
+        windows: tuple[Window, ...],
+        timeline: tuple[Window, ...],
+        stream_used: bool,
+    ) -> Score:
         scale, calibration = self.contract.scale, self.contract.calibration
+        if stream_used:
+            assert self.contract.stream is not None
+            calibration = self.contract.stream.calibration
         score = mean_score(windows)
         half = calibration.half_width if calibration else None
         return Score(
@@ -194,6 +253,8 @@ class Scorer:
             low=None if half is None else max(scale.minimum, score - half),
             high=None if half is None else min(scale.maximum, score + half),
             band=band(score, scale.minimum, scale.maximum, scale.polarity),
+            pictures_score=mean_score([replace(window, score=window.pictures_score) for window in windows]),
+            stream_used=stream_used,
             display_height=facts.shown[1],
             frames_used=len({index for window in windows for index in window.frame_indices}),
             width=facts.width,
@@ -244,6 +305,6 @@ def golden_of_export(path: Path) -> tuple[dict[str, float], float]:
         ValueError: the file is missing or no export of ours.
     """
     scorer = Scorer(path, check=False)
-    deviation = golden_deviation(scorer.contract, scorer.judge(golden_input(scorer.contract.view)), str(path))
+    deviation = golden_deviation(scorer.contract, scorer.golden_scores(), str(path))
     assert scorer.contract.golden is not None
     return {"score": deviation}, scorer.contract.golden.tolerance

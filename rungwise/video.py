@@ -161,11 +161,13 @@ class Packets:
     """What the packets of a video stream say, one entry a frame in presentation order.
 
     `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none. Decoding can be
-    started exactly at `is_key_N`. `rate` is the rate that the file states, `codec` the short name.
+    started exactly at `is_key_N`. `sizes_N` are coded bytes. `rate` is the rate that the file states, `codec` the short
+    name.
     """
 
     ticks_N: NDArray[np.int64] | None
     is_key_N: NDArray[np.bool_]
+    sizes_N: NDArray[np.int64]
     time_base: Fraction
     rate: Fraction
     num_bytes: int
@@ -191,11 +193,13 @@ def read_packets(path: Path) -> Packets:
         seeks = container.format.name not in UNINDEXED
         ticks: list[int | None] = []
         keys: list[bool] = []
+        sizes: list[int] = []
         num_bytes = 0
         for packet in container.demux(stream):
             num_bytes += packet.size
             if not packet.size or packet.is_discard:
                 continue
+            sizes.append(packet.size)
             ticks.append(packet.pts if packet.pts is not None else packet.dts)
             keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
         if not ticks:
@@ -203,9 +207,10 @@ def read_packets(path: Path) -> Packets:
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         base = Fraction(stream.time_base or 1)
         if any(tick is None for tick in ticks):
-            return Packets(None, np.asarray(keys), base, rate, num_bytes, codec)
+            return Packets(None, np.asarray(keys), np.asarray(sizes), base, rate, num_bytes, codec)
         order = np.argsort(np.asarray(ticks, dtype=np.int64), kind="stable")
-        return Packets(np.asarray(ticks, dtype=np.int64)[order], np.asarray(keys)[order], base, rate, num_bytes, codec)
+        known = np.asarray(ticks, dtype=np.int64)[order]
+        return Packets(known, np.asarray(keys)[order], np.asarray(sizes)[order], base, rate, num_bytes, codec)
 
 
 def _holds_idr(packet: Any, stream: Any) -> bool:

@@ -38,6 +38,8 @@ OPERATORS = {
     "int8": FLOAT_OPERATORS | {"QuantizeLinear", "DequantizeLinear"},
 }
 
+OUTPUTS = ["score", "levels", "frame_scores", "stream"]
+
 
 class _Outputs(nn.Module):
     """Names and order of the graph's outputs."""
@@ -46,13 +48,14 @@ class _Outputs(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         judged = self.model(frames)
-        return judged.score, judged.logits.softmax(-1), judged.frame_scores
+        named = judged.score, judged.logits.softmax(-1), judged.frame_scores
+        return named if judged.stream is None else (*named, judged.stream)
 
 
 def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
-    """The fp32 graph; dynamic batch, fixed view; input `frames`, outputs `score`, `levels`, `frame_scores`."""
+    """The fp32 graph; dynamic batch, fixed view; input `frames`, outputs as `OUTPUTS`, the last where there is one."""
     model.eval()
     example = torch.from_numpy(golden_input(recipe))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -64,7 +67,7 @@ def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProt
             dynamo=True,
             opset_version=opset,
             input_names=["frames"],
-            output_names=["score", "levels", "frame_scores"],
+            output_names=OUTPUTS if model.head.stream is not None else OUTPUTS[:-1],  # type: ignore[union-attr]
             dynamic_shapes={"frames": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
@@ -109,7 +112,7 @@ def seal(graph: onnx.ModelProto, contract: Contract, path: Path) -> Scorer:
     draft = path.with_name(path.name + ".partial.draft")
     write_graph(graph, contract.model_copy(update={"golden": None}), draft)
     frames = golden_input(contract.view)
-    scores = Scorer(draft, check=False).judge(frames)
+    scores = Scorer(draft, check=False).golden_scores()
     draft.unlink()
     span = contract.scale.maximum - contract.scale.minimum
     golden = Golden(

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rungwise.stream import NUM_TERMS
+
 
 class Judgement(NamedTuple):
     """score_B on the label's scale, level logits_BK, feature_BD, frame_scores_BT from the same head.
 
-    `deviation_B` is how far off the student expects to be, in score units, where it was built to say so.
+    `stream_BF`, where the student was built for it, is what turns a coded stream's facts into a score
+    (rungwise/stream.py). `deviation_B` is how far off the student expects to be, in score units, where it was built to
+    say so.
     """
 
     score: Tensor
@@ -24,6 +28,7 @@ class Judgement(NamedTuple):
     feature: Tensor
     frame_scores: Tensor
     deviation: Tensor | None
+    stream: Tensor | None
 
 
 def in_fp32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -40,7 +45,15 @@ class LevelHead(nn.Module):
     """Levels lie at equal steps of the label's range; the score is the expectation of their distribution."""
 
     def __init__(
-        self, dim: int, *, num_levels: int, minimum: float, maximum: float, aleatoric: bool, frames_each: int
+        self,
+        dim: int,
+        *,
+        num_levels: int,
+        minimum: float,
+        maximum: float,
+        aleatoric: bool,
+        stream: bool,
+        frames_each: int,
     ) -> None:
         """`frames_each`: frames that one time step stands for; each gets its step's score."""
         super().__init__()
@@ -48,6 +61,7 @@ class LevelHead(nn.Module):
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
+        self.stream = nn.Linear(dim, 1 + NUM_TERMS) if stream else None
         self.span = maximum - minimum
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
@@ -63,7 +77,8 @@ class LevelHead(nn.Module):
             deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
         frame_scores = in_fp32(self.expectation, in_fp32(self.levels, feature_BTD))
         frame_scores = frame_scores.repeat_interleave(self.frames_each, dim=1)
-        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation)
+        fused = None if self.stream is None else in_fp32(self.stream, feature)
+        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, fused)
 
     def expectation(self, logits: Tensor) -> Tensor:
         """The score that level logits mean."""

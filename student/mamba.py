@@ -37,6 +37,7 @@ class MambaStudent(nn.Module):
         pairs: bool,
         prompts: int,
         aleatoric: bool,
+        stream: bool,
         num_levels: int,
         minimum: float,
         maximum: float,
@@ -55,8 +56,15 @@ class MambaStudent(nn.Module):
         width = 2 * (sum(channels) + sum(embed_dim))
         self.frame_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU())
         self.temporal = TemporalSSD(feature_dim)
-        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric,
-                              frames_each=2 if pairs else 1)  # fmt: skip
+        self.head = LevelHead(
+            feature_dim,
+            num_levels=num_levels,
+            minimum=minimum,
+            maximum=maximum,
+            aleatoric=aleatoric,
+            stream=stream,
+            frames_each=2 if pairs else 1,
+        )
         self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:

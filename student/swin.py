@@ -43,6 +43,7 @@ class SwinStudent(nn.Module):
         pairs: bool,
         prompts: int,
         aleatoric: bool,
+        stream: bool,
         num_levels: int,
         minimum: float,
         maximum: float,
@@ -75,8 +76,15 @@ class SwinStudent(nn.Module):
         self.fuse = Transformer(feature_dim)
         self.join = nn.Sequential(nn.LayerNorm(2 * feature_dim), nn.Linear(2 * feature_dim, feature_dim))
         self.temporal = Transformer(feature_dim)
-        self.head = LevelHead(feature_dim, num_levels=num_levels, minimum=minimum, maximum=maximum, aleatoric=aleatoric,
-                              frames_each=2 if pairs else 1)  # fmt: skip
+        self.head = LevelHead(
+            feature_dim,
+            num_levels=num_levels,
+            minimum=minimum,
+            maximum=maximum,
+            aleatoric=aleatoric,
+            stream=stream,
+            frames_each=2 if pairs else 1,
+        )
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
     def forward(self, frames_BTHWC: Tensor) -> Judgement:

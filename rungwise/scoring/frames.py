@@ -174,4 +174,5 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
         if len(known) > 1 and (np.diff(known) <= 0).any():
             known = None
     is_key = np.zeros(len(ticks), bool)
-    return Packets(known, is_key, packets.time_base, packets.rate, packets.num_bytes, packets.codec)
+    unknown = np.empty(0, np.int64)  # which packet gave which frame
+    return Packets(known, is_key, unknown, packets.time_base, packets.rate, packets.num_bytes, packets.codec)

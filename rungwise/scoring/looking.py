@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from rungwise.scoring.cutting import CutFrame, Cutter
 from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
 from rungwise.scoring.windows import Assembler, SeenWindow, Span, end_of, frame_times, gather, plan_windows
+from rungwise.stream import stream_facts
 from rungwise.video import (
     HDR_TRANSFERS,
     Packets,
@@ -56,6 +58,22 @@ class How:
     watch: Watcher | None = None
 
 
+@dataclass(frozen=True)
+class Coded:
+    """A file's stream as coded: its codec, when each frame is shown, the bytes that it took, a frame's pixels."""
+
+    codec: str
+    times_N: NDArray[np.float64]
+    sizes_N: NDArray[np.int64]
+    width: int
+    height: int
+
+    def facts(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
+        """`stream_facts` of a stretch of time."""
+        inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
+        return stream_facts(self.sizes_N[inside], self.width * self.height, self.height, display_height)
+
+
 @dataclass
 class Facts:
     """What was seen. Width and height are as shown, before samples that are not square are stretched."""
@@ -64,6 +82,7 @@ class Facts:
     width: int
     height: int
     shown: tuple[int, int]
+    coded: Coded | None = None
     notes: list[str] = field(default_factory=list)
     fps: float = 0.0
     duration_seconds: float = 0.0
@@ -131,6 +150,8 @@ def _judge_frames(
     with open_video(path) as container:
         facts = _facts(first[1], container.streams.video[0], str(path), how)
         announced = (container.duration or 0) / av.time_base
+    if len(packets.sizes_N) == len(times):
+        facts.coded = Coded(packets.codec, np.asarray(times), packets.sizes_N, facts.width, facts.height)
     if deinterlaced:
         facts.note(DEINTERLACED)
     if is_variable(np.asarray(times)):

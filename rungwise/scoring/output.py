@@ -15,6 +15,8 @@ CSV_COLUMNS = (
     "low",
     "high",
     "band",
+    "pictures_score",
+    "stream_used",
     "display_height",
     "frames_used",
     "width",

@@ -55,6 +55,7 @@ def examples(count: int = 16) -> Examples:
         groups=np.arange(count) // 4 % 2,
         patch_px=32,
         frames_each=1,
+        stream=np.full((count, 6), np.nan, np.float32),
         targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
     )
 
@@ -71,6 +72,7 @@ def student() -> torch.nn.Module:
         pairs=False,
         prompts=0,
         aleatoric=False,
+        stream=False,
         num_levels=2,
         minimum=0.0,
         maximum=100.0,

@@ -152,7 +152,7 @@ def test_threads_and_watching_change_no_bit(model: Path, long_clip: Path) -> Non
 
 def test_the_score_is_the_mean_of_its_windows_by_their_length() -> None:
     def window(start: float, end: float, score: float) -> Window:
-        return Window(start, end, score, (0,), (start,), ())
+        return Window(start, end, score, score, (0,), (start,), ())
 
     assert mean_score([window(0, 4, 0.1)]) == 0.1
     assert mean_score([window(0, 4, 50), window(4, 10, 100)]) == 80
