@@ -1,0 +1,349 @@
+"""Figures of the shipped recipe: five folds of contents, three seeds, a codec and a size left out, anchors beside.
+
+    python benchmarks/default_model.py --runs RUNS --out benchmarks/results/default.json
+
+RUNS is where `rungwise export benchmarks/default.yaml` left its artefacts. Every variant trains teacher and student
+anew, from what the frozen layers gave (an artefact that they share), for the config's epochs, and keeps the last one:
+contents that are judged choose nothing. Encodes of variants, photographs and built-in scenes only train; judged are
+those of whole masters. A killed benchmark goes on where it was.
+
+Rows:
+- five folds: the 62 masters that are not test contents, each judged by models that never saw its group;
+- test: the 12 test contents, by three seeds, and by the files as shipped;
+- without AV1, without half size: trained without those encodes, judged by them, on test contents, three seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import anchors
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from distill.data import Data, prepare
+from distill.frozen import Upper, keep_frozen
+from distill.pipeline import run
+from distill.train import Examples, fit, judge
+from rungwise.artefact import sha256_json, write_json, write_text
+from rungwise.config import RunConfig, load_config
+from rungwise.evaluate import PairRule, evaluate_predictors
+from rungwise.figures import Evaluation, format_table
+from rungwise.progress import note, track
+from rungwise.scorer import SHIPPED_MODEL, Scorer
+from rungwise.sources import make_masters
+from rungwise.stream import fused_score
+from student.gates import PAIR_GAP_SHARE
+from student.models import STUDENTS, load_imagenet, student_settings
+from teacher.models import TEACHERS
+
+CONFIG = Path(__file__).with_name("default.yaml")
+FOLDS = 5
+SEEDS = (0, 1, 2)
+HALF = 0.5  # coded lines for a line shown, of the size that is left out
+ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardised feature's variance
+PAIRS = PairRule("label-range", PAIR_GAP_SHARE)
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train on the rows of `train`, judge those of `test` (row numbers of the table)."""
+
+    name: str
+    seed: int
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def jobs(data: Data) -> list[Job]:
+    """Every run: folds first, then seeds of the split and of what is left out."""
+    table = data.table
+    whole, test = (table["origin"] == "master").to_numpy(), (table["split"] == "test").to_numpy()
+    codec, share = table["codec"].to_numpy(), (table["height"] / table["display_height"]).round(2).to_numpy()
+    groups = np.unique(table["group"][whole & ~test])
+    folds = np.array_split(np.random.default_rng(0).permutation(groups), FOLDS)
+    made = []
+    for number, fold in enumerate(folds):
+        inside = table["group"].isin(list(fold)).to_numpy()
+        made.append(Job(f"fold {number + 1}", 0, *_rows(~test & ~inside, whole & inside)))
+    for seed in SEEDS:
+        made.append(Job("test", seed, *_rows(~test, test)))
+        made.append(Job("without AV1", seed, *_rows(~test & (codec != "av1"), test & (codec == "av1"))))
+        made.append(Job("without half size", seed, *_rows(~test & (share != HALF), test & (share == HALF))))
+    return made
+
+
+def _rows(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(np.flatnonzero(train).tolist()), tuple(np.flatnonzero(test).tolist())
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every job reads: the config, the table's data without pixels, and where the frozen layers' output lies."""
+
+    config: RunConfig
+    examples: Examples  # of every row; its inputs are not used
+    student: Path
+    teacher: Path
+
+
+def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
+    """Train teacher and student, and keep what they, and a ridge regression, say of the test rows."""
+    torch.set_num_threads(1)
+    path = folder / f"{job.name}, seed {job.seed}.json"
+    if path.is_file():
+        return
+    started, config = time.monotonic(), inputs.config
+    train, test = np.array(job.train), np.array(job.test)
+    kept = np.load(inputs.teacher, mmap_mode="r")
+    kind = TEACHERS[config.teacher.model]
+    span = {"minimum": 0.0, "maximum": 100.0}
+    torch.manual_seed(job.seed)
+    teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
+    _fit(job, config, teacher, _take(inputs.examples, train, kept[train]), config.teacher.training, folder, "teacher")
+    judged = [part for part in judge(teacher, kept[train][:, 0])]
+    targets = {
+        "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in judged])[:, None],
+        "features": np.concatenate([part.feature.numpy() for part in judged])[:, None],
+        "scores": np.concatenate([part.score.numpy() for part in judged])[:, None],
+    }
+    teacher_scores = np.concatenate([part.score.numpy() for part in judge(teacher, kept[test][:, 0])])
+    ridge = _ridge(kept[train].mean((1, 2)), inputs.examples.scores[train], kept[test].mean((1, 2)))
+
+    kept = np.load(inputs.student, mmap_mode="r")
+    torch.manual_seed(job.seed)
+    settings = student_settings(config.student, config.views.recipe)
+    model = STUDENTS[config.student.model](**settings, num_levels=config.teacher.num_levels, **span)
+    load_imagenet(model)
+    student = Upper(model, config.student.model)
+    examples = _take(inputs.examples, train, kept[train], targets)
+    _fit(job, config, student, examples, config.student.training, folder, "student")
+    judged = [part for part in judge(student, kept[test][:, 0])]
+    pictures = np.concatenate([part.score.numpy() for part in judged])
+    stream = np.concatenate([part.stream.numpy() for part in judged])  # type: ignore[attr-defined]
+    found = {
+        "student": fused_score(stream, inputs.examples.stream[test], 0, 100),
+        "pictures": pictures,
+        "teacher": teacher_scores,
+        "ridge": ridge,
+    }
+    scores = {name: [float(value) for value in values] for name, values in found.items()}
+    write_json(path, {"rows": list(job.test), "seconds": time.monotonic() - started, **scores})
+
+
+def _fit(job: Job, config: RunConfig, model: Upper, examples: Examples, training: Any, folder: Path, name: str) -> None:
+    from rungwise.contract import Scale
+
+    scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
+    _, state = fit(
+        model,
+        examples,
+        None,
+        training,
+        scale,
+        seed=job.seed,
+        scratch=folder / "scratch" / f"{job.name} {job.seed} {name}",
+        name=f"{job.name}, {job.seed}, {name}",
+    )
+    model.load_state_dict(state, strict=True)
+
+
+def _take(
+    examples: Examples, rows: NDArray[Any], inputs: NDArray[Any], targets: dict[str, NDArray[np.float32]] | None = None
+) -> Examples:
+    return Examples(
+        inputs=inputs,
+        scores=examples.scores[rows],
+        contents=tuple(examples.contents[row] for row in rows),
+        codecs=tuple(examples.codecs[row] for row in rows),
+        classes=examples.classes[rows],
+        groups=examples.groups[rows],
+        patch_px=examples.patch_px,
+        frames_each=1,
+        stream=examples.stream[rows],
+        targets=targets or {},
+    )
+
+
+def _ridge(train: NDArray[Any], labels: NDArray[Any], test: NDArray[Any]) -> Floats:
+    """Ridge regression on standardised frozen features."""
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    x, offset = ((train - mean) / deviation).astype(float), float(labels.mean())
+    weights = np.linalg.solve(x.T @ x + ALPHA * np.eye(x.shape[1]), x.T @ (labels - offset))
+    return np.asarray((test - mean) / deviation @ weights + offset, float)
+
+
+def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
+    """The rows that the named jobs judged, a column for each predictor and seed."""
+    table = data.table
+    for path in sorted(folder.glob("*, seed *.json")):
+        name, _, seed = path.stem.rpartition(", seed ")
+        if name not in names:
+            continue
+        facts = json.loads(path.read_text())
+        for predictor in ("student", "pictures", "teacher", "ridge"):
+            column = f"{predictor} {seed}"
+            if column not in table:
+                table = table.assign(**{column: np.nan})
+            table.iloc[facts["rows"], table.columns.get_loc(column)] = facts[predictor]
+    judged = table["student 0"].notna()
+    return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def figures(table: pd.DataFrame, num_resamples: int, half_width: str | None = None) -> dict[str, Any]:
+    """The evaluation of every predictor in the table; seeds are predictors of their own."""
+    names = [name for name in table.columns if name.rpartition(" ")[0] in ("student", "pictures", "teacher", "ridge")]
+    renamed = {"psnr_mean": "psnr", "ssim_mean": "ssim"}
+    table = table.rename(columns=renamed)
+    more = [
+        name for name in ("shipped", "shipped pictures", "vmaf_v0", "psnr", "ssim", "brisque", "niqe") if name in table
+    ]
+    result = evaluate_predictors(table, [*names, *more], num_resamples=num_resamples, pair_rule=PAIRS)
+    note(format_table(result))
+    return _brief(result) | {"contents": int(table["content"].nunique()), "clips": len(table)}
+
+
+def _brief(result: Evaluation) -> dict[str, Any]:
+    columns = ("srcc", "plcc_linear", "krcc", "rmse_raw", "within_content_srcc", "pairs_same_codec",
+               "pairs_cross_codec", "pairs_cross_resolution")  # fmt: skip
+    kept = {}
+    for predictor in result.predictors:
+        values = predictor.model_dump(mode="json")
+        kept[predictor.predictor] = {name: values[name] for name in columns}
+    return {"predictors": kept}
+
+
+def coverage_of_folds(table: pd.DataFrame, folds: NDArray[np.int64], share: float) -> dict[str, float]:
+    """Intervals of each fold by the residuals of the other folds: how many of its clips they hold, and how wide."""
+    residuals = (table["student 0"] - table["score"]).abs().to_numpy()
+    held, widths = [], []
+    for fold in np.unique(folds):
+        width = float(np.quantile(residuals[folds != fold], share, method="higher"))
+        held.append(residuals[folds == fold] <= width)
+        widths.append(width)
+    return {"held": float(np.concatenate(held).mean()), "half_width": float(np.mean(widths))}
+
+
+def by_content(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean and deviation of the residuals of each content, worst first."""
+    rows = []
+    for content, part in table.assign(residual=table["student 0"] - table["score"]).groupby("content"):
+        rows.append({"content": content, "clips": len(part), "mean": float(part["residual"].mean()),
+                     "deviation": float(part["residual"].std())})  # fmt: skip
+    return sorted(rows, key=lambda row: -abs(row["mean"]))
+
+
+def shipped_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The test rows as a user would have them: by the file in the package, from the videos."""
+    scorer = Scorer(SHIPPED_MODEL)
+    scores = [
+        scorer.score(path, display_height=int(lines))
+        for path, lines in track(
+            zip(table["path"], table["display_height"], strict=True), "shipped model", total=len(table)
+        )
+    ]
+    return table.assign(
+        **{
+            "shipped": [score.score for score in scores],
+            "shipped pictures": [score.pictures_score for score in scores],
+            "held": [score.low is not None and score.low <= y <= (score.high or 0)
+                     for score, y in zip(scores, table["score"], strict=True)],
+        }
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Run every job that is not done, and print the tables."""
+    parser = argparse.ArgumentParser(description="Figures of the shipped recipe")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--only", default="", help="train jobs whose name holds this, and stop")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config = load_config(CONFIG)
+    ladder = run(config, arguments.runs, until="ladder").artefacts["ladder"]
+    data = prepare(config, ladder, arguments.runs)
+    span, kind = {"minimum": 0.0, "maximum": 100.0}, TEACHERS[config.teacher.model]
+    teacher = kind.build(**kind.settings(config.teacher, config.views.recipe), **span)
+    kind.load(teacher, config.teacher)
+    student = STUDENTS[config.student.model](
+        **student_settings(config.student, config.views.recipe), num_levels=2, **span
+    )
+    load_imagenet(student)
+    kept = {}
+    for name, model, section in (("student", student, config.student), ("teacher", teacher, config.teacher)):
+        values = keep_frozen(model, section.model, data, arguments.runs, device="cpu", precision="fp32")
+        kept[name] = Path(str(values.filename))  # type: ignore[attr-defined]
+    every = np.arange(len(data.table))
+    whole = data.table.assign(split="all")
+    blank = np.empty((len(every), 1), np.float32)
+    examples = Data(whole, data.ladder, data.views, data.scale, data.patch_px, data.frames_each).examples(
+        "all", inputs=blank, stream=True
+    )
+    key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
+           "views": data.views.content_sha256}  # fmt: skip
+    folder = arguments.runs / "default" / sha256_json(key)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    left = [job for job in jobs(data) if arguments.only in job.name]
+    started = time.monotonic()
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        work = partial(train_job, inputs=Inputs(config, examples, kept["student"], kept["teacher"]), folder=folder)
+        for _ in track(pool.map(work, left), "jobs", total=len(left)):
+            pass
+    if arguments.only:
+        return
+    folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
+    tests = collect(folder, data, ["test"])
+    masters = {master.content: str(master.path) for master in make_masters(config.sources, arguments.runs,
+                                                                           held_out=config.splits.named)}  # fmt: skip
+    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height))
+              for part in (folds, tests) for row in part.itertuples()]  # fmt: skip
+    judged = anchors.anchors_of(wanted, arguments.runs / "default" / "anchors.json", arguments.workers)
+    folds, tests = (
+        part.assign(**{name: [judged[clip][name] for clip in part["clip"]] for name in ("brisque", "niqe", "vmaf_v0")})
+        for part in (folds, tests)
+    )
+    tests = shipped_columns(tests)
+    number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
+                 for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
+    sections = {"five folds": folds, "test": tests}
+    sections |= {name: collect(folder, data, [name]) for name in ("without AV1", "without half size")}
+    fold_of = folds["group"].map(number_of).to_numpy()
+    facts = {
+        "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "encodes": {"all": len(data.table), "whole masters": int((data.table["origin"] == "master").sum())},
+        "contents": int(data.table["content"].nunique()),
+        "groups": int(data.table["group"].nunique()),
+        "seconds_of_jobs": round(time.monotonic() - started, 1),
+        "sections": {name: figures(part, config.evaluate.num_resamples) for name, part in sections.items()},
+        "interval": {
+            "test clips held by the shipped file": float(tests["held"].mean()),
+            "folds": coverage_of_folds(folds, fold_of, config.export.interval_coverage),
+        },
+        "residuals": by_content(pd.concat([folds, tests])),
+    }
+    if arguments.out:
+        write_json(arguments.out, facts)
+        both = pd.concat([folds.assign(part="folds"), tests.assign(part="test")])
+        columns = ["part", "content", "clip", "codec", "height", "display_height", "bitrate_kbps", "score", "student 0",
+                   "pictures 0"]  # fmt: skip
+        write_text(arguments.out.with_suffix(".csv"), both[columns].round(3).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    main()
