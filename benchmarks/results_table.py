@@ -1,8 +1,10 @@
-"""Print the README's results table from a committed evaluation JSON.
+"""Print the README's results tables from committed JSON.
 
     python benchmarks/results_table.py benchmarks/results/quickstart.json
+    python benchmarks/results_table.py benchmarks/results/default.json
 
-The JSON is `evaluation.json` of a run's `evaluate` artefact. A test holds the README and this output equal.
+The first is `evaluation.json` of a run's `evaluate` artefact, the second what benchmarks/default_model.py writes. A
+test holds the README and this output equal.
 """
 
 from __future__ import annotations
@@ -37,11 +39,66 @@ def markdown(evaluation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(figure: dict[str, float], column: str) -> str:
+SHIPPED_COLUMNS = {
+    "srcc": "SRCC",
+    "plcc_linear": "PLCC",
+    "within_content_srcc": "SRCC within content",
+    "pairs_cross_codec": "pairs across codecs",
+    "pairs_cross_resolution": "pairs across sizes",
+}
+SHIPPED_ROWS = {
+    "log-bitrate": "log-bitrate (baseline)",
+    "brisque": "BRISQUE",
+    "niqe": "NIQE",
+    "ridge 0": "frozen EfficientNet-Lite0 + ridge",
+    "teacher 0": "teacher",
+    "pictures 0": "student, pictures alone",
+    "student 0": "student, pictures and stream",
+    "shipped pictures": "shipped file, pictures alone",
+    "shipped": "shipped file",
+    "psnr": "PSNR (has the reference)",
+    "ssim": "SSIM (has the reference)",
+    "vmaf_v0": "VMAF v0 (has the reference)",
+}
+SECTIONS = {
+    "five folds": "five folds over {contents} contents, {clips} encodes",
+    "test": "{contents} test contents, {clips} encodes",
+    "without AV1": "trained without AV1, judged on its {clips} test encodes",
+    "without half size": "trained without half size, judged on its {clips} test encodes",
+}
+
+
+def shipped(facts: dict[str, Any]) -> str:
+    """The shipped model's table: a block for each way of judging, one row a predictor."""
+    lines = ["| | " + " | ".join(SHIPPED_COLUMNS.values()) + " |", "|---" * (len(SHIPPED_COLUMNS) + 1) + "|"]
+    for name, title in SECTIONS.items():
+        section = facts["sections"][name]
+        lines.append(f"| **{title.format(**section)}** |" + " |" * len(SHIPPED_COLUMNS))
+        for predictor, row in SHIPPED_ROWS.items():
+            if predictor in section["predictors"]:
+                cells = [_cell(section["predictors"][predictor][column], column) for column in SHIPPED_COLUMNS]
+                lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        seeds = [_seeds(section, predictor) for predictor in ("pictures", "student")]
+        if all(seeds):
+            lines.append(f"| the same by seed: pictures; with stream | {'; '.join(seeds)} |" + " |" * 4)
+    return "\n".join(lines)
+
+
+def _seeds(section: dict[str, Any], predictor: str) -> str:
+    found = [section["predictors"].get(f"{predictor} {seed}") for seed in range(3)]
+    return ", ".join(f"{row['srcc']['value']:.3f}" for row in found if row) if all(found) else ""
+
+
+def _cell(figure: dict[str, float | None], column: str) -> str:
+    if figure["value"] is None:
+        return ""
     digits = 2 if column == "rmse" else 3
-    value, low, high = (f"{figure[part]:.{digits}f}" for part in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (
+        "" if figure[part] is None else f"{figure[part]:.{digits}f}" for part in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]" if low and high else value
 
 
 if __name__ == "__main__":
-    print(markdown(json.loads(Path(sys.argv[1]).read_text())))
+    read = json.loads(Path(sys.argv[1]).read_text())
+    print(shipped(read) if "sections" in read else markdown(read))

@@ -325,9 +325,7 @@ def main() -> None:
     table = chosen_rows(read_ladder(ladder), arguments.leave_out, arguments.encodes_per_content, arguments.limit)
     if table["group"].nunique() < 3:
         parser.error(f"folds of folds need 3 groups or more, there are {table['group'].nunique()}")
-    model = EfficientNetLite0(
-        num_levels=2, feature_dim=1, frozen_stages=7, dropout=0.0, pairs=False, minimum=0, maximum=100
-    )
+    model = EfficientNetLite0(num_levels=2, feature_dim=1, frozen_stages=7, pairs=False, minimum=0, maximum=100)
     load_imagenet_lite0(model)
     model.eval()
     cast(Any, model).to(memory_format=torch.channels_last)  # a fifth faster on a CPU; PyTorch's types do not know it

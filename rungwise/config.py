@@ -223,7 +223,6 @@ class Lite0Teacher(TeacherSection):
     num_levels: Annotated[int, Field(ge=2)]
     feature_dim: Positive
     frozen_stages: Annotated[int, Field(ge=0, le=7)]
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class InternVideo2Shape(Section):

@@ -8,7 +8,6 @@ from typing import Any, cast
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
@@ -36,23 +35,14 @@ class EfficientNetLite0(nn.Module):
     full_precision = ("levels",)
 
     def __init__(
-        self,
-        *,
-        num_levels: int,
-        feature_dim: int,
-        frozen_stages: int,
-        dropout: float,
-        pairs: bool,
-        minimum: float,
-        maximum: float,
+        self, *, num_levels: int, feature_dim: int, frozen_stages: int, pairs: bool, minimum: float, maximum: float
     ) -> None:
         """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward.
 
-        `dropout`: share of the statistics, and of the hidden features, that a training step leaves out. `pairs`: frames
-        come in pairs of neighbours; what changes inside a pair is looked at as a picture too.
+        `pairs`: frames come in pairs of neighbours; what changes inside a pair is looked at as a picture too.
         """
         super().__init__()
-        self.pairs, self.dropout = pairs, dropout
+        self.pairs = pairs
         self.frozen_blocks = frozen_stages if frozen_stages == NUM_STAGES else None  # all of them, or none kept
         self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
         if frozen_stages:
@@ -89,16 +79,14 @@ class EfficientNetLite0(nn.Module):
 
     def upper(self, pooled_BTW: Tensor) -> Judgement:
         """Judge clips by their statistics."""
-        normalise, widen, activate, mix = self.head
-        hidden = functional.dropout(normalise(pooled_BTW.mean(1)), self.dropout, self.training)
-        feature = mix(functional.dropout(activate(widen(hidden)), self.dropout, self.training))
+        feature = self.head(pooled_BTW.mean(1))
         logits = in_fp32(self.levels, feature)
         return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
 
 
 def lite0_settings(teacher: Lite0Teacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section."""
-    settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages", "dropout"})
+    settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"})
     return settings | {"pairs": recipe.frame_choice == "pairs"}
 
 

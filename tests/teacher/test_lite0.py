@@ -25,9 +25,7 @@ GOLDEN = [
 
 @pytest.fixture(scope="module")
 def teacher() -> EfficientNetLite0:
-    model = EfficientNetLite0(
-        num_levels=5, feature_dim=8, frozen_stages=2, dropout=0.0, pairs=False, minimum=0.0, maximum=100.0
-    )
+    model = EfficientNetLite0(num_levels=5, feature_dim=8, frozen_stages=2, pairs=False, minimum=0.0, maximum=100.0)
     load_imagenet_lite0(model)
     return model.eval()
 
