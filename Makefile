@@ -3,7 +3,7 @@ SOURCES ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart test browser lint wheel clean
+.PHONY: quickstart default-model test browser lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
@@ -19,6 +19,12 @@ browser:
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Wants masters/ and photographs/ here: benchmarks/NOTES.md says which.
+default-model: .venv/ready
+	path=$$($(BIN)/rungwise export benchmarks/default.yaml --runs $(RUNS) --json | \
+	$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && mkdir -p rungwise/models && \
+	cp $$path/student.int8.onnx rungwise/models/default.onnx && cp $$path/card.md rungwise/models/default.md
 
 wheel: .venv/ready
 	$(BIN)/python -m build --wheel

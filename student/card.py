@@ -77,6 +77,7 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "|---|---|---|---|---|",
         *(_file(name, contract, facts) for name, contract in contracts.items()),
         "",
+        *_streams(contracts),
         *(f"Refused: {precision}: {reason}" for precision, reason in facts.refused.items()),
         *_left_in_float(contracts),
         "sha256 of every file: manifest.json. The gates' printout:",
@@ -116,6 +117,27 @@ def _file(name: str, contract: Contract, facts: Facts) -> str:
         f"| {name} | {contract.precision} | {facts.bytes[name]:,} | +/- {calibration.half_width:.2f} |"
         f" +/- {calibration.content_half_width:.2f} ({calibration.promised:.0%}) |"
     )
+
+
+def _streams(contracts: Mapping[str, Contract]) -> list[str]:
+    """How files are judged that say how many bits their frames take."""
+    lines = []
+    for name, contract in contracts.items():
+        if contract.stream is not None:
+            assert contract.stream.calibration is not None
+            lines.append(f"| {name} | +/- {contract.stream.calibration.half_width:.2f} |")
+            codecs = ", ".join(contract.stream.codecs)
+    if not lines:
+        return []
+    return [
+        f"Of a file in one of the codecs {codecs} the bits of its frames and its coded size count too, unless told not"
+        " to; the intervals above are those of pictures alone, these of both:",
+        "",
+        "| file | interval with the stream |",
+        "|---|---|",
+        *lines,
+        "",
+    ]
 
 
 def _left_in_float(contracts: Mapping[str, Contract]) -> list[str]:

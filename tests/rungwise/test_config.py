@@ -29,7 +29,12 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=r"4 wrong key\(s\)") as error:
         load_config(path)
-    for words in ("ladder.lable", "student.training.epochs", "seed: Field required", "`builtin` or `folder`"):
+    for words in (
+        "ladder.lable",
+        "student.training.epochs",
+        "seed: Field required",
+        "give `builtin`, `folder` or `photographs`",
+    ):
         assert words in str(error.value)
 
 
