@@ -16,6 +16,15 @@ def test_the_results_table_is_the_committed_json() -> None:
     assert module.markdown(evaluation) in (ROOT / "README.md").read_text()
 
 
+def test_the_shipped_models_table_is_the_committed_json() -> None:
+    module = _load("results_table")
+    facts = json.loads((ROOT / "benchmarks" / "results" / "default.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert module.shipped(facts) in readme
+    assert f"{facts['interval']['test clips held by the shipped file']:.0%} of the test clips" in readme
+    assert f"{facts['interval']['folds']['held']:.0%} of the folds' clips" in readme
+
+
 def test_what_keeping_frozen_layers_saves_is_the_committed_json() -> None:
     rows = json.loads((ROOT / "benchmarks" / "results" / "keep_frozen.json").read_text())["rows"]
     readme = " ".join((ROOT / "README.md").read_text().split())
