@@ -17,6 +17,8 @@ CARD_STATISTICS = {
     "pairs_cross_codec": "pairs in order, across codecs",
 }
 
+MOST_HEIGHTS = 8  # that are listed one by one
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -39,7 +41,10 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
     first = next(iter(contracts.values()))
     scale, view, first_calibration = first.scale, first.view, first.calibration
     assert first_calibration is not None
-    heights = ", ".join(map(str, sorted(set(facts.display_heights))))
+    shown = sorted(set(facts.display_heights))
+    heights = (
+        ", ".join(map(str, shown)) if len(shown) <= MOST_HEIGHTS else f"{len(shown)} from {shown[0]} to {shown[-1]}"
+    )
     lines = [
         f"# {facts.name}: {first.model} student",
         "",
