@@ -14,7 +14,9 @@ def check(
     source: Annotated[
         Path, typer.Argument(help="one title's encodes: a folder, a .parquet or .csv table, a local .m3u8 or .mpd")
     ],
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="exported .onnx file that scores them")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="exported .onnx file that scores them [the shipped one]")
+    ] = None,
     quality: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="instead of a model: a table's column, such as an old VMAF")
     ] = None,
@@ -65,6 +67,7 @@ def check(
     from rungwise.check.run import TRUTH_VMAF, Wanted, check_source, write_outputs
     from rungwise.check.text import to_csv, to_json, to_text
     from rungwise.progress import note
+    from rungwise.scorer import SHIPPED_MODEL
 
     try:
         gates = parse_gates(fail_on) if fail_on is not None else ()
@@ -73,7 +76,7 @@ def check(
     if model is not None and quality is not None:
         raise typer.BadParameter("give one of --model and --quality; the other may be the --truth")
     if model is None and quality is None and truth is None:
-        raise typer.BadParameter("nothing to measure quality by: give --model, a table's --quality, or --truth")
+        model = SHIPPED_MODEL
     if truth == TRUTH_VMAF and reference is None and source.suffix.lower() not in (".parquet", ".csv"):
         raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
     if as_json and as_csv:
