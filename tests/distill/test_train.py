@@ -15,6 +15,7 @@ from distill.train import Bundle, Embedder, Examples, Seen, fit, loss_terms, pre
 from rungwise.config import Augment, Training
 from rungwise.contract import Scale
 from rungwise.statistics import srcc
+from rungwise.stream import fused_score
 from student.models import STUDENTS
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
@@ -171,7 +172,7 @@ def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
 def seen(scores: list[float], count: int) -> Seen:
     torch.manual_seed(0)
     score = torch.tensor(scores, requires_grad=True)
-    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None)
+    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None, None)
 
 
 def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
@@ -225,3 +226,33 @@ def test_without_validation_the_last_epoch_is_taken(tmp_path: Path) -> None:
     assert len(history) == TRAINING.epochs
     assert not any("validation_rmse" in row for row in history)
     assert state.keys() == model.state_dict().keys()
+
+
+def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(6) * 100
+    terms = torch.randn(6, 6)
+    head = torch.randn(6, 7, requires_grad=True)
+    judged = seen(scores.tolist(), 6)._replace(stream=head)
+    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": terms.clone()}
+    batch["stream"][0] = float("nan")
+    scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
+    loss = loss_terms(judged, batch, scale, {"stream": 1.0})
+    loss["stream"].backward()
+    assert head.grad is not None
+    assert [bool(row.any()) for row in head.grad] == [False, True, True, True, False, True]
+    fused = torch.sigmoid(head[1:4, 0] + (head[1:4, 1:] * terms[1:4]).sum(1)).detach().numpy()
+    numpy_says = fused_score(head[1:4].detach().numpy(), terms[1:4].numpy(), 0, 1)
+    np.testing.assert_allclose(fused, numpy_says, rtol=1e-5)
+
+
+def test_pairs_of_frames_are_sampled_whole() -> None:
+    view = np.zeros((6, 8, 8, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None]
+    augment = Augment(sample_frames=2, sample_grid=1)
+    for seed in range(20):
+        part = sample_view(view, 4, augment, np.random.default_rng(seed), frames_each=2)
+        numbers = part[:, 0, 0, 0]
+        assert part.shape == (4, 4, 4, 3)
+        assert (numbers[0::2] % 2 == 0).all()
+        assert (numbers[1::2] == numbers[0::2] + 1).all()
+        assert numbers[0] < numbers[2]
