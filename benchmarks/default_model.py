@@ -320,7 +320,12 @@ def main() -> None:
     number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
     sections = {"five folds": folds, "test": tests}
-    sections |= {name: collect(folder, data, [name]) for name in ("without AV1", "without half size")}
+    size = (tests["height"] / tests["display_height"]).round(2)
+    for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
+        sections |= {f"without {name}": collect(folder, data, [f"without {name}"])}
+        seeds = [f"{predictor} {seed}" for predictor in ("student", "pictures", "teacher", "ridge") for seed in SEEDS]
+        present = [column for column in seeds if column in tests]
+        sections |= {f"with {name}": tests.loc[rows, [*data.table.columns, *present]].reset_index(drop=True)}
     fold_of = folds["group"].map(number_of).to_numpy()
     facts = {
         "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",

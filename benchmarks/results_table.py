@@ -64,7 +64,9 @@ SECTIONS = {
     "five folds": "five folds over {contents} contents, {clips} encodes",
     "test": "{contents} test contents, {clips} encodes",
     "without AV1": "trained without AV1, judged on its {clips} test encodes",
+    "with AV1": "trained with AV1, the same {clips}",
     "without half size": "trained without half size, judged on its {clips} test encodes",
+    "with half size": "trained with half size, the same {clips}",
 }
 
 
