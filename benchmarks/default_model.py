@@ -9,7 +9,7 @@ those of whole masters. A killed benchmark goes on where it was.
 
 Rows:
 - five folds: the 62 masters that are not test contents, each judged by models that never saw its group;
-- test: the 12 test contents, by three seeds, and by the files as shipped;
+- test: the 12 test contents, by three seeds, by the file as shipped, and by the anchors that take long;
 - without AV1, without half size: trained without those encodes, judged by them, on test contents, three seeds.
 """
 
@@ -54,6 +54,7 @@ FOLDS = 5
 SEEDS = (0, 1, 2)
 HALF = 0.5  # coded lines for a line shown, of the size that is left out
 ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardised feature's variance
+PREDICTORS = ("student", "pictures", "teacher", "ridge")
 PAIRS = PairRule("label-range", PAIR_GAP_SHARE)
 Floats = NDArray[np.float64]
 
@@ -194,7 +195,7 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
         if name not in names:
             continue
         facts = json.loads(path.read_text())
-        for predictor in ("student", "pictures", "teacher", "ridge"):
+        for predictor in PREDICTORS:
             column = f"{predictor} {seed}"
             if column not in table:
                 table = table.assign(**{column: np.nan})
@@ -205,7 +206,7 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
 
 def figures(table: pd.DataFrame, num_resamples: int, half_width: str | None = None) -> dict[str, Any]:
     """The evaluation of every predictor in the table; seeds are predictors of their own."""
-    names = [name for name in table.columns if name.rpartition(" ")[0] in ("student", "pictures", "teacher", "ridge")]
+    names = [name for name in table.columns if name.rpartition(" ")[0] in PREDICTORS]
     renamed = {"psnr_mean": "psnr", "ssim_mean": "ssim"}
     table = table.rename(columns=renamed)
     more = [
@@ -307,15 +308,14 @@ def main() -> None:
         return
     folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
     tests = collect(folder, data, ["test"])
-    masters = {master.content: str(master.path) for master in make_masters(config.sources, arguments.runs,
-                                                                           held_out=config.splits.named)}  # fmt: skip
-    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height))
-              for part in (folds, tests) for row in part.itertuples()]  # fmt: skip
+    masters = {
+        master.content: str(master.path)
+        for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
+    }
+    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in tests.itertuples()]
     judged = anchors.anchors_of(wanted, arguments.runs / "default" / "anchors.json", arguments.workers)
-    folds, tests = (
-        part.assign(**{name: [judged[clip][name] for clip in part["clip"]] for name in ("brisque", "niqe", "vmaf_v0")})
-        for part in (folds, tests)
-    )
+    others = {name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
+    tests = tests.assign(**others)
     tests = shipped_columns(tests)
     number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
@@ -323,9 +323,8 @@ def main() -> None:
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
         sections |= {f"without {name}": collect(folder, data, [f"without {name}"])}
-        seeds = [f"{predictor} {seed}" for predictor in ("student", "pictures", "teacher", "ridge") for seed in SEEDS]
-        present = [column for column in seeds if column in tests]
-        sections |= {f"with {name}": tests.loc[rows, [*data.table.columns, *present]].reset_index(drop=True)}
+        present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
+        sections |= {f"with {name}": tests.loc[rows, present].reset_index(drop=True)}
     fold_of = folds["group"].map(number_of).to_numpy()
     facts = {
         "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",
