@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,3 +159,13 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=24:d=11"]
     run_ffmpeg([*source, "-c:v", "libx264", "-threads", "1", "-bf", "3", "-g", "48", "-pix_fmt", "yuv420p", str(path)])
     return path
+
+
+@pytest.fixture
+def folder(master: Path, tmp_path: Path) -> Path:
+    """A user's folder with two masters."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(master, folder / "one.mkv")
+    shutil.copy(master, folder / "two.mkv")
+    return folder

@@ -37,16 +37,6 @@ LADDER = Ladder.model_validate(
 )
 
 
-@pytest.fixture
-def folder(master: Path, tmp_path: Path) -> Path:
-    """A user's folder with two masters."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    shutil.copy(master, folder / "one.mkv")
-    shutil.copy(master, folder / "two.mkv")
-    return folder
-
-
 def test_a_folder_becomes_a_table_of_labelled_encodes(folder: Path, tmp_path: Path) -> None:
     masters = make_masters(Sources(folder=folder), tmp_path)
     artefact = make_ladder(LADDER, masters, tmp_path)

@@ -24,16 +24,6 @@ SIZE = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
 
 
 @pytest.fixture
-def folder(master: Path, tmp_path: Path) -> Path:
-    """A user's folder with two masters."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    shutil.copy(master, folder / "one.mkv")
-    shutil.copy(master, folder / "two.mkv")
-    return folder
-
-
-@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with one photograph."""
     folder = tmp_path / "pictures"
