@@ -139,11 +139,17 @@ class Scorer:
 
     def golden_scores(self) -> NDArray[np.float32]:
         """Scores of the golden input, (4,); of a model that takes streams, (8,): then those with all terms at 0.5."""
-        frames = golden_input(self.contract.view)
-        scores = [self.judge(frames)]
-        if "stream" in self.outputs:
-            scores.append(self.judge(frames, np.full((len(frames), NUM_TERMS), 0.5, np.float32)))
-        return np.concatenate(scores)
+        names = [name for name in self.outputs if name != "frame_scores"]
+        views = golden_input(self.contract.view)
+        found = [
+            self.session.run(names, {"frames": view[None]}) for view in views
+        ]  # one by one: that takes less memory
+        scores = np.concatenate([outputs[0] for outputs in found])
+        if "stream" in names:
+            terms, scale = np.full((len(views), NUM_TERMS), 0.5, np.float32), self.contract.scale
+            stream = np.concatenate([outputs[1] for outputs in found])
+            scores = np.concatenate([scores, fused_score(stream, terms, scale.minimum, scale.maximum)])
+        return np.asarray(scores, np.float32)
 
     def _judge_window(self, seen: SeenWindow) -> tuple[Span, Window, NDArray[np.float32] | None]:
         found = dict(zip(self.outputs, self.session.run(self.outputs, {"frames": seen.pixels[None]}), strict=True))
