@@ -23,7 +23,7 @@ from PIL import Image
 from rungwise.artefact import write_json
 from rungwise.label import label
 from rungwise.progress import track
-from rungwise.video import probe, rgb_frames, timestamps_seconds
+from rungwise.video import rgb_frames, timestamps_seconds
 
 VMAF_V0 = "vmaf_v0.6.1"
 LEAST_NIQE_LINES = 193  # of two patches of 96 and one line
@@ -53,7 +53,7 @@ def judge(job: Job) -> dict[str, float]:
         picture = picture.resize((round(picture.width * lines / picture.height), lines), Image.Resampling.BICUBIC)
     shown = np.asarray(picture)
     v0 = label(Path(master), Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
-    return {"brisque": -_brisque(shown), "niqe": -_niqe(shown), "vmaf_v0": v0, "lines": float(probe(Path(path)).height)}
+    return {"brisque": -_brisque(shown), "niqe": -_niqe(shown), "vmaf_v0": v0}
 
 
 @cache

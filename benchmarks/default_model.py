@@ -39,6 +39,7 @@ from distill.pipeline import run
 from distill.train import Examples, fit, judge
 from rungwise.artefact import sha256_json, write_json, write_text
 from rungwise.config import RunConfig, load_config
+from rungwise.contract import Scale
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.figures import Evaluation, format_table
 from rungwise.progress import note, track
@@ -115,7 +116,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     torch.manual_seed(job.seed)
     teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
     _fit(job, config, teacher, _take(inputs.examples, train, kept[train]), config.teacher.training, folder, "teacher")
-    judged = [part for part in judge(teacher, kept[train][:, 0])]
+    judged = list(judge(teacher, kept[train][:, 0]))
     targets = {
         "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in judged])[:, None],
         "features": np.concatenate([part.feature.numpy() for part in judged])[:, None],
@@ -132,7 +133,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     student = Upper(model, config.student.model)
     examples = _take(inputs.examples, train, kept[train], targets)
     _fit(job, config, student, examples, config.student.training, folder, "student")
-    judged = [part for part in judge(student, kept[test][:, 0])]
+    judged = list(judge(student, kept[test][:, 0]))
     pictures = np.concatenate([part.score.numpy() for part in judged])
     stream = np.concatenate([part.stream.numpy() for part in judged])  # type: ignore[attr-defined]
     found = {
@@ -146,8 +147,6 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
 
 
 def _fit(job: Job, config: RunConfig, model: Upper, examples: Examples, training: Any, folder: Path, name: str) -> None:
-    from rungwise.contract import Scale
-
     scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
     _, state = fit(
         model,
@@ -204,7 +203,7 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
     return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
 
 
-def figures(table: pd.DataFrame, num_resamples: int, half_width: str | None = None) -> dict[str, Any]:
+def figures(table: pd.DataFrame, num_resamples: int) -> dict[str, Any]:
     """The evaluation of every predictor in the table; seeds are predictors of their own."""
     names = [name for name in table.columns if name.rpartition(" ")[0] in PREDICTORS]
     renamed = {"psnr_mean": "psnr", "ssim_mean": "ssim"}
@@ -288,9 +287,8 @@ def main() -> None:
     for name, model, section in (("student", student, config.student), ("teacher", teacher, config.teacher)):
         values = keep_frozen(model, section.model, data, arguments.runs, device="cpu", precision="fp32")
         kept[name] = Path(str(values.filename))  # type: ignore[attr-defined]
-    every = np.arange(len(data.table))
     whole = data.table.assign(split="all")
-    blank = np.empty((len(every), 1), np.float32)
+    blank = np.empty((len(data.table), 1), np.float32)
     examples = Data(whole, data.ladder, data.views, data.scale, data.patch_px, data.frames_each).examples(
         "all", inputs=blank, stream=True
     )

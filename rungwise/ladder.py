@@ -7,7 +7,6 @@ reported with ffmpeg's own words and does not lose the others.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -27,7 +26,7 @@ from rungwise.config import Ladder
 from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, FfmpegError, encode, ffmpeg_version
 from rungwise.label import LABEL_VERSION, label
 from rungwise.progress import note, run_jobs
-from rungwise.sources import Master
+from rungwise.sources import Master, seed_of
 from rungwise.table import write_table
 from rungwise.video import probe
 
@@ -99,7 +98,7 @@ def chosen_rungs(config: Ladder, master: Master, master_height: int) -> list[Run
     if config.sample is None:
         return [rung for entry in entries for rung in entry]
     count = config.sample.masters if master.origin == "master" else config.sample.others
-    rng = np.random.default_rng(int(hashlib.sha256(master.content.encode()).hexdigest()[:16], 16))
+    rng = np.random.default_rng(seed_of(master.content))
     hands = [[entry[index] for index in rng.permutation(len(entry))] for entry in entries]
     order = rng.permutation(len(hands))
     rounds = itertools.zip_longest(*(hands[index] for index in order))

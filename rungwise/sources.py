@@ -95,7 +95,7 @@ def _photographs(sources: Sources, runs: Path) -> dict[str, Path]:
     inputs = {picture.stem: sha256_file(picture) for picture in pictures} | {"ffmpeg": ffmpeg_version()}
     key = StageKey("masters", MASTERS_VERSION, {"shots": sources.shots, **size}, inputs)
     jobs = {
-        name: partial(write_photograph, picture, seed=_seed(name), **size)
+        name: partial(write_photograph, picture, seed=seed_of(name), **size)
         for picture in pictures
         for name in (f"{picture.stem}~{shot + 1}" for shot in range(sources.shots or 0))
     }
@@ -144,7 +144,7 @@ def _variants(sources: Sources, masters: list[Master], runs: Path) -> list[Maste
             drawn[name] = (
                 master,
                 draw_variant(
-                    _seed(name),
+                    seed_of(name),
                     width=seen.width,
                     height=seen.height,
                     available=available,
@@ -184,7 +184,8 @@ def _write_variant(source: Path, path: Path, variant: Variant, sources: Sources)
     write_json(path.with_suffix(".json"), {"filters": variant.filters})  # written last: this one is finished
 
 
-def _seed(name: str) -> int:
+def seed_of(name: str) -> int:
+    """What is drawn for a content is drawn from this, so that it is the same ever after."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)
 
 
