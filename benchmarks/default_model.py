@@ -36,16 +36,17 @@ from numpy.typing import NDArray
 from distill.data import Data, prepare
 from distill.frozen import Upper, keep_frozen
 from distill.pipeline import run
+from distill.students import DISTILL_VERSION
 from distill.train import Examples, fit, judge
 from rungwise.artefact import sha256_json, write_json, write_text
 from rungwise.config import RunConfig, load_config
-from rungwise.contract import Scale
+from rungwise.contract import CONTRACT_VERSION, Scale
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.figures import Evaluation, format_table
 from rungwise.progress import note, track
 from rungwise.scorer import SHIPPED_MODEL, Scorer
 from rungwise.sources import make_masters
-from rungwise.stream import fused_score
+from rungwise.stream import NUM_FACTS
 from student.gates import PAIR_GAP_SHARE
 from student.models import STUDENTS, load_imagenet, student_settings
 from teacher.models import TEACHERS
@@ -133,11 +134,14 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     student = Upper(model, config.student.model)
     examples = _take(inputs.examples, train, kept[train], targets)
     _fit(job, config, student, examples, config.student.training, folder, "student")
-    judged = list(judge(student, kept[test][:, 0]))
+    terms = inputs.examples.stream[test]
+    known = set(np.array(inputs.examples.codecs)[train])
+    unknown = np.array([inputs.examples.codecs[row] not in known for row in test])
+    terms[unknown, NUM_FACTS:] = 0  # as a scorer would judge them
+    judged = list(judge(student, kept[test][:, 0], terms))
     pictures = np.concatenate([part.score.numpy() for part in judged])
-    stream = np.concatenate([part.stream.numpy() for part in judged])  # type: ignore[attr-defined]
     found = {
-        "student": fused_score(stream, inputs.examples.stream[test], 0, 100),
+        "student": np.concatenate([part.fused.numpy() for part in judged]),  # type: ignore[attr-defined]
         "pictures": pictures,
         "teacher": teacher_scores,
         "ridge": ridge,
@@ -293,7 +297,7 @@ def main() -> None:
         "all", inputs=blank, stream=True
     )
     key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
-           "views": data.views.content_sha256}  # fmt: skip
+           "views": data.views.content_sha256, "contract": CONTRACT_VERSION, "students": DISTILL_VERSION}  # fmt: skip
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs(data) if arguments.only in job.name]

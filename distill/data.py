@@ -18,7 +18,7 @@ from rungwise.config import RunConfig
 from rungwise.contract import Contract, Scale
 from rungwise.ladder import read_ladder
 from rungwise.pixels import make_pixels, open_pixels
-from rungwise.stream import NUM_TERMS, facts_of_packets, stream_terms
+from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
 from rungwise.table import assign_splits
 from rungwise.video import read_packets
 
@@ -55,14 +55,18 @@ class Data:
 
     @functools.cached_property
     def stream(self) -> NDArray[np.float64]:
-        """What each clip's coded stream says, (N, 3) facts; NaN of a clip whose making is unknown."""
+        """What each clip's coded stream says, (N, NUM_FACTS); NaN of a clip whose making is unknown."""
         rows = zip(self.table["path"], self.table["rate_control"].fillna(""), self.table["width"], self.table["height"],
                    self.table["display_height"], strict=True)  # fmt: skip
         return np.stack([
-            facts_of_packets(read_packets(Path(path)), int(width * height), int(height), int(lines))
-            if rate else np.full(3, np.nan)
+            facts_of_packets(read_packets(Path(path), steps=True), int(width * height), int(height), int(lines))
+            if rate else np.full(NUM_FACTS, np.nan)
             for path, rate, width, height, lines in rows
         ])  # fmt: skip
+
+    def terms(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """`stream_terms` of these rows."""
+        return stream_terms(self.stream[rows], list(self.table["codec"].iloc[rows]))
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -107,7 +111,7 @@ class Data:
             groups=groups[rows],
             patch_px=self.patch_px,
             frames_each=self.frames_each if inputs is None else 1,
-            stream=stream_terms(self.stream[rows]) if stream else np.full((len(rows), NUM_TERMS), np.nan, np.float32),
+            stream=self.terms(rows) if stream else np.full((len(rows), NUM_TERMS), np.nan, np.float32),
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
 

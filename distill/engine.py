@@ -50,14 +50,14 @@ class Engine:
         each = math.ceil(rows / self.where.world)
         return [number % rows for number in range(self.where.rank * each, (self.where.rank + 1) * each)]
 
-    def __call__(self, inputs: Tensor, rows: int) -> tuple[Any, ...]:
+    def __call__(self, rows: int, *inputs: Tensor) -> tuple[Any, ...]:
         """Run this process's share of a batch of `rows`; every process gets all rows, with gradients of its own."""
         with autocast(self.device, self.precision):
-            outputs = self.run(inputs.to(self.device))
+            outputs = self.run(*(each.to(self.device) for each in inputs))
         return tuple(None if output is None else self.gather(output)[:rows] for output in outputs)
 
-    def run(self, inputs: Tensor) -> tuple[Any, ...]:
-        outputs: tuple[Any, ...] = self.module(inputs)
+    def run(self, *inputs: Tensor) -> tuple[Any, ...]:
+        outputs: tuple[Any, ...] = self.module(*inputs)
         return outputs
 
     def gather(self, own: Tensor) -> Tensor:
@@ -131,8 +131,8 @@ class DeepSpeedEngine(Engine):
             )
         self.engine, self.module = engine, engine.module
 
-    def run(self, inputs: Tensor) -> tuple[Any, ...]:
-        outputs: tuple[Any, ...] = self.engine(inputs)
+    def run(self, *inputs: Tensor) -> tuple[Any, ...]:
+        outputs: tuple[Any, ...] = self.engine(*inputs)
         return outputs
 
     def gather(self, own: Tensor) -> Tensor:

@@ -25,14 +25,13 @@ from rungwise.contract import Calibration, Contract, Stream
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note
 from rungwise.scorer import Scorer
-from rungwise.stream import stream_terms
 from rungwise.views import make_views, read_views
 from student.card import Facts, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.quantize import Quantiser, to_fp16
 
-EXPORT_VERSION = 3  # 3: golden views of four kinds
+EXPORT_VERSION = 4  # 3: golden views of four kinds; 4: the stream is an input
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200
@@ -100,7 +99,7 @@ class _Export:
         self.scores: dict[str, NDArray[np.float32]] = {}
         self.fused: dict[str, NDArray[np.float32]] = {}
         takes_streams = self.model.head.stream is not None  # type: ignore[union-attr]
-        self.terms = stream_terms(data.stream[self.rows]) if takes_streams else None
+        self.terms = data.terms(self.rows) if takes_streams else None
 
     def build(self) -> dict[str, Any]:
         """Fill the folder; facts for the manifest."""
@@ -165,7 +164,8 @@ class _Export:
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
         views = np.array(self.data.pixels[rows, 0])
         note(f"export: int8, calibrating on {len(views)} train views, then trying operators one by one")
-        quantiser = Quantiser(graph, self.contract, views, self.folder / SCRATCH)
+        terms = None if self.terms is None else self.data.terms(rows)
+        quantiser = Quantiser(graph, self.contract, views, self.folder / SCRATCH, terms)
         for attempt, left in quantiser.attempts():
             candidate = self.judged("int8", attempt, left)
             if all(gate.passed for gate in candidate.gates):

@@ -35,9 +35,9 @@ class Upper(nn.Module):
         if hasattr(model, "settle"):
             self.settle = model.settle
 
-    def forward(self, hidden: Tensor) -> Any:
-        """Judge from the lower layers' output."""
-        return self.model.upper(hidden)
+    def forward(self, hidden: Tensor, *more: Tensor) -> Any:
+        """Judge from the lower layers' output, and from what else the model takes."""
+        return self.model.upper(hidden, *more)
 
 
 def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:

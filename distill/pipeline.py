@@ -29,7 +29,7 @@ from rungwise.scorer import Scorer
 from rungwise.sources import find_unlabelled, make_masters
 from student.gates import PAIR_GAP_SHARE
 
-EVALUATE_VERSION = 4  # 3: the interval is the export's; 4: with and without the coded stream
+EVALUATE_VERSION = 5  # 3: the interval is the export's; 4: with and without the coded stream; 5: its quantiser
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 
 

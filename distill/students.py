@@ -30,8 +30,8 @@ from student.models import STUDENTS, load_imagenet, student_settings
 from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache
 
-PRETRAIN_VERSION = 2
-DISTILL_VERSION = 3  # 3: golden views of four kinds
+PRETRAIN_VERSION = 3  # 3: the stream is an input
+DISTILL_VERSION = 5  # 3: golden views of four kinds; 5: the stream is an input, and texture beside it
 NOT_HASHED = {"execution", "start"}
 
 

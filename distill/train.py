@@ -30,9 +30,11 @@ from rungwise.config import Augment, BitrateGroups, Execution, Training
 from rungwise.contract import Scale
 from rungwise.progress import note, track
 from rungwise.statistics import srcc
+from rungwise.stream import NUM_FACTS
 
 EMBEDDING_DIM = 64
 TEMPERATURE = 0.1  # of both contrasts (CONVIQT, section 4; coarse to fine, section 6)
+UNNAMED_SHARE = 0.15  # of streams, which are shown as of no known codec, so that others can be judged as such
 LABEL_TERMS = ("label", "plcc", "rank", "vector", "likelihood", "stream")
 TEACHER_FIELDS = {
     "score_target": "scores",
@@ -86,7 +88,8 @@ class Seen(NamedTuple):
     embeddings: Tensor | None
     projected: Tensor
     deviation: Tensor | None
-    stream: Tensor | None
+    texture: Tensor | None
+    fused: Tensor | None
 
 
 class Embedder(nn.Module):
@@ -130,18 +133,18 @@ class Bundle(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, inputs: Tensor) -> Seen:
+    def forward(self, inputs: Tensor, *more: Tensor) -> Seen:
         """Judge a batch of what the model takes."""
-        judged = self.model(inputs)
+        judged = self.model(inputs, *more)
         embeddings = getattr(judged, "embeddings", None)
         if self.embedder is not None and embeddings is None:
             features = [judged.feature]
             if self.half_scale:
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
-        deviation, stream = (getattr(judged, name, None) for name in ("deviation", "stream"))
+        others = (getattr(judged, name, None) for name in ("deviation", "texture", "fused"))
         projected = self.projector(judged.feature)
-        return Seen(judged.score, judged.logits, judged.feature, embeddings, projected, deviation, stream)
+        return Seen(judged.score, judged.logits, judged.feature, embeddings, projected, *others)
 
 
 def _half(frames_BTHWC: Tensor) -> Tensor:
@@ -150,12 +153,16 @@ def _half(frames_BTHWC: Tensor) -> Tensor:
     return half_BTHWC
 
 
-def judge(model: nn.Module, inputs: NDArray[Any], *, batch_size: int = 16, device: str = "cpu") -> Iterator[Judged]:
-    """Judge pixels_NTSSC (or what frozen layers gave of them) in batches, without gradients."""
+def judge(
+    model: nn.Module, inputs: NDArray[Any], *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
+) -> Iterator[Judged]:
+    """Judge pixels_NTSSC (or what frozen layers gave of them), and what more the model takes of each, in batches,
+    without gradients."""
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(inputs), batch_size):
-            yield model(torch.from_numpy(np.array(inputs[start : start + batch_size])).to(device))
+            parts = (each[start : start + batch_size] for each in (inputs, *more))
+            yield model(*(torch.from_numpy(np.array(part)).to(device) for part in parts))
 
 
 def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
@@ -188,11 +195,9 @@ def loss_terms(
         return losses.likelihood_loss(score, seen.deviation.float()[known] / span, label)
 
     def stream() -> Tensor:
-        assert seen.stream is not None
+        assert seen.fused is not None
         coded = known & ~batch["stream"].isnan().any(1)
-        offset_and_weights = seen.stream.float()[coded]
-        logit = offset_and_weights[:, 0] + (offset_and_weights[:, 1:] * batch["stream"][coded]).sum(1)
-        fused, truth = logit.sigmoid(), all_labels[coded]
+        fused, truth = (seen.fused.float()[coded] - scale.minimum) / span, all_labels[coded]
         return losses.label_loss(fused, truth) + 0.25 * losses.plcc_loss(fused, truth)
 
     terms: dict[str, Callable[[], Tensor]] = {
@@ -319,7 +324,9 @@ def fit(
             for group in engine.optimizer.param_groups:
                 group["lr"] = group["peak"] * _one_cycle(step / total_steps)
             batch = _batch(train, rows, training.augment, seed=seed, epoch=epoch, device=device)
-            seen = Seen(*engine(batch.pop("inputs")[engine.share(len(rows))], len(rows)))
+            own = engine.share(len(rows))
+            more = [batch["stream"].nan_to_num()[own]] if "stream" in weights else []
+            seen = Seen(*engine(len(rows), batch.pop("inputs")[own], *more))
             terms = loss_terms(seen, batch, scale, weights, coarse_to_fine.margin if coarse_to_fine else 0.0)
             together = min(every, len(plan[epoch]) - start)
             norm = engine.step(losses.total_loss(terms, weights) / together, update=number - start + 1 == together)
@@ -336,6 +343,8 @@ def fit(
         last = epoch + 1 == training.epochs
         if validation is None:
             if last:
+                with averaged(engine, average):
+                    _settle(engine, model, train, average)
                 _save(scratch / "best.pt", average, engine)
         elif (epoch + 1) % training.validate_every == 0 or last:
             with averaged(engine, average):
@@ -386,7 +395,7 @@ def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Se
         for start in range(0, len(examples), batch_size):
             rows = np.arange(start, min(start + batch_size, len(examples)))
             inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.share(len(rows))], 0]))
-            parts.append(Seen(*engine(inputs, len(rows))))
+            parts.append(Seen(*engine(len(rows), inputs)))
     return Seen(*(None if column[0] is None else torch.cat(column).float() for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
 
@@ -395,7 +404,8 @@ def _settle(engine: Engine, model: nn.Module, train: Examples, average: dict[str
     settle = getattr(model, "settle", None)
     if settle is None:
         return
-    settle(judge_all(engine, train), torch.from_numpy(train.scores).to(engine.device))
+    given = (torch.from_numpy(values).to(engine.device) for values in (train.scores, train.stream))
+    settle(judge_all(engine, train), *given)
     with engine.whole() as state:
         for key, value in state.items():
             average[key].copy_(value)
@@ -418,12 +428,14 @@ def _batch(
     if augment is not None:
         shown = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in shown]
     contents = [train.contents[row] for row in rows]
+    terms = train.stream[rows]
+    terms[generator.random(len(rows)) < UNNAMED_SHARE, NUM_FACTS:] = 0
     batch = {
         "inputs": torch.from_numpy(np.stack(shown)),
         "label": torch.from_numpy(train.scores[rows]).to(device),
         "class": torch.from_numpy(train.classes[rows]).to(device),
         "group": torch.from_numpy(train.groups[rows]).to(device),
-        "stream": torch.from_numpy(train.stream[rows]).to(device),
+        "stream": torch.from_numpy(terms).to(device),
         "content": torch.from_numpy(np.unique(contents, return_inverse=True)[1]).to(device),
     }
     for field in ("scores", "levels", "features"):

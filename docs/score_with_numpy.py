@@ -28,7 +28,10 @@ def score(model, frames, lines, window=0):
         cols = filter_weights(width, columns, place(j, columns, grid, side, across), side)
         for step in range(steps):
             view[0, step, i, :, j] = scale(scale(frames[frame_of(step, steps, count, recipe)], cols, 1), rows, 0)
-    return float(session.run(["score"], {"frames": view.reshape(1, steps, grid * side, grid * side, 3)})[0][0])
+    inputs = {"frames": view.reshape(1, steps, grid * side, grid * side, 3)}
+    if len(session.get_inputs()) > 1:  # a model that takes coded streams: by the pictures alone
+        inputs["stream"] = np.zeros((1, session.get_inputs()[1].shape[1]), np.float32)
+    return float(session.run(["score"], inputs)[0][0])
 
 
 def frame_of(step, steps, count, recipe):

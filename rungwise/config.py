@@ -438,6 +438,15 @@ class RunConfig(Section):
     evaluate: Evaluate
     export: Export
 
+    @model_validator(mode="after")
+    def _streams_have_texture(self) -> RunConfig:
+        recipe = self.views.recipe
+        fits = recipe.frame_choice == "pairs" and recipe.patch_px >= 32 and recipe.patch_px % 4 == 0
+        if "stream" in self.student.training.losses.used and not fits:
+            raise ValueError("student.training.losses.stream needs views.recipe.frame_choice: pairs, and a patch_px of"
+                             " 32 or more that 4 divides")  # fmt: skip
+        return self
+
 
 def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str, Any] | None = None) -> RunConfig:
     """Read a run's YAML; `sources` replaces the config's masters by a folder, `student` keys of that section.
@@ -468,5 +477,5 @@ def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str
 
 def _where(location: tuple[str | int, ...]) -> str:
     """A key's path as the YAML has it: pydantic puts a model's name between `teacher` or `student` and its keys."""
-    path = [str(part) for part in location]
+    path = [str(part) for part in location] or ["keys together"]
     return ".".join(path[:1] + path[2:] if path[0] in ("teacher", "student") and len(path) > 2 else path)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from rungwise.views import VIEWS_VERSION, ViewRecipe
 
-CONTRACT_VERSION = 3  # 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream
+# 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream; 4: its facts are five, an input
+CONTRACT_VERSION = 4
 METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
 
 
@@ -49,16 +50,16 @@ class Calibration(BaseModel):
 
 
 class Stream(BaseModel):
-    """What streams the model was taught to judge by their coded size too (rungwise/stream.py), and with what interval.
+    """What streams the model was taught to judge by what they say too (rungwise/stream.py), and with what interval.
 
-    `codecs` by name; `low` and `high` are the ends of the three facts among the train clips.
+    `codecs` by name; `low` and `high` are the ends of the five facts among the train clips.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codecs: tuple[str, ...]
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
+    low: tuple[float, float, float, float, float]
+    high: tuple[float, float, float, float, float]
     calibration: Calibration | None = None
 
 

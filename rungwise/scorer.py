@@ -6,19 +6,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from rungwise.contract import METADATA_KEY, Contract, check_golden, golden_deviation, golden_input
+from rungwise.contract import (
+    CONTRACT_VERSION,
+    METADATA_KEY,
+    Contract,
+    Stream,
+    check_golden,
+    golden_deviation,
+    golden_input,
+)
 from rungwise.scoring.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
 from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
-from rungwise.stream import NUM_TERMS, fused_score, stream_terms
+from rungwise.stream import NUM_TERMS, stream_terms
 
-# Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams.
-SCORER_VERSION = 3
+# Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
+# quantisers.
+SCORER_VERSION = 4
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -122,9 +132,17 @@ class Scorer:
         metadata = self.session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in metadata:
             raise ValueError(f"{self.path}: carries no rungwise contract; export it with `rungwise export`")
-        self.contract = Contract.model_validate_json(metadata[METADATA_KEY])
+        try:
+            self.contract = Contract.model_validate_json(metadata[METADATA_KEY])
+        except ValidationError as error:
+            field = ".".join(map(str, error.errors()[0]["loc"]))
+            raise ValueError(
+                f"{self.path}: a contract of another version of rungwise (this one writes {CONTRACT_VERSION} and "
+                f"can't read its {field}); export it again"
+            ) from error
         outputs = {output.name for output in self.session.get_outputs()}
-        self.outputs = [name for name in ("score", "frame_scores", "stream") if name in outputs]
+        self.outputs = [name for name in ("score", "frame_scores", "fused") if name in outputs]
+        self.takes_streams = "stream" in {given.name for given in self.session.get_inputs()}
         if check:
             check_golden(self.contract, self.golden_scores(), str(self.path))
 
@@ -132,58 +150,54 @@ class Scorer:
         self, frames_BTHWC: NDArray[np.uint8], terms_BF: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Scores_B of views, uint8 RGB, on the contract's scale; with `stream_terms` of each, by those too."""
-        if terms_BF is None:
-            return np.asarray(self.session.run(["score"], {"frames": frames_BTHWC})[0], np.float32)
-        (stream,) = self.session.run(["stream"], {"frames": frames_BTHWC})
-        return fused_score(stream, terms_BF, self.contract.scale.minimum, self.contract.scale.maximum)
+        [scores] = self._run(["score" if terms_BF is None else "fused"], frames_BTHWC, terms_BF)
+        return np.asarray(scores, np.float32)
+
+    def _run(
+        self, outputs: list[str], frames_BTHWC: NDArray[np.uint8], terms_BF: NDArray[np.float32] | None
+    ) -> list[NDArray[np.float32]]:
+        given: dict[str, NDArray[Any]] = {"frames": frames_BTHWC}
+        if self.takes_streams:
+            given["stream"] = np.zeros((len(frames_BTHWC), NUM_TERMS), np.float32) if terms_BF is None else terms_BF
+        found: list[NDArray[np.float32]] = self.session.run(outputs, given)
+        return found
 
     def golden_scores(self) -> NDArray[np.float32]:
         """Scores of the golden input, (4,); of a model that takes streams, (8,): then those with all terms at 0.5."""
         names = [name for name in self.outputs if name != "frame_scores"]
-        views = golden_input(self.contract.view)
-        found = [
-            self.session.run(names, {"frames": view[None]}) for view in views
-        ]  # one by one: that takes less memory
-        scores = np.concatenate([outputs[0] for outputs in found])
-        if "stream" in names:
-            terms, scale = np.full((len(views), NUM_TERMS), 0.5, np.float32), self.contract.scale
-            stream = np.concatenate([outputs[1] for outputs in found])
-            scores = np.concatenate([scores, fused_score(stream, terms, scale.minimum, scale.maximum)])
-        return np.asarray(scores, np.float32)
+        terms = np.full((1, NUM_TERMS), 0.5, np.float32)
+        found = [self._run(names, view[None], terms) for view in golden_input(self.contract.view)]  # less memory so
+        return np.concatenate([output for outputs in zip(*found, strict=True) for output in outputs], dtype=np.float32)
 
-    def _judge_window(self, seen: SeenWindow) -> tuple[Span, Window, NDArray[np.float32] | None]:
-        found = dict(zip(self.outputs, self.session.run(self.outputs, {"frames": seen.pixels[None]}), strict=True))
-        frame_scores = tuple(float(score) for score in found["frame_scores"][0]) if "frame_scores" in found else ()
-        span, score = seen.span, float(found["score"][0])
+    def _judge_window(self, seen: SeenWindow, facts: Facts) -> Judged:
+        span, terms, unlike = seen.span, None, None
+        if facts.coded is not None and self.contract.stream is not None:
+            found = facts.coded.facts(span.start_seconds, span.end_seconds, facts.shown[1])
+            unlike = _unlike(found, self.contract.stream)
+            codec = facts.coded.codec if facts.coded.codec in self.contract.stream.codecs else ""
+            terms = None if unlike else stream_terms(found[None], [codec])
+        found_outputs = self._run(self.outputs, seen.pixels[None], terms)
+        values = dict(zip(self.outputs, found_outputs, strict=True))
+        frame_scores = tuple(float(score) for score in values["frame_scores"][0]) if "frame_scores" in values else ()
+        score = float(values["score"][0])
         ends = span.start_seconds, span.end_seconds
-        return (
-            span,
-            Window(*ends, score, score, span.frame_indices, span.frame_seconds, frame_scores),
-            found.get("stream"),
-        )
+        window = Window(*ends, score, score, span.frame_indices, span.frame_seconds, frame_scores)
+        return Judged(span, window, None if terms is None else float(values["fused"][0]), unlike)
 
-    def _fused(
-        self, facts: Facts, judged: list[tuple[Span, Window, NDArray[np.float32] | None]], pictures_only: bool
-    ) -> tuple[bool, list[tuple[Span, Window]]]:
+    def _fused(self, facts: Facts, judged: list[Judged], pictures_only: bool) -> tuple[bool, list[tuple[Span, Window]]]:
         """Whether the stream's own facts count, and the windows with the scores that hold."""
-        plain = [(span, window) for span, window, _ in judged]
-        taught = self.contract.stream
-        if taught is None or pictures_only:
+        plain = [(each.span, each.window) for each in judged]
+        if self.contract.stream is None or pictures_only:
             return False, plain
-        if facts.coded is None or facts.coded.codec not in taught.codecs:
-            facts.note("judged by its pictures alone: " + ("no coded stream" if facts.coded is None
-                       else f"the model knows no {facts.coded.codec} streams"))  # fmt: skip
+        unlike = next((each.unlike for each in judged if each.unlike), None)
+        if facts.coded is None or unlike:
+            facts.note(f"judged by its pictures alone: {unlike or 'no coded stream'}")
             return False, plain
-        found = [facts.coded.facts(span.start_seconds, span.end_seconds, facts.shown[1]) for span, _ in plain]
-        if any((each < taught.low).any() or (each > taught.high).any() for each in found):
-            facts.note(
-                "judged by its pictures alone: it takes more or fewer bits than all streams that the model knows"
-            )
-            return False, plain
+        if facts.coded.codec not in self.contract.stream.codecs:
+            facts.note(f"the model knows no {facts.coded.codec} streams: judged as one of no known codec")
         scale, fused = self.contract.scale, []
-        for (span, window, stream), each in zip(judged, found, strict=True):
-            assert stream is not None
-            score = float(fused_score(stream, stream_terms(each)[None], scale.minimum, scale.maximum)[0])
+        for span, window, score, _ in judged:
+            assert score is not None
             moved = tuple(
                 min(scale.maximum, max(scale.minimum, frame + score - window.score)) for frame in window.frame_scores
             )
@@ -221,7 +235,8 @@ class Scorer:
         lengths = (length,) if timeline_seconds in (None, length) else (length, timeline_seconds or length)
         if min(lengths) <= 0:
             raise ValueError(f"windows of {min(lengths):g} s: a window lasts longer than 0 s")
-        how = How(self.contract.view, lengths, display_height, hdr, self.threads, watch)
+        by_stream = self.contract.stream is not None and not pictures_only
+        how = How(self.contract.view, lengths, display_height, hdr, self.threads, watch, by_stream)
         if isinstance(path, str | Path):
             label = str(path) if name is None else name
             facts, judged = judge_file(Path(path), how, self._judge_window)
@@ -273,6 +288,27 @@ class Scorer:
             windows=windows,
             timeline=timeline,
         )
+
+
+class Judged(NamedTuple):
+    """A window as judged: by its pictures, and by its stream too where that is like those that the model was taught by;
+    otherwise in what it is unlike them."""
+
+    span: Span
+    window: Window
+    fused: float | None
+    unlike: str | None
+
+
+def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
+    """In what a window's stream is unlike all that the model was taught by, if in anything."""
+    if np.isnan(facts).any():
+        return "its frames don't say how coarsely they are quantised"
+    outside = (facts < taught.low) | (facts > taught.high)
+    if not outside.any():
+        return None
+    names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser")
+    return f"the model knows no streams like it ({names[outside.argmax()]})"
 
 
 def mean_score(windows: Sequence[Window]) -> float:

@@ -1,56 +1,62 @@
-"""What a coded stream says of its own quality, beside its pictures: how many bits its frames take, and at what size.
+"""What a coded stream says of its own quality, beside its pictures: how coarsely it was quantised, how many bits its
+frames take, and at what size.
 
-A picture that looks detailed and took few bits is likelier to have lost something. Three facts of a window, on a log2
-scale: a, bits a coded pixel of the largest frame (a key frame, as a rule); b, the same of the mean of the rest but for
-the largest tenth, so that it hardly depends on how far apart key frames are; r, coded lines for a line shown. A model
-takes them as standard scores and their squares.
+A quantiser's step bounds what was lost; a picture that looks detailed and took few bits is likelier to have lost it.
+Five facts of a window, on a log2 scale: a, bits a coded pixel of the largest frame (a key frame, as a rule); b, the
+same of the mean of the rest but for the largest tenth, so that it hardly depends on how far apart key frames are; r,
+coded lines for a line shown; p and q, the step of the largest frame and the mean of that rest. A model takes them as
+standard scores, and which codec it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rungwise.quantiser import CODECS
 from rungwise.video import Packets
 
-NUM_TERMS = 6
-CENTRE = np.array([-1.3, -5.5, -0.4])
-SPREAD = np.array([1.5, 2.0, 0.5])
+NUM_FACTS = 5
+NUM_TERMS = NUM_FACTS + len(CODECS)
+CENTRE = np.array([-1.3, -5.5, -0.4, 4.3, 5.2])
+SPREAD = np.array([1.5, 2.0, 0.5, 1.6, 1.4])
 LARGEST_SHARE = 0.1  # of the frames: key frames and their like
 LEAST_BITS = 40.0  # of a frame: what its headers take
 
 
-def stream_facts(num_bytes_N: ArrayLike, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:
-    """(a, b, r) of a window of a stream.
+def stream_facts(
+    num_bytes_N: ArrayLike, steps_N: ArrayLike, num_pixels: int, height: int, display_height: int
+) -> NDArray[np.float64]:
+    """(a, b, r, p, q) of a window of a stream; p and q are NaN where no frame says its step.
 
     Args:
         num_bytes_N: coded bytes of its N frames, N >= 1.
+        steps_N: log2 of their quantisers' steps; NaN of a frame that says none.
         num_pixels: of a coded frame.
         height: coded lines.
         display_height: lines shown.
     """
-    bits = np.sort(np.asarray(num_bytes_N, float) * 8)[::-1]
-    rest = bits[int(np.ceil(LARGEST_SHARE * len(bits))) :]
-    usual = float(rest.mean()) if len(rest) else float(bits.mean())
-    shares = np.maximum([bits[0], usual], LEAST_BITS) / num_pixels
-    return np.array([*np.log2(shares), np.log2(height / display_height)])
+    order = np.argsort(-np.asarray(num_bytes_N, float), kind="stable")
+    bits, steps = np.asarray(num_bytes_N, float)[order] * 8, np.asarray(steps_N, float)[order]
+    first = int(np.ceil(LARGEST_SHARE * len(bits)))
+    rest = slice(first if first < len(bits) else 0, None)
+    shares = np.maximum([bits[0], bits[rest].mean()], LEAST_BITS) / num_pixels
+    said, said_rest = steps[~np.isnan(steps)], steps[rest][~np.isnan(steps[rest])]
+    if not len(said):
+        said = said_rest = np.array([np.nan])
+    usual = said_rest.mean() if len(said_rest) else said[0]
+    return np.array([*np.log2(shares), np.log2(height / display_height), said[0], usual])
 
 
-def stream_terms(facts: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(..., NUM_TERMS) that a model takes, of facts (..., 3)."""
-    standard = (facts - CENTRE) / SPREAD
-    return np.concatenate([standard, standard**2], -1).astype(np.float32)
+def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:
+    """(N, NUM_TERMS) that a model takes, of facts of N streams and their codecs; another codec is none of them."""
+    named = np.array([[codec == known for known in CODECS] for codec in codecs], float)
+    return np.concatenate([(facts_NF - CENTRE) / SPREAD, named], 1).astype(np.float32)
 
 
 def facts_of_packets(packets: Packets, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:
-    """`stream_facts` of a whole file."""
-    return stream_facts(packets.sizes_N, num_pixels, height, display_height)
-
-
-def fused_score(
-    stream_BF: NDArray[np.float32], terms_BF: NDArray[np.float32], minimum: float, maximum: float
-) -> NDArray[np.float32]:
-    """Scores_B from a model's `stream` output, (B, 1 + NUM_TERMS): an offset and a weight for each term."""
-    logit = stream_BF[:, 0] + (stream_BF[:, 1:] * terms_BF).sum(1)
-    share = 0.5 + 0.5 * np.tanh(logit.astype(np.float64) / 2)  # a sigmoid that never overflows
-    return np.asarray(minimum + (maximum - minimum) * share, np.float32)
+    """`stream_facts` of a whole file, read with its steps."""
+    assert packets.steps_N is not None
+    return stream_facts(packets.sizes_N, packets.steps_N, num_pixels, height, display_height)

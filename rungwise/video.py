@@ -20,6 +20,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from rungwise.quantiser import StepReader
+
 if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
@@ -162,7 +164,7 @@ class Packets:
 
     `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none. Decoding can be
     started exactly at `is_key_N`. `sizes_N` are coded bytes. `rate` is the rate that the file states, `codec` the short
-    name.
+    name. `steps_N`, where asked for, are log2 of each frame's quantiser step (rungwise/quantiser.py), NaN if unknown.
     """
 
     ticks_N: NDArray[np.int64] | None
@@ -172,6 +174,7 @@ class Packets:
     rate: Fraction
     num_bytes: int
     codec: str
+    steps_N: NDArray[np.float64] | None = None
 
     @property
     def times_N(self) -> NDArray[np.float64]:
@@ -181,8 +184,8 @@ class Packets:
         return np.asarray((self.ticks_N - self.ticks_N[0]) * float(self.time_base))
 
 
-def read_packets(path: Path) -> Packets:
-    """Read a file once without decoding.
+def read_packets(path: Path, *, steps: bool = False) -> Packets:
+    """Read a file once without decoding; with `steps` the quantiser's too.
 
     Raises:
         ValueError: not a video, or no frame in it.
@@ -194,6 +197,7 @@ def read_packets(path: Path) -> Packets:
         ticks: list[int | None] = []
         keys: list[bool] = []
         sizes: list[int] = []
+        quantiser, found = StepReader(stream) if steps else None, []
         num_bytes = 0
         for packet in container.demux(stream):
             num_bytes += packet.size
@@ -202,15 +206,27 @@ def read_packets(path: Path) -> Packets:
             sizes.append(packet.size)
             ticks.append(packet.pts if packet.pts is not None else packet.dts)
             keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
+            if quantiser is not None:
+                found.append(quantiser.step(packet))
         if not ticks:
             raise ValueError(f"{path}: the video stream holds no frame")
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         base = Fraction(stream.time_base or 1)
-        if any(tick is None for tick in ticks):
-            return Packets(None, np.asarray(keys), np.asarray(sizes), base, rate, num_bytes, codec)
-        order = np.argsort(np.asarray(ticks, dtype=np.int64), kind="stable")
-        known = np.asarray(ticks, dtype=np.int64)[order]
-        return Packets(known, np.asarray(keys)[order], np.asarray(sizes)[order], base, rate, num_bytes, codec)
+        known: NDArray[np.int64] | None = None
+        order = np.arange(len(ticks))
+        if not any(tick is None for tick in ticks):
+            order = np.argsort(np.asarray(ticks, dtype=np.int64), kind="stable")
+            known = np.asarray(ticks, dtype=np.int64)[order]
+        return Packets(
+            known,
+            np.asarray(keys)[order],
+            np.asarray(sizes)[order],
+            base,
+            rate,
+            num_bytes,
+            codec,
+            np.asarray(found)[order] if steps else None,
+        )
 
 
 def _holds_idr(packet: Any, stream: Any) -> bool:

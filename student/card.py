@@ -125,7 +125,7 @@ def _file(name: str, contract: Contract, facts: Facts) -> str:
 
 
 def _streams(contracts: Mapping[str, Contract]) -> list[str]:
-    """How files are judged that say how many bits their frames take."""
+    """How files are judged whose coded stream can be read."""
     lines = []
     for name, contract in contracts.items():
         if contract.stream is not None:
@@ -135,8 +135,8 @@ def _streams(contracts: Mapping[str, Contract]) -> list[str]:
     if not lines:
         return []
     return [
-        f"Of a file in one of the codecs {codecs} the bits of its frames and its coded size count too, unless told not"
-        " to; the intervals above are those of pictures alone, these of both:",
+        f"Of a coded file ({codecs}) the bits of its frames, its quantiser's steps and its coded size count too, unless"
+        " told not to; the intervals above are those of pictures alone, these of both:",
         "",
         "| file | interval with the stream |",
         "|---|---|",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rungwise.contract import METADATA_KEY, Contract, Golden, golden_input, sha256_array
 from rungwise.scorer import Scorer
+from rungwise.stream import NUM_TERMS
 from rungwise.views import ViewRecipe
 
 PARITY_SHARE = 1e-5  # of the scale, fp32 against torch: ten times stricter than the 1e-4 that the project asks for
@@ -27,10 +28,10 @@ GOLDEN_SHARE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}
 
 # Everything our students are made of. Plain operators that other runtimes have too; a new one is a decision.
 FLOAT_OPERATORS = frozenset({
-    "Add", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Erf", "Exp", "Expand", "Gather", "GatherND",
-    "Gelu", "Gemm", "Greater", "LayerNormalization", "MatMul", "Mul", "Neg", "Pad", "Pow", "ReduceL2", "ReduceMean",
-    "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub",
-    "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Erf", "Exp", "Expand",
+    "Gather", "GatherND", "Gelu", "Gemm", "Greater", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Neg", "Pad",
+    "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Softplus",
+    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 OPERATORS = {
     "fp32": FLOAT_OPERATORS,
@@ -38,7 +39,11 @@ OPERATORS = {
     "int8": FLOAT_OPERATORS | {"QuantizeLinear", "DequantizeLinear"},
 }
 
-OUTPUTS = ["score", "levels", "frame_scores", "stream"]
+# Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
+EXACT_SCOPES = ("model.texture", "model.head.stream")
+EXACT = "exact."  # before the names of their nodes
+
+OUTPUTS = ["score", "levels", "frame_scores", "fused"]
 
 
 class _Outputs(nn.Module):
@@ -48,32 +53,39 @@ class _Outputs(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        judged = self.model(frames)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        judged = self.model(*inputs)
         named = judged.score, judged.logits.softmax(-1), judged.frame_scores
-        return named if judged.stream is None else (*named, judged.stream)
+        return named if judged.fused is None else (*named, judged.fused)
 
 
 def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
-    """The fp32 graph; dynamic batch, fixed view; input `frames`, outputs as `OUTPUTS`, the last where there is one."""
+    """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. Of a model that takes streams it has two inputs,
+    `frames` and `stream`, of any other neither the second nor the last output."""
     model.eval()
-    example = torch.from_numpy(golden_input(recipe))
+    inputs = {"frames": torch.from_numpy(golden_input(recipe))}
+    if model.head.stream is not None:  # type: ignore[union-attr]
+        inputs["stream"] = torch.zeros(len(inputs["frames"]), NUM_TERMS)
+    batch = {0: torch.export.Dim("batch")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             _Outputs(model),
-            (example,),
+            tuple(inputs.values()),
             dynamo=True,
             opset_version=opset,
-            input_names=["frames"],
-            output_names=OUTPUTS if model.head.stream is not None else OUTPUTS[:-1],  # type: ignore[union-attr]
-            dynamic_shapes={"frames": {0: torch.export.Dim("batch")}},
+            input_names=list(inputs),
+            output_names=OUTPUTS if "stream" in inputs else OUTPUTS[:-1],
+            dynamic_shapes=(tuple(batch for _ in inputs),),  # of `inputs`, the one parameter
             verbose=False,
         )
     assert program is not None
     graph = program.model_proto
     for node in graph.graph.node:
+        [scopes] = [entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"] or [""]
+        if any(f"'{scope}'" in scopes for scope in EXACT_SCOPES):
+            node.name = EXACT + node.name
         del node.metadata_props[:]  # where in our source a node comes from, with paths of this machine
     return graph
 

@@ -12,15 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rungwise.stream import NUM_TERMS
+from rungwise.stream import NUM_FACTS, NUM_TERMS
+from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
+
+STREAM_DIM = 64
+CENTRES = 3072  # most train clips that a stream's score is regressed on
+NOISE = 0.5  # variance of a label round the regression, in units of the kernel's
+JITTER = 1e-6
 
 
 class Judgement(NamedTuple):
     """score_B on the label's scale, level logits_BK, feature_BD, frame_scores_BT from the same head.
 
-    `stream_BF`, where the student was built for it, is what turns a coded stream's facts into a score
-    (rungwise/stream.py). `deviation_B` is how far off the student expects to be, in score units, where it was built to
-    say so.
+    `deviation_B` is how far off the student expects to be, in score units, where it was built to say so. Where it was
+    built to judge coded streams too, `texture_BQ` is the pictures' (student/texture.py), and `fused_B`, where it was
+    told of the stream, the score by both.
     """
 
     score: Tensor
@@ -28,17 +34,90 @@ class Judgement(NamedTuple):
     feature: Tensor
     frame_scores: Tensor
     deviation: Tensor | None
-    stream: Tensor | None
+    texture: Tensor | None
+    fused: Tensor | None
 
 
-def in_fp32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """A function's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100."""
-    if not torch.is_autocast_enabled(x.device.type):
-        plain: Tensor = layer(x)
-        return plain
-    with torch.autocast(x.device.type, enabled=False):
-        exact: Tensor = layer(x.float())
-    return exact
+    kind = inputs[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return layer(*inputs)
+    with torch.autocast(kind, enabled=False):
+        return layer(*(x.float() for x in inputs))
+
+
+class StreamHead(nn.Module):
+    """A score from the pictures, their texture and their stream's terms (rungwise/stream.py), each judged in the
+    others' light: the mean of a small network's and of a regression on how alike a clip is to those of training.
+
+    The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTRES`
+    train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
+    streams, of each kind of texture, and of streams and texture together.
+    """
+
+    def __init__(self, dim: int, *, minimum: float, maximum: float) -> None:
+        super().__init__()
+        self.minimum, self.span = minimum, maximum - minimum
+        self.pictures = nn.Linear(dim, STREAM_DIM)
+        self.terms = nn.Linear(NUM_TERMS, STREAM_DIM, bias=False)
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(STREAM_DIM, STREAM_DIM), nn.GELU(), nn.Linear(STREAM_DIM, 1))
+        self.straight = nn.Linear(NUM_TERMS, 1, bias=False)
+        self.centre: Tensor
+        self.spread: Tensor
+        self.support: Tensor
+        self.weight: Tensor
+        self.offset: Tensor
+        self.register_buffer("centre", torch.zeros(NUM_TEXTURE))
+        self.register_buffer("spread", torch.ones(NUM_TEXTURE))
+        self.register_buffer("support", torch.zeros(CENTRES, NUM_TERMS + NUM_TEXTURE))
+        self.register_buffer("weight", torch.zeros(CENTRES))
+        self.register_buffer("offset", torch.full((1,), 0.5))
+
+    def forward(self, feature_BD: Tensor, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
+        """Scores_B on the label's scale; while training those of the network alone."""
+        mixed_B1: Tensor = self.mix(self.pictures(feature_BD) + self.terms(terms_BF)) + self.straight(terms_BF)
+        share = mixed_B1.squeeze(1).sigmoid()
+        if not self.training:
+            points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
+            alike = (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1)
+            share = (share + alike) / 2
+        return self.minimum + self.span * share
+
+    @torch.no_grad()
+    def settle(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor) -> None:
+        """Fit the regression to the clips that have a score and a stream, in double precision."""
+        known = ~(score_N.isnan() | terms_NF.isnan().any(1))
+        texture, terms = texture_NQ[known].double(), terms_NF[known].double()
+        share = (score_N[known].double() - self.minimum) / self.span
+        centre, spread = texture.mean(0), texture.std(0) + 1e-3
+        points = torch.cat([terms, (texture - centre) / spread], 1)
+        chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTRES].sort().values
+        support, offset = points[chosen], share.mean()
+        across, inside = _kernel(points, support), _kernel(support, support)
+        inside += JITTER * torch.eye(len(support), dtype=inside.dtype, device=inside.device)
+        weight = torch.linalg.solve(across.T @ across / NOISE + inside, across.T @ (share - offset) / NOISE)
+        for buffer, values in ((self.support, support), (self.weight, weight)):
+            buffer.zero_()
+            buffer[: len(values)] = values.to(buffer.dtype)
+        self.centre.copy_(centre)
+        self.spread.copy_(spread)
+        self.offset.copy_(offset)
+
+
+def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
+    """How alike points are, NM: of streams (terms, with codecs one half alike), textures, and both."""
+    codecs = slice(NUM_FACTS, NUM_TERMS)
+    ends = (0, NUM_FACTS), (NUM_TERMS, NUM_TERMS + NUM_BAND_TEXTURE), (NUM_TERMS + NUM_BAND_TEXTURE, None)
+    streams, bands, others = (_gauss(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
+    streams = streams * (0.5 + 0.5 * left_NP[:, codecs] @ right_MP[:, codecs].T)
+    return 1.5 * streams + (1 + streams) * (bands + others)
+
+
+def _gauss(left_NP: Tensor, right_MP: Tensor) -> Tensor:
+    """exp(-|a - b|^2 / 2P)."""
+    squares = left_NP.square().sum(1, keepdim=True) + right_MP.square().sum(1) - 2 * left_NP @ right_MP.T
+    return (-squares.clamp(min=0) / (2 * left_NP.shape[1])).exp()
 
 
 class LevelHead(nn.Module):
@@ -61,13 +140,15 @@ class LevelHead(nn.Module):
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
-        self.stream = nn.Linear(dim, 1 + NUM_TERMS) if stream else None
+        self.stream = StreamHead(dim, minimum=minimum, maximum=maximum) if stream else None
         self.span = maximum - minimum
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
 
-    def forward(self, frame_BTD: Tensor) -> Judgement:
-        """Judge clips by their frames' features."""
+    def forward(
+        self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None
+    ) -> Judgement:
+        """Judge clips by their frames' features, and by texture and their streams' terms where they are given."""
         feature_BTD = self.clip(frame_BTD)
         feature = feature_BTD.mean(1)
         logits = in_fp32(self.levels, feature)
@@ -77,8 +158,17 @@ class LevelHead(nn.Module):
             deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
         frame_scores = in_fp32(self.expectation, in_fp32(self.levels, feature_BTD))
         frame_scores = frame_scores.repeat_interleave(self.frames_each, dim=1)
-        fused = None if self.stream is None else in_fp32(self.stream, feature)
-        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, fused)
+        texture = None if texture_BTQ is None else texture_BTQ.mean(1)
+        fused = None
+        if self.stream is not None and texture is not None and terms_BF is not None:
+            fused = in_fp32(self.stream, feature, texture, terms_BF)
+        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, texture, fused)
+
+    def settle(self, judged: Judgement, score_N: Tensor, terms_NF: Tensor) -> None:
+        """Fit what is fitted in closed form, to judgements of train clips, their scores and their streams' terms."""
+        assert self.stream is not None
+        assert judged.texture is not None
+        self.stream.settle(judged.texture, terms_NF, score_N)
 
     def expectation(self, logits: Tensor) -> Tensor:
         """The score that level logits mean."""

@@ -14,10 +14,11 @@ import torch
 from timm.models.efficientvim import EfficientViM, EfficientViMStage
 from torch import Tensor, nn
 
-from student.head import Judgement, LevelHead
+from student.head import Judgement, LevelHead, in_fp32
 from student.ssd import TemporalSSD
 from student.stem import Stem, mean_and_deviation, unpack
 from student.styleprompt import make_prompts
+from student.texture import NUM_TEXTURE, Texture
 
 FIRST_STRIDE = 16  # of the first stage's map
 
@@ -37,7 +38,7 @@ class MambaStudent(nn.Module):
         pairs: bool,
         prompts: int,
         aleatoric: bool,
-        stream: bool,
+        stream_px: int | None,
         num_levels: int,
         minimum: float,
         maximum: float,
@@ -62,22 +63,26 @@ class MambaStudent(nn.Module):
             minimum=minimum,
             maximum=maximum,
             aleatoric=aleatoric,
-            stream=stream,
+            stream=stream_px is not None,
             frames_each=2 if pairs else 1,
         )
+        self.texture = None if stream_px is None else Texture(stream_px)
+        self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
-        """Judge clips of uint8 RGB frames."""
-        return self.upper(self.lower(frames_BTHWC))
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgement:
+        """Judge clips of uint8 RGB frames, and by their streams' terms (rungwise/stream.py) where they are given."""
+        return self.upper(self.lower(frames_BTHWC), terms_BF)
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The stem's packed_BTW."""
         packed: Tensor = self.backbone(frames_BTHWC)
-        return packed
+        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], -1)
 
-    def upper(self, packed_BTW: Tensor) -> Judgement:
+    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgement:
         """Judge clips by what the stem gave of them."""
+        texture_BTQ = None if self.texture is None else packed_BTW[..., -NUM_TEXTURE:]
+        packed_BTW = packed_BTW if self.texture is None else packed_BTW[..., :-NUM_TEXTURE]
         pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
         x_NCHW = self.prompts[0](x_NCHW)
         statistics = [pooled, mean_and_deviation(x_NCHW)]
@@ -91,5 +96,5 @@ class MambaStudent(nn.Module):
             if vim_stage.downsample is not None:
                 x_NCHW = vim_stage.downsample(x_NCHW)
         frame_BTD = self.frame_head(torch.cat(statistics, 1)).unflatten(0, packed_BTW.shape[:2])
-        judged: Judgement = self.head(self.temporal(frame_BTD))
+        judged: Judgement = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
         return judged

@@ -45,7 +45,7 @@ def student_settings(section: StudentSection, recipe: ViewRecipe) -> dict[str, A
         "pairs": recipe.frame_choice == "pairs",
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
-        "stream": "stream" in section.training.losses.used,
+        "stream_px": recipe.patch_px if "stream" in section.training.losses.used else None,
     }
     if section.model == "swin":
         settings["view_px"] = recipe.size_px

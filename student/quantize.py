@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from rungwise.contract import Contract
 from rungwise.scorer import Scorer
-from student.export import write_graph
+from student.export import EXACT, write_graph
 
 # Large maps and products. All else stays in fp32: statistics, norms, softmax; a GPU would sum them in halves.
 HALF_OPERATORS = frozenset({"Add", "Clip", "Conv", "Gelu", "Gemm", "MatMul", "Mul", "Relu", "Sigmoid"})
@@ -36,7 +37,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.value_info)}
     kinds |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     kinds |= {name: tensor.data_type for name, tensor in weights.items()}
-    kept = set(_level_head(model))
+    kept = {*_level_head(model), *(node.name for node in model.graph.node if node.name.startswith(EXACT))}
     nodes: list[onnx.NodeProto] = []
     halves: dict[str, onnx.TensorProto] = {}
     cast: set[str] = set()
@@ -70,7 +71,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _level_head(graph: onnx.ModelProto) -> list[str]:
-    """Names of the nodes from the outputs back to the first layer with a weight matrix, with it."""
+    """Names of the nodes from the outputs back to the first layer with a weight matrix, with it, or to exact nodes."""
     makers = {output: node for node in graph.graph.node for output in node.output}
     weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
     names: list[str] = []
@@ -80,7 +81,8 @@ def _level_head(graph: onnx.ModelProto) -> list[str]:
         if node is None or node.name in names:
             continue
         names.append(node.name)
-        if not (node.op_type in ("Gemm", "MatMul") and weights & set(node.input)):
+        ends = node.op_type in ("Gemm", "MatMul") and weights & set(node.input)
+        if not (ends or node.name.startswith(EXACT)):
             wanted += node.input
     return names
 
@@ -92,9 +94,14 @@ class Quantiser:
     """
 
     def __init__(
-        self, graph: onnx.ModelProto, contract: Contract, views_NTSSC: NDArray[np.uint8], folder: Path
+        self,
+        graph: onnx.ModelProto,
+        contract: Contract,
+        views_NTSSC: NDArray[np.uint8],
+        folder: Path,
+        terms_NF: NDArray[np.float32] | None = None,
     ) -> None:
-        """Calibrates; `folder` takes temporary files."""
+        """Calibrates on views, with their streams' terms where the graph takes them; `folder` takes temporary files."""
         from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
         from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
@@ -104,14 +111,15 @@ class Quantiser:
         calibrator = create_calibrator(
             path, QUANTISED, str(folder / "calibrate.onnx"), calibrate_method=CalibrationMethod.MinMax
         )
-        calibrator.collect_data(_Reader(views_NTSSC))
+        calibrator.collect_data(_Reader(views_NTSSC, terms_NF))
         self.ranges = calibrator.compute_data()
         self.graph: onnx.ModelProto = load_model_with_shape_infer(path)
         sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.graph.initializer}
         self.layers: dict[str, str] = {}  # operator -> the student's layer, where its weight says so
         for node in self.graph.graph.node:
             weight = max(node.input, key=lambda name: sizes.get(name, 0))
-            if node.op_type in QUANTISED and sizes.get(weight, 0) >= MIN_WEIGHTS:
+            small = node.name.startswith(EXACT) or sizes.get(weight, 0) < MIN_WEIGHTS
+            if node.op_type in QUANTISED and not small:
                 named = weight.startswith("model.")
                 self.layers[node.name] = weight.removeprefix("model.").removesuffix(".weight") if named else node.name
         self.candidates = tuple(self.layers)
@@ -172,9 +180,9 @@ class Quantiser:
 class _Reader:
     """Calibration views one by one, as onnxruntime asks for them."""
 
-    def __init__(self, views_NTSSC: NDArray[np.uint8]) -> None:
-        self.views = iter(views_NTSSC)
+    def __init__(self, views_NTSSC: NDArray[np.uint8], terms_NF: NDArray[np.float32] | None) -> None:
+        given = {"frames": views_NTSSC} | ({} if terms_NF is None else {"stream": terms_NF})
+        self.inputs = ({name: values[[row]] for name, values in given.items()} for row in range(len(views_NTSSC)))
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        view = next(self.views, None)
-        return None if view is None else {"frames": view[None]}
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        return next(self.inputs, None)

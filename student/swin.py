@@ -15,9 +15,10 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 from torch.nn import functional
 
-from student.head import Judgement, LevelHead
+from student.head import Judgement, LevelHead, in_fp32
 from student.stem import Stem, mean_and_deviation, unpack
 from student.styleprompt import make_prompts
+from student.texture import NUM_TEXTURE, Texture
 
 HEAD_DIM = 32
 FIRST_STRIDE = 16  # of the first stage's map
@@ -43,7 +44,7 @@ class SwinStudent(nn.Module):
         pairs: bool,
         prompts: int,
         aleatoric: bool,
-        stream: bool,
+        stream_px: int | None,
         num_levels: int,
         minimum: float,
         maximum: float,
@@ -82,22 +83,26 @@ class SwinStudent(nn.Module):
             minimum=minimum,
             maximum=maximum,
             aleatoric=aleatoric,
-            stream=stream,
+            stream=stream_px is not None,
             frames_each=2 if pairs else 1,
         )
+        self.texture = None if stream_px is None else Texture(stream_px)
+        self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
-        """Judge clips of uint8 RGB frames."""
-        return self.upper(self.lower(frames_BTHWC))
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgement:
+        """Judge clips of uint8 RGB frames, and by their streams' terms (rungwise/stream.py) where they are given."""
+        return self.upper(self.lower(frames_BTHWC), terms_BF)
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The stem's packed_BTW."""
         packed: Tensor = self.backbone(frames_BTHWC)
-        return packed
+        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], -1)
 
-    def upper(self, packed_BTW: Tensor) -> Judgement:
+    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgement:
         """Judge clips by what the stem gave of them."""
+        texture_BTQ = None if self.texture is None else packed_BTW[..., -NUM_TEXTURE:]
+        packed_BTW = packed_BTW if self.texture is None else packed_BTW[..., :-NUM_TEXTURE]
         pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
         x_NCHW = self.prompts[0](x_NCHW)
         statistics = [*pooled.split([2 * c for c in self.backbone.channels[:-1]], 1), mean_and_deviation(x_NCHW)]
@@ -110,7 +115,7 @@ class SwinStudent(nn.Module):
         # Each stage's pair apart: S = 2 tokens a stage, global ones at even places.
         tokens_NSD = self.fuse(tokens_NSD.unflatten(2, (2, -1)).flatten(1, 2) + self.place)
         frame_ND = self.join(torch.cat([tokens_NSD[:, 1::2].mean(1), tokens_NSD[:, ::2].mean(1)], 1))
-        judged: Judgement = self.head(self.temporal(frame_ND.unflatten(0, packed_BTW.shape[:2])))
+        judged: Judgement = self.head(self.temporal(frame_ND.unflatten(0, packed_BTW.shape[:2])), texture_BTQ, terms_BF)
         return judged
 
 

@@ -270,7 +270,7 @@ class QClip(nn.Module):
         return x
 
     @torch.no_grad()
-    def settle(self, judged: Judgement, label_N: Tensor) -> None:
+    def settle(self, judged: Judgement, label_N: Tensor, *_streams: Tensor) -> None:
         """Refit gain and offset by least squares, so that the scores of training clips meet their labels.
 
         Args:

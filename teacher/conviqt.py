@@ -71,7 +71,7 @@ class Conviqt(nn.Module):
         share = (score - self.minimum) / (self.maximum - self.minimum)
         return Judgement(score, vectorise(share, self.num_levels), feature, embeddings)
 
-    def settle(self, judged: Judgement, label_N: Tensor) -> None:
+    def settle(self, judged: Judgement, label_N: Tensor, *_streams: Tensor) -> None:
         """Ridge regression of labels on features, alpha 0.1, intercept unpenalised (section 4)."""
         weight, bias = ridge(judged.feature.double(), label_N.double(), RIDGE_ALPHA)
         self.weight.copy_(weight)

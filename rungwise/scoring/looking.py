@@ -41,13 +41,15 @@ DEINTERLACED = "interlaced: deinterlaced with bwdif"
 Hdr = Literal["refuse", "tonemap"]
 Watcher = Callable[[float, "VideoFrame"], None]
 Judged = TypeVar("Judged")
+Judge = Callable[[SeenWindow, "Facts"], Judged]
 
 
 @dataclass(frozen=True)
 class How:
     """How a video is looked at: windows of each of `lengths` seconds; `watch` is shown every frame and its time.
 
-    Where a file turns out not to be as announced, `watch` sees its frames again from the first, at 0 s.
+    Where a file turns out not to be as announced, `watch` sees its frames again from the first, at 0 s. `stream`: the
+    coded stream's facts are wanted too.
     """
 
     recipe: ViewRecipe
@@ -56,22 +58,26 @@ class How:
     hdr: Hdr = "refuse"
     threads: int = 1
     watch: Watcher | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A file's stream as coded: its codec, when each frame is shown, the bytes that it took, a frame's pixels."""
+    """A file's stream as coded: its codec, when each frame is shown, the bytes that it took and its quantiser's step,
+    a frame's pixels."""
 
     codec: str
     times_N: NDArray[np.float64]
     sizes_N: NDArray[np.int64]
+    steps_N: NDArray[np.float64]
     width: int
     height: int
 
     def facts(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
         """`stream_facts` of a stretch of time."""
         inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
-        return stream_facts(self.sizes_N[inside], self.width * self.height, self.height, display_height)
+        pixels = self.width * self.height
+        return stream_facts(self.sizes_N[inside], self.steps_N[inside], pixels, self.height, display_height)
 
 
 @dataclass
@@ -94,13 +100,13 @@ class Facts:
             self.notes.append(text)
 
 
-def judge_file(path: Path, how: How, judge: Callable[[SeenWindow], Judged]) -> tuple[Facts, list[Judged]]:
+def judge_file(path: Path, how: How, judge: Judge[Judged]) -> tuple[Facts, list[Judged]]:
     """Judge every window of a file.
 
     Raises:
         ValueError: the file can't be decoded, or is HDR and that is refused.
     """
-    packets, announced = read_packets(path), 0
+    packets, announced = read_packets(path, steps=how.stream), 0
     jump, deinterlaced = how.watch is None, False
     while True:
         try:
@@ -127,7 +133,7 @@ def _judge_frames(
     path: Path,
     packets: Packets,
     how: How,
-    judge: Callable[[SeenWindow], Judged],
+    judge: Judge[Judged],
     jump: bool,
     deinterlaced: bool,
     counted: bool,
@@ -150,15 +156,16 @@ def _judge_frames(
     with open_video(path) as container:
         facts = _facts(first[1], container.streams.video[0], str(path), how)
         announced = (container.duration or 0) / av.time_base
-    if len(packets.sizes_N) == len(times):
-        facts.coded = Coded(packets.codec, np.asarray(times), packets.sizes_N, facts.width, facts.height)
+    if packets.steps_N is not None and len(packets.sizes_N) == len(times):
+        coded = packets.codec, np.asarray(times), packets.sizes_N, packets.steps_N
+        facts.coded = Coded(*coded, facts.width, facts.height)
     if deinterlaced:
         facts.note(DEINTERLACED)
     if is_variable(np.asarray(times)):
         facts.note("variable frame rate: windows by timestamp")
     cutter = Cutter()
     shown = ((index, _shown(frame, times[index], facts, how, cutter)) for index, frame in chain([first], frames))
-    judged = [judge(seen) for seen in gather(spans, _placer(facts, how.recipe, times), shown)]
+    judged = [judge(seen, facts) for seen in gather(spans, _placer(facts, how.recipe, times), shown)]
     _measure(facts, times, packets.rate)
     if announced - facts.duration_seconds > max(0.25, 0.05 * announced):
         facts.note(f"the file announces {announced:.3f} s, its video ends at {facts.duration_seconds:.3f} s")
@@ -189,9 +196,7 @@ def _in_order(
         raise NotAsListed(f"frame {wanted[position]} does not decode")
 
 
-def judge_pipe(
-    stream: BinaryIO | str, name: str, how: How, judge: Callable[[SeenWindow], Judged]
-) -> tuple[Facts, list[Judged]]:
+def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]) -> tuple[Facts, list[Judged]]:
     """Judge every window of a y4m stream, read once and forwards.
 
     Raises:
@@ -211,25 +216,23 @@ def judge_pipe(
         frames = chain([first], decoded)
         if first.interlaced_frame:
             frames = chain(deinterlace(frames))
-        facts: Facts | None = None
+        facts = _facts(first, container.streams.video[0], name, how)
         judged: list[Judged] = []
         times: list[float] = []
-        assemblers: list[Assembler] = []
+        place = _placer(facts, how.recipe, times)
+        assemblers = [Assembler(length, how.recipe, place) for length in how.lengths]
         cutter = Cutter()
         for index, frame in enumerate(frames):
             times.append(index * rate.denominator / rate.numerator)
-            if facts is None:
-                facts = _facts(frame, container.streams.video[0], name, how)
-                place = _placer(facts, how.recipe, times)
-                assemblers = [Assembler(length, how.recipe, place) for length in how.lengths]
             if how.watch is not None:
                 how.watch(times[-1], frame)
             shown = _shown(frame, times[-1], facts, how, cutter)
             for assembler in assemblers:
-                judged.extend(judge(seen) for seen in assembler.push(times[-1], shown, luma(frame)))
+                for seen in assembler.push(times[-1], shown, luma(frame)):
+                    judged.append(judge(seen, facts))
         for assembler in assemblers:
-            judged.extend(judge(seen) for seen in assembler.finish(rate))
-        assert facts is not None
+            for seen in assembler.finish(rate):
+                judged.append(judge(seen, facts))
         if first.interlaced_frame:
             facts.note(DEINTERLACED)
         _measure(facts, times, rate)

@@ -54,7 +54,7 @@ def test_what_trains_and_what_does_not_is_the_whole_model() -> None:
 def test_a_step_moves_what_trains_alone() -> None:
     made = engine()
     before = {name: value.clone() for name, value in made.module.state_dict().items()}
-    outputs = made(torch.randn(4, 2), 4)
+    outputs = made(4, torch.randn(4, 2))
     assert outputs[1] is None
     made.step(outputs[0].square().mean())
     after = made.module.state_dict()
@@ -69,9 +69,9 @@ def test_gradients_of_two_batches_are_one_step() -> None:
     for made in (together, apart):
         made.module.eval()
     x = torch.randn(8, 2)
-    norm = together.step(together(x, 8)[0].square().mean())
-    assert apart.step(apart(x[:4], 4)[0].square().mean() / 2, update=False) is None
-    assert apart.step(apart(x[4:], 4)[0].square().mean() / 2) == pytest.approx(norm)
+    norm = together.step(together(8, x)[0].square().mean())
+    assert apart.step(apart(4, x[:4])[0].square().mean() / 2, update=False) is None
+    assert apart.step(apart(4, x[4:])[0].square().mean() / 2) == pytest.approx(norm)
     for name, value in together.module.state_dict().items():
         torch.testing.assert_close(apart.module.state_dict()[name], value)
 

@@ -11,11 +11,11 @@ import torch
 
 import distill.train
 from distill.engine import autocast
-from distill.train import Bundle, Embedder, Examples, Seen, fit, loss_terms, predict, sample_view
+from distill.train import Bundle, Embedder, Examples, Seen, fit, judge, loss_terms, predict, sample_view
 from rungwise.config import Augment, Training
 from rungwise.contract import Scale
 from rungwise.statistics import srcc
-from rungwise.stream import fused_score
+from rungwise.stream import NUM_FACTS, NUM_TERMS
 from student.models import STUDENTS
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
@@ -56,12 +56,12 @@ def examples(count: int = 16) -> Examples:
         groups=np.arange(count) // 4 % 2,
         patch_px=32,
         frames_each=1,
-        stream=np.full((count, 6), np.nan, np.float32),
+        stream=np.full((count, NUM_TERMS), np.nan, np.float32),
         targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
     )
 
 
-def student() -> torch.nn.Module:
+def student(*, stream: bool = False) -> torch.nn.Module:
     torch.manual_seed(0)
     return STUDENTS["mamba"](
         embed_dim=(16, 16, 16),
@@ -70,10 +70,10 @@ def student() -> torch.nn.Module:
         feature_dim=8,
         stem_stages=3,
         tuned_stem=True,
-        pairs=False,
+        pairs=stream,
         prompts=0,
         aleatoric=False,
-        stream=False,
+        stream_px=32 if stream else None,
         num_levels=2,
         minimum=0.0,
         maximum=100.0,
@@ -172,7 +172,7 @@ def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
 def seen(scores: list[float], count: int) -> Seen:
     torch.manual_seed(0)
     score = torch.tensor(scores, requires_grad=True)
-    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None, None)
+    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None, None, None)
 
 
 def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
@@ -231,19 +231,39 @@ def test_without_validation_the_last_epoch_is_taken(tmp_path: Path) -> None:
 def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None:
     torch.manual_seed(0)
     scores = torch.rand(6) * 100
-    terms = torch.randn(6, 6)
-    head = torch.randn(6, 7, requires_grad=True)
-    judged = seen(scores.tolist(), 6)._replace(stream=head)
-    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": terms.clone()}
+    fused = (torch.rand(6) * 100).requires_grad_()
+    judged = seen(scores.tolist(), 6)._replace(fused=fused)
+    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": torch.randn(6, NUM_TERMS)}
     batch["stream"][0] = float("nan")
     scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
     loss = loss_terms(judged, batch, scale, {"stream": 1.0})
     loss["stream"].backward()
-    assert head.grad is not None
-    assert [bool(row.any()) for row in head.grad] == [False, True, True, True, False, True]
-    fused = torch.sigmoid(head[1:4, 0] + (head[1:4, 1:] * terms[1:4]).sum(1)).detach().numpy()
-    numpy_says = fused_score(head[1:4].detach().numpy(), terms[1:4].numpy(), 0, 1)
-    np.testing.assert_allclose(fused, numpy_says, rtol=1e-5)
+    assert fused.grad is not None
+    assert [bool(grad) for grad in fused.grad] == [False, True, True, True, False, True]
+
+
+def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_path: Path) -> None:
+    data, generator = examples(), np.random.default_rng(0)
+    streams = np.zeros((len(data), NUM_TERMS), np.float32)
+    streams[:, 0] = (data.scores - 50) / 25  # the stream alone says it all
+    streams[:, NUM_FACTS] = 1
+    shown = generator.permutation(len(data))  # and the pictures nothing
+    data = replace(data, stream=streams, inputs=data.inputs[shown].repeat(2, axis=2), frames_each=2)
+    model = student(stream=True)
+    training = TRAINING.model_copy(update={"losses": TRAINING.losses.model_copy(update={"stream": 4.0}), "epochs": 12})
+    seen_by_model: list[torch.Tensor] = []
+    hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[2]))  # type: ignore[union-attr, operator]
+    history, state = fit(model, data, None, training, SCALE, seed=0, scratch=tmp_path, name="test")
+    hook.remove()
+    named = torch.cat(seen_by_model)[:, NUM_FACTS]
+    assert 0.03 < float((named == 0).float().mean()) < 0.4
+    assert history[-1]["stream"] < history[0]["stream"] / 2
+    model.load_state_dict(state, strict=True)
+    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], streams)])  # type: ignore[attr-defined]
+    assert srcc(data.scores, fused) > 0.95
+    unknown = streams * (np.arange(NUM_TERMS) < NUM_FACTS)
+    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], unknown)])  # type: ignore[attr-defined]
+    assert srcc(data.scores, fused) > 0.9
 
 
 def test_pairs_of_frames_are_sampled_whole() -> None:

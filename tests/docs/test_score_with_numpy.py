@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     student = STUDENTS["mamba"](
         embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
-        pairs=True, prompts=0, aleatoric=False, stream=False, num_levels=5, minimum=0.0, maximum=100.0,
+        pairs=True, prompts=0, aleatoric=False, stream_px=None, num_levels=5, minimum=0.0, maximum=100.0,
     )  # fmt: skip
     head: Any = student.head
     head.levels.weight.data *= 20

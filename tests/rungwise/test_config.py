@@ -9,7 +9,8 @@ import yaml
 
 from rungwise.config import load_config
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -57,3 +58,17 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ValueError, match="mapping"):
         load_config(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("recipe", [{"frame_choice": "uniform"}, {"patch_px": 28}, {"patch_px": 50}])
+def test_streams_are_learnt_from_pairs_and_patches_that_texture_can_be_told_of(
+    recipe: dict[str, object], tmp_path: Path
+) -> None:
+    values = yaml.safe_load((ROOT / "benchmarks" / "default.yaml").read_text())
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    load_config(path)
+    values["views"]["recipe"] |= recipe
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"1 wrong key\(s\)\n.*losses\.stream needs views\.recipe"):
+        load_config(path)

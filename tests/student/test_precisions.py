@@ -27,7 +27,7 @@ COMMON = {
     "pairs": False,
     "prompts": 0,
     "aleatoric": False,
-    "stream": False,
+    "stream_px": None,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,

@@ -1,7 +1,8 @@
-"""A score that counts how many bits a file's frames took: what it is made of, and when it is left out."""
+"""A score that counts what a file's coded stream says: what it is made of, and when it is left out."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,42 +11,55 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto
 
 from rungwise.contract import Calibration, Contract, Scale, Stream
+from rungwise.encode import run_ffmpeg
 from rungwise.scorer import Scorer
-from rungwise.stream import NUM_TERMS, facts_of_packets, fused_score, stream_facts, stream_terms
+from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_facts, stream_terms
 from rungwise.video import probe, read_packets
 from rungwise.views import ViewRecipe
-from student.export import export_onnx
+from student.export import export_onnx, trace
 from student.models import STUDENTS
+from student.quantize import to_fp16
 
 
 def test_facts_by_hand_and_almost_the_same_whatever_the_key_frame_distance() -> None:
-    largest, usual, size = stream_facts([1000] + [100] * 39, 100 * 80, 80, 160)
-    assert (largest, usual, size) == (0.0, np.log2(0.1), -1.0)
-    often = stream_facts(([1000] + [100] * 19) * 5, 100 * 80, 80, 160)
-    np.testing.assert_allclose(often, [largest, usual, size])
-    assert np.isfinite(stream_facts([0], 64, 8, 8)).all()
-    assert stream_terms(np.stack([often, often])).shape == (2, NUM_TERMS)
+    facts = stream_facts([1000] + [100] * 39, [3] + [5] * 39, 100 * 80, 80, 160)
+    assert facts.tolist() == [0.0, np.log2(0.1), -1.0, 3.0, 5.0]
+    often = stream_facts(([1000] + [100] * 19) * 5, ([3] + [5] * 19) * 5, 100 * 80, 80, 160)
+    np.testing.assert_allclose(often, facts)
+    assert np.isfinite(stream_facts([0], [0], 64, 8, 8)).all()
 
 
-def test_a_score_is_the_sigmoid_of_an_offset_and_weighted_terms() -> None:
-    stream = np.array([[0.5, 1, 0, 0, 0, 0, -2]], np.float32)
-    terms = np.array([[0.25, 9, 9, 9, 9, 0.5]], np.float32)
-    [score] = fused_score(stream, terms, 1, 5)
-    assert score == pytest.approx(1 + 4 / (1 + np.exp(0.25)))
-    assert (fused_score(np.array([[-1e4] + [0] * 6], np.float32), terms * 0, 0, 100) == 0).all()
+def test_frames_that_say_no_step_are_left_out_of_its_mean() -> None:
+    nan = float("nan")
+    assert stream_facts([9, 5, 5, 5], [nan, 2, nan, 4], 64, 8, 8)[3:].tolist() == [2, 3]
+    assert stream_facts([9, 5, 5, 5], [1, nan, nan, nan], 64, 8, 8)[3:].tolist() == [1, 1]
+    assert np.isnan(stream_facts([9, 5], [nan, nan], 64, 8, 8)).tolist() == [False, False, False, True, True]
+
+
+def test_terms_are_standard_scores_and_the_codec() -> None:
+    facts = np.stack([stream_facts([1000] + [100] * 9, [4] * 10, 8000, 80, 80)] * 3)
+    terms = stream_terms(facts, ["h264", "av1", "mpeg2video"])
+    assert terms.shape == (3, NUM_TERMS)
+    assert terms[:, NUM_FACTS:].tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    np.testing.assert_allclose(terms[0, 3:5], [(4 - 4.3) / 1.6, (4 - 5.2) / 1.4], rtol=1e-6)
+
+
+SETTINGS: dict[str, Any] = {
+    "embed_dim": (16, 24), "depths": (1, 1), "state_dim": (9, 4), "feature_dim": 16, "stem_stages": 3,
+    "tuned_stem": True, "pairs": True, "prompts": 0, "aleatoric": False, "stream_px": 32, "num_levels": 5,
+    "minimum": 0.0, "maximum": 100.0,
+}  # fmt: skip
 
 
 def make(folder: Path, clip: Path, **changes: Any) -> Path:
     """An untrained student with a stream head, taught (so its contract says) by streams much like `clip`."""
     torch.manual_seed(0)
-    student: Any = STUDENTS["mamba"](
-        embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
-        pairs=True, prompts=0, aleatoric=False, stream=True, num_levels=5, minimum=0.0, maximum=100.0,
-    )  # fmt: skip
+    student: Any = STUDENTS["mamba"](**SETTINGS)
     seen = probe(clip)
-    facts = facts_of_packets(read_packets(clip), seen.width * seen.height, seen.height, seen.height)
+    facts = facts_of_packets(read_packets(clip, steps=True), seen.width * seen.height, seen.height, seen.height)
     taught = {"codecs": ("h264",), "low": tuple(facts - 2), "high": tuple(facts + 2)} | changes
     contract = Contract(
         model="mamba",
@@ -73,29 +87,49 @@ def test_a_file_is_judged_by_its_stream_too_unless_told_not_to(clip: Path, tmp_p
     assert both.notes == pictures.notes == ()
 
 
-def test_more_bits_for_the_same_pictures_move_the_score_as_the_weights_say(clip: Path, tmp_path: Path) -> None:
+def test_the_file_says_what_torch_says_of_the_same_streams(clip: Path, tmp_path: Path) -> None:
     scorer = Scorer(make(tmp_path, clip))
-    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
-    terms = np.zeros((2, NUM_TERMS), np.float32)
-    plain, moved = scorer.judge(frames, terms), scorer.judge(frames, terms + np.eye(NUM_TERMS, dtype=np.float32)[0])
-    (stream,) = scorer.session.run(["stream"], {"frames": frames})
-    assert ((moved > plain) == (stream[:, 1] > 0)).all()
+    torch.manual_seed(0)
+    student: Any = STUDENTS["mamba"](**SETTINGS)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 64, 64, 3), np.uint8)
+    terms = np.random.default_rng(1).normal(size=(3, NUM_TERMS)).astype(np.float32)
+    with torch.inference_mode():
+        judged = student.eval()(torch.from_numpy(frames), torch.from_numpy(terms))
+    np.testing.assert_allclose(scorer.judge(frames, terms), judged.fused.numpy(), atol=1e-3)
+    np.testing.assert_allclose(scorer.judge(frames), judged.score.numpy(), atol=1e-3)
+    assert np.ptp(judged.fused.numpy()) > 0.01
+
+
+def test_a_codec_that_it_was_not_taught_is_judged_as_none_that_it_knows(clip: Path, tmp_path: Path) -> None:
+    scorer = Scorer(make(tmp_path, clip, codecs=("av1",)))
+    score = scorer.score(clip)
+    assert score.stream_used
+    assert score.notes == ("the model knows no h264 streams: judged as one of no known codec",)
+    assert score.score != Scorer(make(tmp_path, clip)).score(clip).score
 
 
 @pytest.mark.parametrize(
-    ("changes", "note"),
+    ("changes", "what"),
     [
-        ({"codecs": ("av1",)}, "judged by its pictures alone: the model knows no h264 streams"),
-        ({"low": (-1.0, -1.0, 0.5), "high": (9.0, 9.0, 9.0)}, "judged by its pictures alone: it takes more or fewer"),
+        ({"low": (-99.0, -99.0, 0.5, -99.0, -99.0)}, "coded size"),
+        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0)}, "quantiser"),
     ],
 )
 def test_streams_unlike_those_taught_are_left_out(
-    changes: dict[str, Any], note: str, clip: Path, tmp_path: Path
+    changes: dict[str, Any], what: str, clip: Path, tmp_path: Path
 ) -> None:
     score = Scorer(make(tmp_path, clip, **changes)).score(clip)
     assert not score.stream_used
     assert score.score == score.pictures_score
-    assert score.notes[0].startswith(note)
+    assert score.notes == (f"judged by its pictures alone: the model knows no streams like it ({what})",)
+
+
+def test_a_codec_whose_frames_say_no_step_is_judged_by_its_pictures(clip: Path, tmp_path: Path) -> None:
+    scorer, path = Scorer(make(tmp_path, clip)), tmp_path / "clip.mpg"
+    run_ffmpeg(["-i", str(clip), "-c:v", "mpeg2video", "-q:v", "5", str(path)])
+    score = scorer.score(path)
+    assert not score.stream_used
+    assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantised",)
 
 
 def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:
@@ -106,6 +140,31 @@ def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:
         piped = scorer.score(process.stdout)  # type: ignore[arg-type]
     assert piped.notes == ("judged by its pictures alone: no coded stream",)
     assert piped.score == scorer.score(clip, pictures_only=True).score
+
+
+def test_in_half_precision_only_texture_and_the_streams_head_stay_exact() -> None:
+    torch.manual_seed(0)
+    student: Any = STUDENTS["mamba"](**SETTINGS)
+    graph = to_fp16(trace(student, ViewRecipe(num_frames=4, frame_choice="pairs", grid=2, patch_px=32), opset=20))
+    kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    halves = {name for name, kind in kinds.items() if kind == TensorProto.FLOAT16}
+    assert not any("head.stream" in name for name in halves)
+    stem = [name.removesuffix(".half") for name in halves if "backbone" in name]
+    assert {"model.backbone.conv_stem.weight", "model.backbone.blocks.2.0.conv_pw.weight"} <= set(stem)
+
+
+def test_a_contract_of_another_version_is_one_line(clip: Path, tmp_path: Path) -> None:
+    import onnx
+
+    path = make(tmp_path, clip)
+    model = onnx.load(str(path))
+    [entry] = model.metadata_props
+    contract = json.loads(entry.value)
+    contract["stream"]["low"] = contract["stream"]["low"][:3]  # as version 3 had it
+    entry.value = json.dumps(contract)
+    onnx.save(model, str(path))
+    with pytest.raises(ValueError, match=r"a contract of another version .* stream\.low\.3\); export it again"):
+        Scorer(path)
 
 
 def test_a_stream_head_that_was_tampered_with_is_refused(clip: Path, tmp_path: Path) -> None:

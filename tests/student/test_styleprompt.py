@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
     "tuned_stem": False,
     "pairs": False,
     "aleatoric": False,
-    "stream": False,
+    "stream_px": None,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,

@@ -1,0 +1,97 @@
+"""How coarsely each coded frame was quantised, read from its headers: the knob that an encoder turns for quality.
+
+libav's `trace_headers` bitstream filter prints every field of the headers of H.264, HEVC, VVC, VP9 and AV1, and
+nothing is decoded. Frames say a QP or a quantiser index; both are put on one scale, log2 of the step in code values
+of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and AV1 look it up (AV1
+7.12.2, for alternating current, in eighths).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import av
+import av.logging
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+
+CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # whose headers say it
+FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
+START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
+DELTA_FIELDS = {"slice_qp_delta", "sh_qp_delta", "ph_qp_delta"}
+# The table of steps in eighths: index + 7 up to 95, then by these knots, within a twentieth of an octave between them.
+INDICES = (95, 120, 150, 180, 210, 235, 255)
+STEPS = (102, 152, 255, 440, 771, 1243, 1828)
+
+_lock = threading.Lock()  # libav has one log, with one level, a process
+
+
+def index_step(index: float) -> float:
+    """log2 of the step that a VP9 or AV1 quantiser index of 0 to 255 stands for."""
+    return math.log2(index + 7) - 3 if index <= INDICES[0] else float(np.interp(index, INDICES, np.log2(STEPS))) - 3
+
+
+def qp_step(qp: float) -> float:
+    """log2 of the step that a QP of H.264, HEVC or VVC stands for, whatever the bit depth."""
+    return (qp - 4) / 6
+
+
+class StepReader:
+    """Packets of one stream in coded order -> the mean step of what they hold; NaN of one that only shows a frame."""
+
+    def __init__(self, stream: Any) -> None:
+        self.parameter_set = -1  # the one that fields speak of
+        self.start_qps: dict[int, float] = {}
+        self.filter: Any = None
+        if stream.codec_context.codec.canonical_name in CODECS:
+            with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
+                self.filter = BitStreamFilterContext("trace_headers", stream)
+            self._steps(fields)
+
+    def step(self, packet: Any) -> float:
+        """Mean of log2 steps of the packet's slices or frames; takes the packet's data away."""
+        if self.filter is None:
+            return math.nan
+        with _fields() as fields, suppress(av.error.FFmpegError):  # of a damaged header the decoder says more
+            self.filter.filter(packet)
+        steps = [step for step in self._steps(fields) if not math.isnan(step)]
+        return sum(steps) / len(steps) if steps else math.nan
+
+    def _steps(self, fields: list[tuple[str, int]]) -> list[float]:
+        steps = []
+        for name, value in fields:
+            if name.endswith("pic_parameter_set_id"):
+                self.parameter_set = value
+            elif name in START_FIELDS:
+                self.start_qps[self.parameter_set] = 26.0 + value
+            elif name in DELTA_FIELDS:
+                steps.append(qp_step(self.start_qps.get(self.parameter_set, math.nan) + value))
+            elif name == "base_q_idx":
+                steps.append(index_step(value))
+        return steps
+
+
+@contextmanager
+def _fields() -> Iterator[list[tuple[str, int]]]:
+    """(name, value) of what is traced meanwhile; filled when the context ends."""
+    fields: list[tuple[str, int]] = []
+    with _lock:
+        level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.INFO)
+        av.logging.set_skip_repeated(False)
+        try:
+            with av.logging.Capture(local=True) as lines:
+                yield fields
+        finally:
+            av.logging.set_level(level)
+            av.logging.set_skip_repeated(skips)
+    for _, source, text in lines:
+        if source == "trace_headers":
+            found = FIELD.match(text)
+            if found:
+                fields.append((found[1], int(found[2])))

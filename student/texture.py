@@ -1,0 +1,107 @@
+"""What kind of picture it is, by statistics that don't train: how much detail of which size, how much moves, how flat.
+
+How many bits a picture needs at a quantiser's step hangs on these, so they stand beside the coded stream's facts
+(student/head.py). Filters are fixed, on luma of each patch alone: no filter looks over the seams of a view.
+
+Shapes: B clips, U pairs of frames, P patches, R = B * U * P, H W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
+BLUE = (-0.1146, -0.3854, 0.5)
+RED = (0.5, -0.4542, -0.0458)
+BANDS = 3  # octaves of detail
+CELL = 8  # pixels of a band's own scale
+EDGES = (-2.0, 1.0, 4.0, 7.0)  # log2 variances of a cell, how many lie above which is counted
+NUM_BAND_TEXTURE = 2 * (BANDS * (2 + len(EDGES)) + 1)
+NUM_TEXTURE = NUM_BAND_TEXTURE + 18
+FLOOR = 0.05  # of a variance in squared code values: what is flat
+
+
+class Texture(nn.Module):
+    """Statistics of pairs of neighbouring frames, BUQ with Q = NUM_TEXTURE; of pictures first, then of the change."""
+
+    def __init__(self, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.planes: Tensor
+        self.register_buffer("planes", torch.tensor((LUMA, BLUE, RED)).T.contiguous(), persistent=False)
+
+    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+        """Of uint8 RGB views, whose side is a whole number of patches."""
+        pairs = frames_BTHWC.shape[1] // 2
+        grid, px = frames_BTHWC.shape[2] // self.patch_px, self.patch_px
+        planes = frames_BTHWC.float() @ self.planes
+        patches = planes.reshape(-1, 2, grid, px, grid, px, 3).permute(1, 0, 2, 4, 6, 3, 5)  # 2, B * U, G, G, 3, H, W
+        luma, chroma = patches[..., 0, :, :].flatten(2, 3), patches[..., 1:, :, :].flatten(2, 3)  # 2, B * U, P, ...
+        change = luma[1] - luma[0]
+        both = torch.cat([_of_bands(luma[0]), _of_bands(luma[1])]).unflatten(0, (2, -1)).mean(0)
+        found = torch.cat([both, _of_bands(change), _of_pictures(luma, chroma, change)], 1)
+        found_BUQ: Tensor = found.unflatten(0, (-1, pairs))
+        return found_BUQ
+
+
+def _log2(x: Tensor) -> Tensor:
+    return (x + FLOOR).log() * 1.442695
+
+
+def _of_bands(x_NPHW: Tensor) -> Tensor:
+    """Of each octave: mean and deviation over cells of their log2 variance, shares above `EDGES`; what is left below.
+
+    NQ.
+    """
+    found = []
+    x_R1HW = x_NPHW.flatten(0, 1).unsqueeze(1)
+    for _ in range(BANDS):
+        low = functional.avg_pool2d(functional.pad(x_R1HW, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        cells = functional.avg_pool2d((x_R1HW - low).square(), CELL)
+        cells_NK = _log2(cells).flatten(1).unflatten(0, x_NPHW.shape[:2]).flatten(1)
+        mean = cells_NK.mean(1, keepdim=True)
+        above = [(2 * (cells_NK - edge)).sigmoid().mean(1, keepdim=True) for edge in EDGES]
+        found += [mean, ((cells_NK - mean).square().mean(1, keepdim=True) + 1e-6).sqrt(), *above]
+        x_R1HW = functional.avg_pool2d(x_R1HW, 2)
+    rest = x_R1HW - x_R1HW.mean((2, 3), keepdim=True)
+    found.append(_log2(rest.square().mean((2, 3))).unflatten(0, x_NPHW.shape[:2]).mean(1))
+    return torch.cat(found, 1)
+
+
+def _of_pictures(luma: Tensor, chroma: Tensor, change: Tensor) -> Tensor:
+    """Brightness, colour, edges, flatness, and how far what changes lies where edges are, N18.
+
+    luma 2NPHW, chroma 2NPCHW, change NPHW.
+    """
+    across, down = luma.diff(dim=4), luma.diff(dim=3)
+    energy, along = across.square().mean((3, 4)), down.square().mean((3, 4))
+    peaks = across.square().square().mean((3, 4))
+    flat = (1 - across.abs()).clamp(0, 1).mean((3, 4))
+    bend = (luma[..., 2:] - 2 * luma[..., 1:-1] + luma[..., :-2]).square().mean((3, 4))
+    far = (luma[..., 4:] - luma[..., :-4]).square().mean((3, 4))
+    overall = luma.mean((2, 3, 4), keepdim=True)
+    coarse = functional.avg_pool2d(chroma.flatten(0, 3).unsqueeze(1), 4).unflatten(0, chroma.shape[:4]).squeeze(4)
+    fine = chroma.unflatten(4, (-1, 4)).unflatten(6, (-1, 4)) - coarse.unsqueeze(5).unsqueeze(7)
+    moved, edges = change.abs(), across[0].abs()
+    per_patch = {
+        "energy": _log2(energy), "along": _log2(along), "slant": _log2(along) - _log2(energy),
+        "peaks": _log2(peaks) - 2 * _log2(energy), "flat": flat, "bend": _log2(bend) - _log2(energy),
+        "far": _log2(far) - _log2(energy), "largest": _log2(peaks) / 2,
+    }  # fmt: skip
+    found = [values.mean((0, 2)) for values in per_patch.values()]
+    found += [
+        (_log2(energy) - _log2(energy).mean(2, keepdim=True)).square().mean((0, 2)).add(1e-6).sqrt(),
+        (flat - flat.mean(2, keepdim=True)).square().mean((0, 2)).add(1e-6).sqrt(),
+        overall.mean((0, 2, 3, 4)) / 64,
+        (luma - overall).square().mean((0, 2, 3, 4)).add(1e-6).sqrt() / 32,
+        ((40 - luma) / 10).sigmoid().mean((0, 2, 3, 4)),
+        chroma.abs().mean((0, 2, 3, 4, 5)) / 16,
+        _log2(coarse.square().mean((3, 4, 5)) - coarse.mean((3, 4, 5)).square().clamp(min=0)).mean((0, 2)),
+        _log2(fine.square().mean((3, 4, 5, 6, 7))).mean((0, 2)),
+        _log2(change.square().mean((1, 2, 3))),
+        (moved[..., 1:] * edges).mean((1, 2, 3))
+        / ((moved.square().mean((1, 2, 3)) * edges.square().mean((1, 2, 3)) + FLOOR).sqrt()),
+    ]
+    return torch.stack(found, 1)

@@ -1,0 +1,108 @@
+"""What frames say of their quantiser, held against what the encoder was told."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+
+import av.logging
+import numpy as np
+import pytest
+
+from rungwise.encode import run_ffmpeg
+from rungwise.quantiser import index_step, qp_step
+from rungwise.scorer import Scorer
+from rungwise.video import read_packets
+
+NOISE = ["-f", "lavfi", "-i", "nullsrc=s=160x96:r=12:d=1,geq=random(1)*255:128:128"]
+# A constant quantiser, and what each frame should then say.
+CONSTANT = {
+    "h264": (["-c:v", "libx264", "-qp", "30", "-x264-params", "ipratio=1:pbratio=1:aq-mode=0"], qp_step(30)),
+    "hevc": (["-c:v", "libx265", "-x265-params", "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none"], qp_step(33)),
+    "vp9": (["-c:v", "libvpx-vp9", "-qmin", "40", "-qmax", "40", "-b:v", "1M", "-auto-alt-ref", "0"], None),
+}
+
+
+def make(path: Path, options: list[str]) -> Path:
+    run_ffmpeg([*NOISE, *options, "-pix_fmt", "yuv420p", str(path)])
+    return path
+
+
+def test_the_two_scales_by_hand() -> None:
+    assert qp_step(4) == 0  # a step of one code value
+    assert qp_step(28) == 4
+    assert index_step(1) == 0  # 8 eighths
+    # Entries of AV1's table for alternating current at 8 bits, some between knots.
+    for index, eighths in ((9, 16), (57, 64), (95, 102), (108, 128), (137, 203), (169, 359), (198, 615), (230, 1129)):
+        assert index_step(index) == pytest.approx(math.log2(eighths / 8), abs=0.05)
+    assert index_step(255) == pytest.approx(math.log2(1828 / 8))
+
+
+@pytest.mark.parametrize("codec", CONSTANT)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_constant_quantiser_is_read_from_every_frame(codec: str, suffix: str, tmp_path: Path) -> None:
+    options, expected = CONSTANT[codec]
+    packets = read_packets(make(tmp_path / f"clip{suffix}", options), steps=True)
+    assert packets.steps_N is not None
+    assert packets.steps_N.shape == packets.sizes_N.shape
+    if expected is None:  # an index of libvpx's own table of 64
+        expected = packets.steps_N[0]
+        assert index_step(120) < expected < index_step(200)
+    np.testing.assert_allclose(packets.steps_N, expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-c:v", "libx264"], ["-c:v", "libx265", "-x265-params", "log-level=none"], ["-c:v", "libsvtav1"],
+     ["-c:v", "libvpx-vp9", "-b:v", "0"]],
+    ids=["h264", "hevc", "av1", "vp9"],
+)  # fmt: skip
+def test_a_higher_crf_is_a_coarser_step(options: list[str], tmp_path: Path) -> None:
+    means = []
+    for crf in (20, 32, 44):
+        steps = read_packets(make(tmp_path / f"{crf}.mp4", [*options, "-crf", str(crf)]), steps=True).steps_N
+        assert steps is not None
+        assert not np.isnan(steps).all()
+        means.append(np.nanmean(steps))
+    assert means[0] + 0.5 < means[1] < means[2] - 0.5
+
+
+def test_ten_bits_are_on_the_same_scale(tmp_path: Path) -> None:
+    command = [*NOISE, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params",
+               "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none", str(tmp_path / "ten.mp4")]  # fmt: skip
+    run_ffmpeg(command)
+    steps = read_packets(tmp_path / "ten.mp4", steps=True).steps_N
+    assert steps is not None
+    np.testing.assert_allclose(steps, qp_step(33))
+
+
+def test_another_codec_says_nothing_and_a_broken_file_is_no_error(tmp_path: Path) -> None:
+    steps = read_packets(make(tmp_path / "clip.mpg", ["-c:v", "mpeg2video"]), steps=True).steps_N
+    assert steps is not None
+    assert np.isnan(steps).all()
+    whole = make(tmp_path / "clip.264", ["-c:v", "libx264"]).read_bytes()
+    broken = bytearray(whole)
+    for place in range(len(whole) // 2, len(whole), 7):
+        broken[place] ^= 0x55
+    (tmp_path / "broken.264").write_bytes(bytes(broken))
+    steps = read_packets(tmp_path / "broken.264", steps=True).steps_N
+    assert steps is not None
+    assert not np.isnan(steps).all()
+
+
+def test_libav_is_left_as_quiet_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
+    read_packets(make(tmp_path / "clip.mp4", ["-c:v", "libx264"]), steps=True)
+    assert (av.logging.get_level(), av.logging.get_skip_repeated()) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_several_threads_read_what_one_reads(clip: Path) -> None:
+    alone, found = Scorer().score(clip), []
+    threads = [threading.Thread(target=lambda: found.append(Scorer().score(clip))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 4
