@@ -31,7 +31,7 @@ from student.export import PARITY_SHARE, check_operators, parity, seal, trace, w
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.quantize import Quantiser, to_fp16
 
-EXPORT_VERSION = 4  # 3: golden views of four kinds; 4: the stream is an input
+EXPORT_VERSION = 5  # 3: golden views of four kinds; 4: the stream is an input; 5: intervals by whole masters
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200
@@ -219,13 +219,22 @@ class _Export:
             self.fused[precision] = candidate.fused
 
     def calibration(self, scores: NDArray[np.float32]) -> Calibration:
-        """The interval round a score, by validation clips and by validation contents."""
+        """The interval round a score, by validation clips and by validation contents.
+
+        Where there are encodes of whole masters, of those alone: variants, photographs and drawn scenes err otherwise
+        than the footage that scores are for.
+        """
         residuals = np.abs(scores - self.validation.labels).astype(np.float32)
+        contents = self.validation.contents
+        if "origin" in self.data.table:
+            whole = (self.data.table["origin"].iloc[self.rows] == "master").to_numpy()
+            if whole.any():
+                residuals, contents = residuals[whole], contents[whole]
         coverage = self.config.export.interval_coverage
-        content_half_width, promised = conformal_by_content(residuals, self.validation.contents, coverage)
+        content_half_width, promised = conformal_by_content(residuals, contents, coverage)
         return conformal(residuals, coverage).model_copy(
             update={
-                "num_contents": len(set(self.validation.contents)),
+                "num_contents": len(set(contents)),
                 "content_half_width": content_half_width,
                 "promised": promised,
             }

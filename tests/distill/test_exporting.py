@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,18 @@ def test_precisions_are_checked_when_a_config_is_read(config: RunConfig) -> None
     for precisions in (["fp16"], ["fp32", "fp32"], ["fp32", "fp8"], []):
         with pytest.raises(ValueError, match=r"precisions|Input should be"):
             type(config.export).model_validate({"opset": 20, "interval_coverage": 0.9, "precisions": precisions})
+
+
+def test_intervals_come_from_whole_masters_where_there_are_any(
+    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    student, rows = unbroken[1].artefacts["distill"], data.rows("validation")
+    table = data.table.copy()
+    table["origin"] = "photograph"
+    table.loc[rows[:2], "origin"] = "master"
+    labels = data.table["score"].to_numpy(np.float32)[rows]
+    scores = labels + np.where(np.arange(len(rows)) < 2, 1, 30).astype(np.float32)
+    found = distill.exporting._Export(config, replace(data, table=table), student, tmp_path).calibration(scores)
+    assert (found.num_clips, found.half_width) == (2, pytest.approx(1))
+    found = distill.exporting._Export(config, data, student, tmp_path).calibration(scores)
+    assert (found.num_clips, found.half_width) == (len(rows), pytest.approx(30))
