@@ -125,11 +125,13 @@ class _Export:
         path = self.folder / SCRATCH / "candidate.onnx"
         write_graph(graph, self.contract.model_copy(update={"precision": precision}), path)
         scorer = Scorer(path, check=False)
-        parts = np.array_split(self.validation.pixels, len(self.rows))
-        scores = np.concatenate([scorer.judge(part) for part in parts])
-        if self.terms is None:
-            return scores, None
-        return scores, np.concatenate([scorer.judge(part, self.terms[[i]]) for i, part in enumerate(parts)])
+        outputs = ["score"] if self.terms is None else ["score", "fused"]
+        found = [
+            scorer.run(outputs, self.validation.pixels[[i]], None if self.terms is None else self.terms[[i]])
+            for i in range(len(self.rows))
+        ]
+        scores, *fused = (np.concatenate(values) for values in zip(*found, strict=True))
+        return scores, fused[0] if fused else None
 
     def exact(self, graph: onnx.ModelProto) -> Candidate:
         """The fp32 graph, which must say what torch says at several display heights."""

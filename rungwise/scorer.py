@@ -150,12 +150,13 @@ class Scorer:
         self, frames_BTHWC: NDArray[np.uint8], terms_BF: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Scores_B of views, uint8 RGB, on the contract's scale; with `stream_terms` of each, by those too."""
-        [scores] = self._run(["score" if terms_BF is None else "fused"], frames_BTHWC, terms_BF)
+        [scores] = self.run(["score" if terms_BF is None else "fused"], frames_BTHWC, terms_BF)
         return np.asarray(scores, np.float32)
 
-    def _run(
+    def run(
         self, outputs: list[str], frames_BTHWC: NDArray[np.uint8], terms_BF: NDArray[np.float32] | None
     ) -> list[NDArray[np.float32]]:
+        """The graph's outputs by name (docs/onnx.md), in one run; without `terms_BF` its streams' are zeros."""
         given: dict[str, NDArray[Any]] = {"frames": frames_BTHWC}
         if self.takes_streams:
             given["stream"] = np.zeros((len(frames_BTHWC), NUM_TERMS), np.float32) if terms_BF is None else terms_BF
@@ -166,7 +167,7 @@ class Scorer:
         """Scores of the golden input, (4,); of a model that takes streams, (8,): then those with all terms at 0.5."""
         names = [name for name in self.outputs if name != "frame_scores"]
         terms = np.full((1, NUM_TERMS), 0.5, np.float32)
-        found = [self._run(names, view[None], terms) for view in golden_input(self.contract.view)]  # less memory so
+        found = [self.run(names, view[None], terms) for view in golden_input(self.contract.view)]  # less memory so
         return np.concatenate([output for outputs in zip(*found, strict=True) for output in outputs], dtype=np.float32)
 
     def _judge_window(self, seen: SeenWindow, facts: Facts) -> Judged:
@@ -176,7 +177,7 @@ class Scorer:
             unlike = _unlike(found, self.contract.stream)
             codec = facts.coded.codec if facts.coded.codec in self.contract.stream.codecs else ""
             terms = None if unlike else stream_terms(found[None], [codec])
-        found_outputs = self._run(self.outputs, seen.pixels[None], terms)
+        found_outputs = self.run(self.outputs, seen.pixels[None], terms)
         values = dict(zip(self.outputs, found_outputs, strict=True))
         frame_scores = tuple(float(score) for score in values["frame_scores"][0]) if "frame_scores" in values else ()
         score = float(values["score"][0])

@@ -83,7 +83,7 @@ def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProt
     assert program is not None
     graph = program.model_proto
     for node in graph.graph.node:
-        [scopes] = [entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"] or [""]
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
         if any(f"'{scope}'" in scopes for scope in EXACT_SCOPES):
             node.name = EXACT + node.name
         del node.metadata_props[:]  # where in our source a node comes from, with paths of this machine
