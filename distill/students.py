@@ -31,7 +31,7 @@ from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache
 
 PRETRAIN_VERSION = 3  # 3: the stream is an input
-DISTILL_VERSION = 5  # 3: golden views of four kinds; 5: the stream is an input, and texture beside it
+DISTILL_VERSION = 6  # 5: the stream is an input, and texture beside it; 6: more of the score from the regression
 NOT_HASHED = {"execution", "start"}
 
 

@@ -26,10 +26,10 @@ class Section(BaseModel):
 class Sources(Section):
     """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own.
 
-    `photographs` is a folder of pictures: `shots` of each are filmed by a synthetic camera. `variants` of each of the
-    folder's masters are masters too: cropped, mirrored, reversed, sped up or graded anew; named test contents are left
-    alone. `groups` names contents that share footage, group by group; they stay in one split.
-    Others are their own group.
+    `photographs` is a folder of pictures, filmed by a synthetic camera: `shots` are the sizes of each one's, width and
+    height in pixels. `variants` of each of the folder's masters are masters too: cropped, mirrored, reversed, sped up,
+    enlarged or graded anew; named test contents are left alone. `groups` names contents that share footage, group by
+    group; they stay in one split. Others are their own group. `width` and `height` are the built-in scenes'.
     `num_frames` of a folder's masters: so many of their first frames; null: all. `unlabelled`: a folder of videos
     without masters, to be taken as they are; students learn from them what the teacher says.
     """
@@ -37,7 +37,7 @@ class Sources(Section):
     builtin: Literal["all"] | tuple[str, ...] | None = None
     folder: Path | None = None
     photographs: Path | None = None
-    shots: Positive | None = None
+    shots: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)] | None = None
     variants: Annotated[int, Field(ge=0)] = 0
     unlabelled: Path | None = None
     groups: dict[str, tuple[str, ...]] = {}
@@ -50,9 +50,14 @@ class Sources(Section):
     def _some_kind(self) -> Sources:
         if self.builtin is None and self.folder is None and self.photographs is None:
             raise ValueError("give `builtin`, `folder` or `photographs`, or several of them")
-        missing = [name for name in ("width", "height", "num_frames", "fps") if getattr(self, name) is None]
-        if (self.builtin is not None or self.photographs is not None) and missing:
-            raise ValueError(f"built-in scenes and photographs need {', '.join(missing)}")
+        made = {
+            "built-in scenes": (self.builtin, ("width", "height", "num_frames", "fps")),
+            "photographs": (self.photographs, ("num_frames", "fps")),
+        }
+        for kind, (wanted, needed) in made.items():
+            missing = [name for name in needed if getattr(self, name) is None]
+            if wanted is not None and missing:
+                raise ValueError(f"{kind} need {', '.join(missing)}")
         if (self.photographs is None) != (self.shots is None):
             raise ValueError("`photographs` and `shots` go together")
         if self.variants and (self.folder is None or self.num_frames is None):
@@ -95,6 +100,13 @@ class RungSample(Section):
     others: Positive
 
 
+class Beside(Section):
+    """Rungs beside a ladder's own, `sample` of them drawn for themselves: older codecs, say."""
+
+    rungs: tuple[Rungs, ...]
+    sample: RungSample
+
+
 class Ladder(Section):
     """What is encoded, and the full-reference metric that labels it.
 
@@ -103,6 +115,7 @@ class Ladder(Section):
 
     rungs: tuple[Rungs, ...]
     sample: RungSample | None = None
+    beside: Beside | None = None
     label: str  # a model of libvmaf, such as vmaf_v1.0.16_3d0h
     extra_labels: tuple[str, ...]
 

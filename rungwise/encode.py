@@ -30,7 +30,7 @@ class Codec:
 
     ``pinned`` and ``quality`` are ffmpeg arguments with ``{gop}`` (frames) and ``{crf}`` to fill in;
     ``presets`` run from fast to slow; ``crf_range`` is inclusive, lower is better quality (VVenC's is a
-    constant QP).
+    constant QP, MPEG-4's a quantiser's scale).
     """
 
     encoder: str
@@ -106,6 +106,29 @@ CODECS: dict[str, Codec] = {
         quality="-qp {crf}",
         # threads=0 is VVenC without a pool; with a pool of one thread it now and then writes no frame at all
         pinned="-threads 1 -vvenc-params threads=0 -qpa 1 -g {gop}",
+    ),
+    "vp8": Codec(
+        encoder="libvpx",
+        suffix=".webm",
+        pixel_format="yuv420p",
+        presets=("5", "4", "3", "2", "1", "0"),
+        default_preset="4",
+        preset_option="-cpu-used",
+        crf_range=(4, 63),
+        quality="-crf {crf} -b:v 100M",  # libvpx holds VP8 to a bitrate beside the CRF; this one is never reached
+        pinned="-threads 1 -deadline good -lag-in-frames 16 -auto-alt-ref 1 -drop-threshold 0 "
+        "-g {gop} -keyint_min {gop}",
+    ),
+    "mpeg4": Codec(
+        encoder="mpeg4",
+        suffix=".mp4",
+        pixel_format="yuv420p",
+        presets=("simple", "bits", "rd"),
+        default_preset="simple",
+        preset_option="-mbd",
+        crf_range=(1, 31),
+        quality="-q:v {crf}",
+        pinned="-threads 1 -g {gop}",
     ),
 }
 

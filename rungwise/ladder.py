@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rungwise.artefact import Artefact, StageKey, open_artefact, run_stage, sha256_file, verify_files, write_json
-from rungwise.config import Ladder
+from rungwise.config import Ladder, Rungs, RungSample
 from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, FfmpegError, encode, ffmpeg_version
 from rungwise.label import LABEL_VERSION, label
 from rungwise.progress import note, run_jobs
@@ -60,15 +60,15 @@ class Shard:
         return cls(int(number), int(count))
 
 
-def ladder_rungs(config: Ladder, master_height: int) -> list[list[Rung]]:
-    """Every rung of one master, by entry of `config.rungs`, without doubles; heights above the master's are left out.
+def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[Rung]]:
+    """Every rung of one master, by entry, without doubles; heights above the master's are left out.
 
     Raises:
         ValueError: an unknown codec or preset, or a CRF outside the codec's range.
     """
     seen: set[Rung] = set()
     entries = []
-    for rungs in config.rungs:
+    for rungs in entries_of:
         heights = [height for height in rungs.heights if height <= master_height]
         heights += [int(master_height * scale / 2 + 1e-9) * 2 for scale in rungs.scales]
         first = None
@@ -90,15 +90,23 @@ def ladder_rungs(config: Ladder, master_height: int) -> list[list[Rung]]:
 
 
 def chosen_rungs(config: Ladder, master: Master, master_height: int) -> list[Rung]:
-    """The rungs that one master gets: all, or `config.sample` of them, the same for the same content ever after.
-
-    Entries of the config take turns, in an order drawn anew for each master, so that few rungs still are of all kinds.
-    """
-    entries = ladder_rungs(config, master_height)
+    """The rungs that one master gets: all, or a sample of them, and a sample of those beside; the same ever after."""
+    entries = ladder_rungs(config.rungs, master_height)
     if config.sample is None:
-        return [rung for entry in entries for rung in entry]
-    count = config.sample.masters if master.origin == "master" else config.sample.others
-    rng = np.random.default_rng(seed_of(master.content))
+        chosen = [rung for entry in entries for rung in entry]
+    else:
+        chosen = _drawn(entries, config.sample, master, seed_of(master.content))
+    if config.beside is None:
+        return chosen
+    beside = ladder_rungs(config.beside.rungs, master_height)
+    more = _drawn(beside, config.beside.sample, master, seed_of(f"{master.content} beside"))
+    return chosen + [rung for rung in more if rung not in chosen]
+
+
+def _drawn(entries: list[list[Rung]], sample: RungSample, master: Master, seed: int) -> list[Rung]:
+    """Entries take turns, in an order drawn anew for each master, so that few rungs still are of all kinds."""
+    count = sample.masters if master.origin == "master" else sample.others
+    rng = np.random.default_rng(seed)
     hands = [[entry[index] for index in rng.permutation(len(entry))] for entry in entries]
     order = rng.permutation(len(hands))
     rounds = itertools.zip_longest(*(hands[index] for index in order))
@@ -123,7 +131,8 @@ def make_ladder(
     Raises:
         ValueError: a rung that no encoder takes, or every encode failed.
     """
-    ladder_rungs(config, 2160)  # a wrong rung is the config's fault: say so before any work
+    # A wrong rung is the config's fault: say so before any work.
+    ladder_rungs((*config.rungs, *(config.beside.rungs if config.beside else ())), 2160)
     whole = StageKey(
         "ladder",
         LADDER_VERSION,

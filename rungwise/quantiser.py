@@ -1,9 +1,10 @@
 """How coarsely each coded frame was quantised, read from its headers: the knob that an encoder turns for quality.
 
-libav's `trace_headers` bitstream filter prints every field of the headers of H.264, HEVC, VVC, VP9 and AV1, and
-nothing is decoded. Frames say a QP or a quantiser index; both are put on one scale, log2 of the step in code values
-of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and AV1 look it up (AV1
-7.12.2, for alternating current, in eighths).
+libav's `trace_headers` bitstream filter prints every field of the headers of H.264, HEVC, VVC, VP9, AV1, VP8 and
+MPEG-2, and nothing is decoded. Frames say a QP, a quantiser's index or its scale; all are put on one scale, log2 of
+the step in code values of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and
+AV1 look it up (AV1 7.12.2, for alternating current, in eighths), VP8 too (RFC 6386 14.1, in halves), and MPEG-2's is
+its slices' scale (7.4.2.2, by the flat matrix of predicted blocks).
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import av.logging
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 
-CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # whose headers say it
+CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from one another
+OLDER = ("vp8", "mpeg2video")  # whose headers say it too
 FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
 START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
 DELTA_FIELDS = {"slice_qp_delta", "sh_qp_delta", "ph_qp_delta"}
 # The table of steps in eighths: index + 7 up to 95, then by these knots, within a twentieth of an octave between them.
 INDICES = (95, 120, 150, 180, 210, 235, 255)
 STEPS = (102, 152, 255, 440, 771, 1243, 1828)
+VP8_INDICES = (0, 54, 83, 102, 117, 127)  # of VP8's table, within a hundredth of an octave between knots
+VP8_STEPS = (4, 58, 116, 173, 234, 284)
+SCALE_CODES, SCALES = (0, 8, 16, 24, 31), (0, 8, 24, 56, 112)  # MPEG-2's other scale is straight between these
 
 _lock = threading.Lock()  # libav has one log, with one level, a process
 
@@ -34,6 +39,16 @@ _lock = threading.Lock()  # libav has one log, with one level, a process
 def index_step(index: float) -> float:
     """log2 of the step that a VP9 or AV1 quantiser index of 0 to 255 stands for."""
     return math.log2(index + 7) - 3 if index <= INDICES[0] else float(np.interp(index, INDICES, np.log2(STEPS))) - 3
+
+
+def vp8_step(index: float) -> float:
+    """log2 of the step that a VP8 quantiser index of 0 to 127 stands for."""
+    return math.log2(float(np.interp(index, VP8_INDICES, VP8_STEPS))) - 1
+
+
+def scale_step(code: int, *, linear: bool) -> float:
+    """log2 of the step of an MPEG-2 quantiser_scale_code of 1 to 31, by its linear or its other scale (table 7-6)."""
+    return math.log2(2 * code if linear else float(np.interp(code, SCALE_CODES, SCALES)))
 
 
 def qp_step(qp: float) -> float:
@@ -47,8 +62,10 @@ class StepReader:
     def __init__(self, stream: Any) -> None:
         self.parameter_set = -1  # the one that fields speak of
         self.start_qps: dict[int, float] = {}
+        self.linear = True  # MPEG-2's scale, as the last picture said
         self.filter: Any = None
-        if stream.codec_context.codec.canonical_name in CODECS:
+        self.codec = stream.codec_context.codec.canonical_name
+        if self.codec in CODECS + OLDER:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
                 self.filter = BitStreamFilterContext("trace_headers", stream)
             self._steps(fields)
@@ -73,6 +90,12 @@ class StepReader:
                 steps.append(qp_step(self.start_qps.get(self.parameter_set, math.nan) + value))
             elif name == "base_q_idx":
                 steps.append(index_step(value))
+            elif name == "base_qindex":
+                steps.append(vp8_step(value))
+            elif name == "q_scale_type":
+                self.linear = value == 0
+            elif name == "quantiser_scale_code" and value:
+                steps.append(scale_step(value, linear=self.linear))
         return steps
 
 

@@ -27,8 +27,8 @@ from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
 from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
-# quantisers.
-SCORER_VERSION = 4
+# quantisers; 5: those of VP8 and MPEG-2.
+SCORER_VERSION = 5
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
     "cpu": "CPUExecutionProvider",

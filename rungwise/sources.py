@@ -19,9 +19,9 @@ from rungwise.artefact import StageKey, run_stage, sha256_file, write_json
 from rungwise.config import Sources
 from rungwise.encode import cut_master, ffmpeg_version
 from rungwise.masters import MASTERS_VERSION, SCENES, write_master, write_photograph
-from rungwise.masters.camera import PICTURE_SUFFIXES
+from rungwise.masters.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.masters.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
-from rungwise.progress import run_jobs, track
+from rungwise.progress import note, run_jobs, track
 from rungwise.video import probe, timestamps_seconds
 
 VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".y4m", ".avi", ".m4v", ".ts")
@@ -87,18 +87,25 @@ def _builtin(sources: Sources, runs: Path) -> dict[str, Path]:
 
 
 def _photographs(sources: Sources, runs: Path) -> dict[str, Path]:
-    """Shots of a folder's pictures: NAME~1, NAME~2, ... by the picture's name."""
+    """Shots of a folder's pictures: NAME~1, NAME~2, ... by its name. One too small for a shot goes without."""
     if sources.photographs is None:
         return {}
+    assert sources.shots is not None
     pictures = _files(sources.photographs, PICTURE_SUFFIXES, "sources.photographs")
-    size = sources.model_dump(include=set(SIZE))
+    moving = sources.model_dump(include={"num_frames", "fps"})
     inputs = {picture.stem: sha256_file(picture) for picture in pictures} | {"ffmpeg": ffmpeg_version()}
-    key = StageKey("masters", MASTERS_VERSION, {"shots": sources.shots, **size}, inputs)
-    jobs = {
-        name: partial(write_photograph, picture, seed=seed_of(name), **size)
-        for picture in pictures
-        for name in (f"{picture.stem}~{shot + 1}" for shot in range(sources.shots or 0))
-    }
+    key = StageKey("masters", MASTERS_VERSION, {"shots": sources.shots, **moving}, inputs)
+    jobs: dict[str, Callable[..., None]] = {}
+    for picture in pictures:
+        across, down = picture_size(picture)
+        for number, (width, height) in enumerate(sources.shots):
+            name = f"{picture.stem}~{number + 1}"
+            if across < width or down < height:
+                note(f"masters: no {name}: the picture is {across}x{down}, the shot {width}x{height}")
+                continue
+            jobs[name] = partial(write_photograph, picture, seed=seed_of(name), width=width, height=height, **moving)
+    if not jobs:
+        raise ValueError(f"sources.photographs: no picture of {sources.photographs} is as large as one of the shots")
     return _rendered(key, jobs, runs)
 
 

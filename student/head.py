@@ -17,6 +17,7 @@ from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
 STREAM_DIM = 64
 CENTRES = 3072  # most train clips that a stream's score is regressed on
+ALIKE_SHARE = 0.7  # of the score, that the regression has
 NOISE = 0.5  # variance of a label round the regression, in units of the kernel's
 JITTER = 1e-6
 
@@ -49,7 +50,7 @@ def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 class StreamHead(nn.Module):
     """A score from the pictures, their texture and their stream's terms (rungwise/stream.py), each judged in the
-    others' light: the mean of a small network's and of a regression on how alike a clip is to those of training.
+    others' light: by a small network, and by a regression on how alike a clip is to those of training.
 
     The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTRES`
     train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
@@ -81,7 +82,7 @@ class StreamHead(nn.Module):
         if not self.training:
             points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
             alike = (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1)
-            share = (share + alike) / 2
+            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * alike
         return self.minimum + self.span * share
 
     @torch.no_grad()

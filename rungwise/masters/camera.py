@@ -18,8 +18,19 @@ from rungwise.masters.paint import wander
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LEAST_SHRINK, MOST_SHRINK = 1.25, 3.5  # picture pixels for one of the video's: a photograph's own pixels are soft
 TREMBLE_PX, TREMBLE_HZ = 0.8, 1.3  # of a hand that holds a camera with a stabiliser
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 MOST_NOISE = 2.5  # deviation in code values
 STILL_SHARE = 0.25  # of the shots stand on a tripod
+
+
+def picture_size(picture: Path) -> tuple[int, int]:
+    """(width, height) in pixels as shown. ValueError if it is not a picture."""
+    try:
+        with Image.open(picture) as opened:
+            turned = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
+            return (opened.height, opened.width) if turned else opened.size
+    except OSError as error:
+        raise ValueError(f"{picture}: not a picture: {error}") from error
 
 
 def photograph_frames(

@@ -1,4 +1,4 @@
-"""Variants of a master: contents are scarce, so a master is cropped, mirrored, reversed, sped up and graded anew.
+"""Variants of a master: contents are scarce, so a master is cropped, mirrored, reversed, sped up, graded, enlarged.
 
 The change is made to the MASTER, before any encode: the variant is the reference that its encodes are labelled
 against. What is changed is drawn from a generator seeded by the variant's name.
@@ -13,8 +13,9 @@ import numpy as np
 
 from rungwise.encode import FfmpegError, run_ffmpeg
 
-VARIANTS_VERSION = 1  # raise it whenever the same name could give another video
+VARIANTS_VERSION = 2  # raise it whenever the same name could give another video
 LEAST_LINES, LEAST_COLUMNS = 200, 256  # VMAF v1 needs 160 and 216
+ENLARGED_SHARE, LEAST_FACTOR, MOST_FACTOR, MOST_LINES = 0.25, 1.3, 2.5, 1080
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ def draw_variant(seed: int, *, width: int, height: int, available: int, num_fram
     if rng.random() < 0.2:
         filters.append(f"noise=alls={int(rng.integers(2, 7))}:allf=t:all_seed={int(rng.integers(1, 1 << 20))}")
         kinds.append("grain")
+    if rng.random() < ENLARGED_SHARE:
+        # Soft where it is meant to be, as much footage of many lines is. Before grain, which has the video's pixels.
+        factor = min(rng.uniform(LEAST_FACTOR, MOST_FACTOR), MOST_LINES / h)
+        wide, high = round(w * factor / 2) * 2, round(h * factor / 2) * 2
+        larger = f"scale={wide}:{high}:flags=lanczos+accurate_rnd+bitexact"
+        filters.insert(next(i for i, name in enumerate(filters) if name.startswith("crop=")) + 1, larger)
+        kinds.append("enlarged")
     return Variant(",".join(filters), " ".join(kinds))
 
 

@@ -21,7 +21,7 @@ from rungwise.encode import (
     run_ffmpeg,
 )
 
-MIDDLE_CRF = {"h264": 28, "hevc": 28, "av1": 35, "vp9": 35, "vvc": 34}
+MIDDLE_CRF = {"h264": 28, "hevc": 28, "av1": 35, "vp9": 35, "vvc": 34, "vp8": 30, "mpeg4": 8}
 
 
 def write_clip(path: Path, frames: int = 12, width: int = 192, height: int = 108, rate: str = "25:1") -> Path:

@@ -86,10 +86,10 @@ def test_a_failed_encode_is_named_and_a_killed_run_goes_on(
 
 
 def test_rungs_taller_than_the_master_are_left_out_and_none_comes_twice() -> None:
-    rungs = [rung for entry in ladder_rungs(LADDER, 108) for rung in entry]
+    rungs = [rung for entry in ladder_rungs(LADDER.rungs, 108) for rung in entry]
     assert len(rungs) == len(set(rungs)) == 5
     assert {rung.spec.height for rung in rungs} == {108, 54}
-    assert {rung.spec.height for entry in ladder_rungs(LADDER, 271) for rung in entry} == {270, 134, 108}
+    assert {rung.spec.height for entry in ladder_rungs(LADDER.rungs, 271) for rung in entry} == {270, 134, 108}
     assert clip_name("a", rungs[0]) == "a-h264-108p-crf25-ultrafast"
 
 
@@ -123,6 +123,28 @@ def test_a_sample_holds_a_rung_of_each_entry_and_is_the_same_ever_after(tmp_path
     assert chosen("one", "master") == rungs
     assert len({tuple(chosen(str(number), "master")) for number in range(20)}) > 10
     assert len(chosen("one", "crop mirror")) == 2
+
+
+def test_rungs_beside_are_drawn_for_themselves(tmp_path: Path) -> None:
+    beside = {
+        "sample": {"masters": 2, "others": 1},
+        "rungs": [
+            {"codec": "vp8", "preset": "5", "scales": [1.0], "crf": [10, 40]},
+            {"codec": "mpeg4", "preset": "simple", "scales": [1.0], "crf": [4, 12]},
+            {"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [24], "first_crf": 40},
+        ],
+    }
+    both = RICH.model_validate(RICH.model_dump() | {"beside": beside})
+    for name in "abcdef":
+        master = Master(name, name, tmp_path, "", "master")
+        own, more = chosen_rungs(RICH, master, 108), chosen_rungs(both, master, 108)
+        assert more[: len(own)] == own
+        assert len(set(more)) == len(more) <= len(own) + 2  # one drawn twice is there once
+        assert len(chosen_rungs(both, Master(name, name, tmp_path, "", "crop"), 108)) <= 3
+    wrong = beside | {"rungs": [{"codec": "vp8", "preset": "warp", "scales": [1.0], "crf": [30]}]}
+    config = RICH.model_validate(RICH.model_dump() | {"beside": wrong})
+    with pytest.raises(ValueError, match="preset is 'warp'"):
+        make_ladder(config, [], tmp_path)
 
 
 def test_scaler_depth_and_a_first_generation_reach_the_encode(folder: Path, tmp_path: Path) -> None:

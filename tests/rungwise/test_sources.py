@@ -40,7 +40,7 @@ def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path:
     with pytest.raises(ValueError, match="holds no video"):
         make_masters(Sources(folder=tmp_path / "empty"), tmp_path)
     with pytest.raises(ValueError, match="holds no picture"):
-        make_masters(Sources(photographs=tmp_path / "empty", shots=1, **SIZE), tmp_path)
+        make_masters(Sources(photographs=tmp_path / "empty", shots=((64, 64),), **SIZE), tmp_path)
     with pytest.raises(ValueError, match="no scene 'nowhere'"):
         make_masters(Sources(builtin=("nowhere",), **SIZE), tmp_path)
     with pytest.raises(ValueError, match="600x400, smaller than the video, 640x360"):
@@ -55,7 +55,8 @@ def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path:
     [
         ({}, "give `builtin`, `folder` or `photographs`"),
         ({"photographs": "x", **SIZE}, "`photographs` and `shots` go together"),
-        ({"photographs": "x", "shots": 1}, "photographs need width, height, num_frames, fps"),
+        ({"photographs": "x", "shots": [[64, 64]]}, "photographs need num_frames, fps"),
+        ({"builtin": "all", "num_frames": 2}, "built-in scenes need width, height, fps"),
         ({"builtin": "all", "variants": 2, **SIZE}, "`variants` need `folder` and `num_frames`"),
     ],
 )
@@ -65,7 +66,7 @@ def test_what_goes_together_is_asked_for(sources: dict[str, object], message: st
 
 
 def test_all_kinds_of_masters_stand_in_one_run(folder: Path, pictures: Path, tmp_path: Path) -> None:
-    sources = Sources(folder=folder, photographs=pictures, shots=2, builtin=("fog_a",), **SIZE)
+    sources = Sources(folder=folder, photographs=pictures, shots=((64, 64), (64, 64)), builtin=("fog_a",), **SIZE)
     masters = make_masters(sources, tmp_path)
     assert [(master.content, master.group, master.origin) for master in masters] == [
         ("one", "one", "master"),
@@ -85,6 +86,22 @@ def test_all_kinds_of_masters_stand_in_one_run(folder: Path, pictures: Path, tmp
     shutil.copy(folder / "one.mkv", folder / "fog_a.mkv")
     with pytest.raises(ValueError, match="two masters are called 'fog_a'"):
         make_masters(sources, tmp_path)
+
+
+def test_a_shot_has_its_own_size_and_a_smaller_picture_does_not_get_it(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(pictures / "hill.png") as hill:
+        turned = hill.getexif()
+        turned[0x0112] = 6  # shown a quarter turned: 400x600
+        hill.convert("RGB").save(pictures / "tall.jpg", exif=turned)
+    sources = Sources(photographs=pictures, shots=((64, 64), (480, 270)), num_frames=2, fps=12)
+    masters = make_masters(sources, tmp_path)
+    sizes = {master.content: (probe(master.path).width, probe(master.path).height) for master in masters}
+    assert sizes == {"hill~1": (64, 64), "hill~2": (480, 270), "tall~1": (64, 64)}
+    assert "no tall~2: the picture is 400x600, the shot 480x270" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"no picture of .* is as large as one of the shots"):
+        make_masters(sources.model_copy(update={"shots": ((1920, 1080),)}), tmp_path)
 
 
 def test_a_camera_moves_over_its_picture_and_comes_back_the_same(pictures: Path) -> None:
@@ -126,8 +143,16 @@ def test_variants_belong_to_their_master_and_held_out_ones_get_none(folder: Path
 def test_every_kind_of_variant_is_drawn_and_a_short_master_is_never_sped_up() -> None:
     drawn = [draw_variant(seed, width=640, height=360, available=100, num_frames=40) for seed in range(80)]
     kinds = [set(variant.kinds.split()) for variant in drawn]
-    assert set().union(*kinds) == {"crop", "fast", "mirror", "reverse", "grade", "blur", "grain"}
+    assert set().union(*kinds) == {"crop", "fast", "mirror", "reverse", "grade", "blur", "grain", "enlarged"}
     assert all("crop" in each for each in kinds)
+    for variant in drawn:  # cropped, then enlarged, then grained: grain has the video's own pixels
+        names = [part.partition("=")[0] for part in variant.filters.split(",")]
+        assert ("scale" in names) == ("enlarged" in variant.kinds)
+        if "scale" in names:
+            assert names.index("scale") == names.index("crop") + 1
+            width, height = map(int, variant.filters.partition("scale=")[2].split(":")[:2])
+            assert width % 2 == height % 2 == 0
+            assert height <= 1080
     short = [draw_variant(seed, width=640, height=360, available=41, num_frames=40) for seed in range(80)]
     assert not any("fast" in variant.kinds for variant in short)
 
