@@ -8,8 +8,10 @@ contents that are judged choose nothing. Encodes of variants, photographs and bu
 those of whole masters. A killed benchmark goes on where it was.
 
 Rows:
-- five folds: the 62 masters that are not test contents, each judged by models that never saw its group;
+- five folds: the 62 masters that are not test contents, each judged by models that never saw its group; their encodes
+  by codecs of today, and for themselves those by older ones, and photographs at 1080 lines, by their pictures' folds;
 - test: the 12 test contents, by three seeds, by the file as shipped, and by the anchors that take long;
+- untaught: test contents by encoders that the ladder has not (benchmarks/untaught.py), by the shipped file;
 - without AV1, without half size: trained without those encodes, judged by them, on test contents, three seeds.
 """
 
@@ -31,12 +33,14 @@ import anchors
 import numpy as np
 import pandas as pd
 import torch
+import untaught
 from numpy.typing import NDArray
 
 from distill.data import Data, prepare
 from distill.frozen import Upper, keep_frozen
 from distill.pipeline import run
 from distill.students import DISTILL_VERSION
+from distill.teaching import TEACH_VERSION
 from distill.train import Examples, fit, judge
 from rungwise.artefact import sha256_json, write_json, write_text
 from rungwise.config import RunConfig, load_config
@@ -54,6 +58,8 @@ from teacher.models import TEACHERS
 CONFIG = Path(__file__).with_name("default.yaml")
 FOLDS = 5
 SEEDS = (0, 1, 2)
+LARGE_LINES = 1080
+OLDER = ("vp8", "mpeg4")
 HALF = 0.5  # coded lines for a line shown, of the size that is left out
 ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardised feature's variance
 PREDICTORS = ("student", "pictures", "teacher", "ridge")
@@ -75,13 +81,15 @@ def jobs(data: Data) -> list[Job]:
     """Every run: folds first, then seeds of the split and of what is left out."""
     table = data.table
     whole, test = (table["origin"] == "master").to_numpy(), (table["split"] == "test").to_numpy()
+    photograph = (table["origin"] == "photograph").to_numpy()
+    large = photograph & (table["display_height"] >= LARGE_LINES).to_numpy()
     codec, share = table["codec"].to_numpy(), (table["height"] / table["display_height"]).round(2).to_numpy()
-    groups = np.unique(table["group"][whole & ~test])
-    folds = np.array_split(np.random.default_rng(0).permutation(groups), FOLDS)
+    folds = [np.array_split(np.random.default_rng(0).permutation(np.unique(table["group"][rows])), FOLDS)
+             for rows in (whole & ~test, photograph)]  # fmt: skip
     made = []
-    for number, fold in enumerate(folds):
-        inside = table["group"].isin(list(fold)).to_numpy()
-        made.append(Job(f"fold {number + 1}", 0, *_rows(~test & ~inside, whole & inside)))
+    for number in range(FOLDS):
+        inside = table["group"].isin([group for kind in folds for group in kind[number]]).to_numpy()
+        made.append(Job(f"fold {number + 1}", 0, *_rows(~test & ~inside, (whole | large) & inside)))
     for seed in SEEDS:
         made.append(Job("test", seed, *_rows(~test, test)))
         made.append(Job("without AV1", seed, *_rows(~test & (codec != "av1"), test & (codec == "av1"))))
@@ -140,8 +148,9 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     terms[unknown, NUM_FACTS:] = 0  # as a scorer would judge them
     judged = list(judge(student, kept[test][:, 0], terms))
     pictures = np.concatenate([part.score.numpy() for part in judged])
+    fused = np.concatenate([part.fused.numpy() for part in judged])  # type: ignore[attr-defined]
     found = {
-        "student": np.concatenate([part.fused.numpy() for part in judged]),  # type: ignore[attr-defined]
+        "student": np.where(np.isnan(terms).any(1), pictures, fused),  # as a scorer does
         "pictures": pictures,
         "teacher": teacher_scores,
         "ridge": ridge,
@@ -205,6 +214,11 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
             table.iloc[facts["rows"], table.columns.get_loc(column)] = facts[predictor]
     judged = table["student 0"].notna()
     return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def of_today(table: pd.DataFrame) -> pd.DataFrame:
+    """Encodes but those of older codecs."""
+    return table[~table["codec"].isin(OLDER)].reset_index(drop=True)
 
 
 def figures(table: pd.DataFrame, num_resamples: int) -> dict[str, Any]:
@@ -297,7 +311,8 @@ def main() -> None:
         "all", inputs=blank, stream=True
     )
     key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
-           "views": data.views.content_sha256, "contract": CONTRACT_VERSION, "students": DISTILL_VERSION}  # fmt: skip
+           "views": data.views.content_sha256,
+           "versions": [CONTRACT_VERSION, TEACH_VERSION, DISTILL_VERSION]}  # fmt: skip
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs(data) if arguments.only in job.name]
@@ -308,23 +323,38 @@ def main() -> None:
             pass
     if arguments.only:
         return
-    folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
-    tests = collect(folder, data, ["test"])
+    judged_in_folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
+    whole, older = judged_in_folds["origin"] == "master", judged_in_folds["codec"].isin(OLDER)
+    folds = judged_in_folds[whole & ~older].reset_index(drop=True)
+    tests = of_today(collect(folder, data, ["test"]))
     masters = {
         master.content: str(master.path)
         for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
     }
     wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in tests.itertuples()]
     judged = anchors.anchors_of(wanted, arguments.runs / "default" / "anchors.json", arguments.workers)
-    others = {name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
-    tests = tests.assign(**others)
+    tests = tests.assign(
+        **{name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
+    )
     tests = shipped_columns(tests)
+    others = untaught.untaught(
+        {content: Path(masters[content]) for content in sorted(set(tests["content"]))},
+        arguments.runs / "default" / "untaught",
+        arguments.workers,
+        config.ladder.label,
+    )
     number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
-    sections = {"five folds": folds, "test": tests}
+    sections = {
+        "five folds": folds,
+        "older codecs": judged_in_folds[whole & older].reset_index(drop=True),
+        "1080 lines": of_today(judged_in_folds[~whole]),
+        "test": tests,
+        **{f"untaught {kind}": shipped_columns(part.reset_index(drop=True)) for kind, part in others.groupby("kind")},
+    }
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
-        sections |= {f"without {name}": collect(folder, data, [f"without {name}"])}
+        sections |= {f"without {name}": of_today(collect(folder, data, [f"without {name}"]))}
         present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
         sections |= {f"with {name}": tests.loc[rows, present].reset_index(drop=True)}
     fold_of = folds["group"].map(number_of).to_numpy()

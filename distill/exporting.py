@@ -100,6 +100,10 @@ class _Export:
         self.fused: dict[str, NDArray[np.float32]] = {}
         takes_streams = self.model.head.stream is not None  # type: ignore[union-attr]
         self.terms = data.terms(self.rows) if takes_streams else None
+        # A clip whose frames don't say their quantiser is judged by its pictures alone, here as by a scorer.
+        self.coded = np.ones(len(self.rows), dtype=np.bool_)
+        if self.terms is not None:
+            self.coded &= ~np.isnan(self.terms).any(1)
 
     def build(self) -> dict[str, Any]:
         """Fill the folder; facts for the manifest."""
@@ -122,16 +126,17 @@ class _Export:
 
     def judge(self, graph: onnx.ModelProto, precision: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Scores_N of validation clips by a graph that is no file yet, and with their streams where it takes them."""
+        terms = None if self.terms is None else np.nan_to_num(self.terms)
         path = self.folder / SCRATCH / "candidate.onnx"
         write_graph(graph, self.contract.model_copy(update={"precision": precision}), path)
         scorer = Scorer(path, check=False)
         outputs = ["score"] if self.terms is None else ["score", "fused"]
         found = [
-            scorer.run(outputs, self.validation.pixels[[i]], None if self.terms is None else self.terms[[i]])
+            scorer.run(outputs, self.validation.pixels[[i]], None if terms is None else terms[[i]])
             for i in range(len(self.rows))
         ]
         scores, *fused = (np.concatenate(values) for values in zip(*found, strict=True))
-        return scores, fused[0] if fused else None
+        return scores, np.where(self.coded, fused[0], scores) if fused else None
 
     def exact(self, graph: onnx.ModelProto) -> Candidate:
         """The fp32 graph, which must say what torch says at several display heights."""
@@ -166,7 +171,7 @@ class _Export:
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
         views = np.array(self.data.pixels[rows, 0])
         note(f"export: int8, calibrating on {len(views)} train views, then trying operators one by one")
-        terms = None if self.terms is None else self.data.terms(rows)
+        terms = None if self.terms is None else np.nan_to_num(self.data.terms(rows))
         quantiser = Quantiser(graph, self.contract, views, self.folder / SCRATCH, terms)
         for attempt, left in quantiser.attempts():
             candidate = self.judged("int8", attempt, left)
@@ -199,16 +204,17 @@ class _Export:
         update: dict[str, Any] = {
             "precision": precision,
             "left_in_float": candidate.left_in_float,
-            "calibration": self.calibration(candidate.scores),
+            "calibration": self.calibration(candidate.scores, np.ones(len(self.rows), bool)),
         }
         if candidate.fused is not None:
             rows = self.data.rows("train")
+            rows = rows[~np.isnan(self.data.stream[rows]).any(1)]
             facts = self.data.stream[rows]
             update["stream"] = Stream(
                 codecs=tuple(sorted(set(self.data.table["codec"].iloc[rows]))),
                 low=tuple(facts.min(0)),
                 high=tuple(facts.max(0)),
-                calibration=self.calibration(candidate.fused),
+                calibration=self.calibration(candidate.fused, self.coded),
             )
         contract = self.contract.model_copy(update=update)
         gate = rerun_gate(seal(candidate.graph, contract, path), candidate.scores, self.validation)
@@ -220,18 +226,17 @@ class _Export:
         if candidate.fused is not None:
             self.fused[precision] = candidate.fused
 
-    def calibration(self, scores: NDArray[np.float32]) -> Calibration:
-        """The interval round a score, by validation clips and by validation contents.
+    def calibration(self, scores: NDArray[np.float32], among: NDArray[np.bool_]) -> Calibration:
+        """The interval round a score, by validation clips and by validation contents, of those `among` them.
 
         Where there are encodes of whole masters, of those alone: variants, photographs and drawn scenes err otherwise
         than the footage that scores are for.
         """
-        residuals = np.abs(scores - self.validation.labels).astype(np.float32)
-        contents = self.validation.contents
         if "origin" in self.data.table:
-            whole = (self.data.table["origin"].iloc[self.rows] == "master").to_numpy()
-            if whole.any():
-                residuals, contents = residuals[whole], contents[whole]
+            whole = (self.data.table["origin"].iloc[self.rows] == "master").to_numpy() & among
+            among = whole if whole.any() else among
+        residuals = np.abs(scores - self.validation.labels).astype(np.float32)[among]
+        contents = self.validation.contents[among]
         coverage = self.config.export.interval_coverage
         content_half_width, promised = conformal_by_content(residuals, contents, coverage)
         return conformal(residuals, coverage).model_copy(

@@ -1,0 +1,69 @@
+"""Encodes that the shipped model's ladder holds nothing like: MPEG-2, Theora and Motion JPEG, and AV1 by libaom.
+
+benchmarks/default_model.py has them judged, of the test contents. MPEG-2 says its quantiser's steps, of no codec that
+the model knows; Theora and Motion JPEG say nothing, so their pictures alone are judged; libaom is another encoder of a
+codec that it knows.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from rungwise.artefact import write_json
+from rungwise.encode import FfmpegError, run_ffmpeg
+from rungwise.label import label
+from rungwise.progress import note, run_jobs
+from rungwise.video import probe
+
+# Encoder, file, arguments.
+KINDS = {
+    "mpeg2": ("mpeg2video", ".mkv", ("-q:v 3", "-q:v 8", "-q:v 16", "-q:v 31")),
+    "theora": ("libtheora", ".mkv", ("-q:v 8", "-q:v 5", "-q:v 3", "-q:v 0")),
+    "mjpeg": ("mjpeg", ".mkv", ("-q:v 3", "-q:v 8", "-q:v 16", "-q:v 31")),
+    "libaom": ("libaom-av1", ".mp4", tuple(f"-crf {crf} -b:v 0 -cpu-used 8 -row-mt 0" for crf in (28, 40, 52, 63))),
+}
+
+
+def untaught(masters: dict[str, Path], folder: Path, workers: int, label_model: str) -> pd.DataFrame:
+    """One row an encode: what `rungwise.evaluate` wants, with `kind` and `path`; what is in `folder` isn't made again.
+
+    MPEG-2 takes no odd frame rates; an encode that fails is noted and left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = {}
+    for content, master in masters.items():
+        for kind, (_, suffix, rates) in KINDS.items():
+            for number in range(len(rates)):
+                path = folder / f"{content}-{kind}-{number}{suffix}"
+                if not path.with_suffix(".json").is_file():
+                    jobs[path.stem] = partial(_make, content, master, kind, number, path, label_model)
+    with ThreadPoolExecutor(workers) as pool:
+        for name, error in run_jobs(pool, jobs, "untaught codecs"):
+            if isinstance(error, FfmpegError):
+                note(f"{name}: {error}")
+            elif error is not None:
+                raise error
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return pd.DataFrame([row for row in rows if row["content"] in masters])
+
+
+def _make(content: str, master: Path, kind: str, number: int, path: Path, label_model: str) -> None:
+    encoder, _, rates = KINDS[kind]
+    command = ["-y", "-threads", "1", "-i", str(master), "-map", "0:v:0", "-fps_mode", "passthrough"]
+    # Motion JPEG in the master's own range is "unofficial"; in JPEG's, samples would be scaled and labels fall.
+    command += ["-pix_fmt", "yuv420p", "-strict", "unofficial", "-c:v", encoder, *rates[number].split()]
+    run_ffmpeg([*command, "-g", "48", "-threads", "1", str(path)], writes=path)
+    labels, seen = label(master, path, models=(label_model,)), probe(path)
+    row = {
+        "clip": path.stem, "content": content, "group": content, "kind": kind, "path": str(path),
+        "codec": seen.codec, "width": seen.width, "height": seen.height, "display_height": labels.display_height,
+        "bitrate_kbps": seen.bitrate_kbps, "score": labels.metrics[label_model].mean, "score_kind": label_model,
+        "score_polarity": "higher_is_better", "score_min": 0.0, "score_max": 100.0,
+        "psnr_mean": labels.metrics["psnr"].mean, "ssim_mean": labels.metrics["ssim"].mean,
+    }  # fmt: skip
+    write_json(path.with_suffix(".json"), row)
