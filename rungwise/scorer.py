@@ -29,6 +29,7 @@ from rungwise.stream import NUM_TERMS, stream_terms
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
 # quantisers; 5: those of VP8 and MPEG-2.
 SCORER_VERSION = 5
+EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -176,7 +177,8 @@ class Scorer:
             found = facts.coded.facts(span.start_seconds, span.end_seconds, facts.shown[1])
             unlike = _unlike(found, self.contract.stream)
             codec = facts.coded.codec if facts.coded.codec in self.contract.stream.codecs else ""
-            terms = None if unlike else stream_terms(found[None], [codec])
+            at_edge = np.clip(found, self.contract.stream.low, self.contract.stream.high)
+            terms = None if unlike else stream_terms(at_edge[None], [codec])
         found_outputs = self.run(self.outputs, seen.pixels[None], terms)
         values = dict(zip(self.outputs, found_outputs, strict=True))
         frame_scores = tuple(float(score) for score in values["frame_scores"][0]) if "frame_scores" in values else ()
@@ -302,10 +304,13 @@ class Judged(NamedTuple):
 
 
 def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
-    """In what a window's stream is unlike all that the model was taught by, if in anything."""
+    """In what a window's stream is unlike all that the model was taught by, if in anything.
+
+    Black frames and steps finer than any that was taught lie a little outside: those are taken at the edge.
+    """
     if np.isnan(facts).any():
         return "its frames don't say how coarsely they are quantised"
-    outside = (facts < taught.low) | (facts > taught.high)
+    outside = np.maximum(np.array(taught.low) - facts, facts - np.array(taught.high)) > EDGE_OCTAVES
     if not outside.any():
         return None
     names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser")

@@ -18,7 +18,7 @@ from rungwise.encode import run_ffmpeg
 from rungwise.scorer import Scorer
 from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_facts, stream_terms
 from rungwise.video import probe, read_packets
-from rungwise.views import ViewRecipe
+from rungwise.views import ViewRecipe, make_views, read_views
 from student.export import export_onnx, trace
 from student.models import STUDENTS
 from student.quantize import to_fp16
@@ -111,7 +111,7 @@ def test_a_codec_that_it_was_not_taught_is_judged_as_none_that_it_knows(clip: Pa
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"low": (-99.0, -99.0, 0.5, -99.0, -99.0)}, "coded size"),
+        ({"low": (-99.0, -99.0, 1.1, -99.0, -99.0)}, "coded size"),
         ({"high": (99.0, 99.0, 9.0, 99.0, -9.0)}, "quantiser"),
     ],
 )
@@ -124,9 +124,26 @@ def test_streams_unlike_those_taught_are_left_out(
     assert score.notes == (f"judged by its pictures alone: the model knows no streams like it ({what})",)
 
 
+def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Path) -> None:
+    plain = Scorer(make(tmp_path, clip))
+    packets = read_packets(clip, steps=True)
+    assert packets.steps_N is not None
+    seen = probe(clip)
+    facts = facts_of_packets(packets, seen.width * seen.height, seen.height, seen.height)
+    edge = facts + np.array([0, 0, 0, 0.5, 0])  # as if no step as fine had been taught
+    score = Scorer(make(tmp_path, clip, low=(-99.0, -99.0, -99.0, edge[3], -99.0))).score(clip)
+    assert score.stream_used
+    assert score.notes == ()
+    pixels = np.stack([read_views(clip, make_views(clip, plain.contract.view))[0]])
+    assert score.score == pytest.approx(
+        float(plain.judge(pixels, stream_terms(np.array([edge]), ["h264"]))[0]), abs=1e-4
+    )
+    assert score.score != plain.score(clip).score
+
+
 def test_a_codec_whose_frames_say_no_step_is_judged_by_its_pictures(clip: Path, tmp_path: Path) -> None:
-    scorer, path = Scorer(make(tmp_path, clip)), tmp_path / "clip.mpg"
-    run_ffmpeg(["-i", str(clip), "-c:v", "mpeg2video", "-q:v", "5", str(path)])
+    scorer, path = Scorer(make(tmp_path, clip)), tmp_path / "clip.avi"
+    run_ffmpeg(["-i", str(clip), "-c:v", "mpeg4", "-q:v", "5", str(path)])
     score = scorer.score(path)
     assert not score.stream_used
     assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantised",)
