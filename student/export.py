@@ -40,7 +40,7 @@ OPERATORS = {
 }
 
 # Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
-EXACT_SCOPES = ("model.texture", "model.head.stream")
+EXACT_SCOPES = ("model.backbone.texture", "model.head.stream")
 EXACT = "exact."  # before the names of their nodes
 
 OUTPUTS = ["score", "levels", "frame_scores", "fused"]

@@ -14,11 +14,10 @@ import torch
 from timm.models.efficientvim import EfficientViM, EfficientViMStage
 from torch import Tensor, nn
 
-from student.head import Judgement, LevelHead, in_fp32
+from student.head import Judgement, LevelHead
 from student.ssd import TemporalSSD
-from student.stem import Stem, mean_and_deviation, unpack
+from student.stem import Stem, mean_and_deviation
 from student.styleprompt import make_prompts
-from student.texture import NUM_TEXTURE, Texture
 
 FIRST_STRIDE = 16  # of the first stage's map
 
@@ -46,7 +45,7 @@ class MambaStudent(nn.Module):
         super().__init__()
         if not len(embed_dim) == len(depths) == len(state_dim):
             raise ValueError("student.size: embed_dim, depths and state_dim must have one entry a stage")
-        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs, texture_px=stream_px)
         channels, stride = self.backbone.channels, FIRST_STRIDE // self.backbone.stride
         vim = EfficientViM(num_classes=0, embed_dim=embed_dim, depths=depths, state_dim=state_dim)
         self.patch_embed = nn.Sequential(
@@ -66,7 +65,6 @@ class MambaStudent(nn.Module):
             stream=stream_px is not None,
             frames_each=2 if pairs else 1,
         )
-        self.texture = None if stream_px is None else Texture(stream_px)
         self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
@@ -76,14 +74,12 @@ class MambaStudent(nn.Module):
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The stem's packed_BTW."""
-        packed: Tensor = self.backbone(frames_BTHWC)
-        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], -1)
+        packed_BTW: Tensor = self.backbone(frames_BTHWC)
+        return packed_BTW
 
     def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgement:
         """Judge clips by what the stem gave of them."""
-        texture_BTQ = None if self.texture is None else packed_BTW[..., -NUM_TEXTURE:]
-        packed_BTW = packed_BTW if self.texture is None else packed_BTW[..., :-NUM_TEXTURE]
-        pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
+        pooled, x_NCHW, texture_BTQ = self.backbone.unpack(packed_BTW)
         x_NCHW = self.prompts[0](x_NCHW)
         statistics = [pooled, mean_and_deviation(x_NCHW)]
         x_NCHW = self.patch_embed(x_NCHW)

@@ -8,13 +8,15 @@ Shapes: B clips, T frames, N = B * T, H W pixels, C channels, W a packed width.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from rungwise.lite0 import match_keys, weights_path
+from student.head import in_fp32
+from student.texture import NUM_TEXTURE, Texture
 
 CHANNELS = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
 STRIDES = (2, 4, 8, 16, 16)
@@ -32,14 +34,24 @@ def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
     return torch.cat([first.float(), change])
 
 
+class Unpacked(NamedTuple):
+    """The early maps' statistics_NW, the last map_NCHW, which is square, and texture_BTQ where it was packed."""
+
+    pooled: Tensor
+    last: Tensor
+    texture: Tensor | None
+
+
 class Stem(nn.Module):
     """uint8 frames in, one packed vector a frame or pair out: statistics of the early maps, then the last map itself.
 
     Packed, so that what a frozen stem gives is one array that can be kept on disk.
     """
 
-    def __init__(self, *, stages: int, tuned: bool, pairs: bool) -> None:
+    def __init__(self, *, stages: int, tuned: bool, pairs: bool, texture_px: int | None = None) -> None:
         """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate.
+
+        `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32.
 
         `pairs`: frames come in pairs of neighbours; each pair is one frame with twice the channels, the first
         frame's and those of the change to the second.
@@ -49,6 +61,7 @@ class Stem(nn.Module):
         self.channels = tuple(channels * (2 if pairs else 1) for channels in CHANNELS[:stages])
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
         self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
+        self.texture = None if texture_px is None else Texture(texture_px)
         self.requires_grad_(False)
         self.blocks[FROZEN:].requires_grad_(tuned)
         self.mean: Tensor
@@ -73,7 +86,17 @@ class Stem(nn.Module):
         parts.append(self._beside(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1)).flatten(1))
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, (-1, steps))
-        return packed_BTW
+        return packed_BTW if self.texture is None else torch.cat([packed_BTW, in_fp32(self.texture, frames_BTHWC)], -1)
+
+    def unpack(self, packed_BTW: Tensor) -> Unpacked:
+        """What `forward` packed."""
+        texture_BTQ, pooled = None, 2 * sum(self.channels[:-1])
+        if self.texture is not None:
+            packed_BTW, texture_BTQ = packed_BTW.split([packed_BTW.shape[-1] - NUM_TEXTURE, NUM_TEXTURE], -1)
+        packed_NW = packed_BTW.flatten(0, 1)
+        side = round(((packed_NW.shape[1] - pooled) / self.channels[-1]) ** 0.5)
+        map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, self.channels[-1]))
+        return Unpacked(packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2), texture_BTQ)
 
     def _beside(self, values: Tensor) -> Tensor:
         """Each pair's two pictures side by side in the last axis."""
@@ -81,14 +104,6 @@ class Stem(nn.Module):
             return values
         images, changes = values.unflatten(0, (2, -1))  # not chunk: an export would take the batch for a constant
         return torch.cat([images, changes], -1)
-
-
-def unpack(packed_BTW: Tensor, channels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """(pooled_NW, map_NCHW): the early maps' statistics and the last map, which is square."""
-    packed_NW, pooled = packed_BTW.flatten(0, 1), 2 * sum(channels[:-1])
-    side = round(((packed_NW.shape[1] - pooled) / channels[-1]) ** 0.5)
-    map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, channels[-1]))
-    return packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2)
 
 
 def mean_and_deviation(map_NCHW: Tensor) -> Tensor:

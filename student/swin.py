@@ -15,10 +15,9 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 from torch.nn import functional
 
-from student.head import Judgement, LevelHead, in_fp32
-from student.stem import Stem, mean_and_deviation, unpack
+from student.head import Judgement, LevelHead
+from student.stem import Stem, mean_and_deviation
 from student.styleprompt import make_prompts
-from student.texture import NUM_TEXTURE, Texture
 
 HEAD_DIM = 32
 FIRST_STRIDE = 16  # of the first stage's map
@@ -53,7 +52,7 @@ class SwinStudent(nn.Module):
         if len(depths) != len(num_heads):
             raise ValueError("student.size: depths and num_heads must have one entry a stage")
         stage_widths = tuple(embed_dim * 2**stage for stage in range(len(depths)))
-        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs)
+        self.backbone = Stem(stages=stem_stages, tuned=tuned_stem, pairs=pairs, texture_px=stream_px)
         channels = self.backbone.channels
         swin = SwinTransformerV2(
             img_size=-(-view_px // self.backbone.stride),
@@ -86,7 +85,6 @@ class SwinStudent(nn.Module):
             stream=stream_px is not None,
             frames_each=2 if pairs else 1,
         )
-        self.texture = None if stream_px is None else Texture(stream_px)
         self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
@@ -96,14 +94,12 @@ class SwinStudent(nn.Module):
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The stem's packed_BTW."""
-        packed: Tensor = self.backbone(frames_BTHWC)
-        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], -1)
+        packed_BTW: Tensor = self.backbone(frames_BTHWC)
+        return packed_BTW
 
     def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgement:
         """Judge clips by what the stem gave of them."""
-        texture_BTQ = None if self.texture is None else packed_BTW[..., -NUM_TEXTURE:]
-        packed_BTW = packed_BTW if self.texture is None else packed_BTW[..., :-NUM_TEXTURE]
-        pooled, x_NCHW = unpack(packed_BTW, self.backbone.channels)
+        pooled, x_NCHW, texture_BTQ = self.backbone.unpack(packed_BTW)
         x_NCHW = self.prompts[0](x_NCHW)
         statistics = [*pooled.split([2 * c for c in self.backbone.channels[:-1]], 1), mean_and_deviation(x_NCHW)]
         x_NHWC = self.patch_embed(x_NCHW)
