@@ -255,6 +255,12 @@ def coverage_of_folds(table: pd.DataFrame, folds: NDArray[np.int64], share: floa
     return {"held": float(np.concatenate(held).mean()), "half_width": float(np.mean(widths))}
 
 
+def mean_residuals(table: pd.DataFrame) -> dict[str, float]:
+    """Mean of prediction less label: how far a level is off."""
+    columns = ("student 0", "pictures 0", "shipped", "shipped pictures")
+    return {name: float((table[name] - table["score"]).mean()) for name in columns if name in table}
+
+
 def by_content(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean and deviation of the residuals of each content, worst first."""
     rows = []
@@ -367,6 +373,7 @@ def main() -> None:
         "groups": int(data.table["group"].nunique()),
         "seconds_of_jobs": round(time.monotonic() - started, 1),
         "sections": {name: figures(part, config.evaluate.num_resamples) for name, part in sections.items()},
+        "mean_residuals": {name: mean_residuals(part) for name, part in sections.items()},
         "interval": {
             "test clips held by the shipped file": float(tests["held"].mean()),
             "folds": coverage_of_folds(folds, fold_of, config.export.interval_coverage),
@@ -375,7 +382,8 @@ def main() -> None:
     }
     if arguments.out:
         write_json(arguments.out, facts)
-        both = pd.concat([folds.assign(part="folds"), tests.assign(part="test")])
+        large = sections["1080 lines"].assign(part="1080 lines")
+        both = pd.concat([folds.assign(part="folds"), tests.assign(part="test"), large])
         columns = ["part", "content", "clip", "codec", "height", "display_height", "bitrate_kbps", "score", "student 0",
                    "pictures 0"]  # fmt: skip
         write_text(arguments.out.with_suffix(".csv"), both[columns].round(3).to_csv(index=False))

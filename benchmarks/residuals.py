@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="the .csv that benchmarks/default_model.py writes")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    draw(pd.read_csv(arguments.table)).save(arguments.out, optimize=True)
+    table = pd.read_csv(arguments.table)
+    draw(table[table["part"].isin(["folds", "test"])]).save(arguments.out, optimize=True)
 
 
 if __name__ == "__main__":
