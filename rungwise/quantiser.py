@@ -64,8 +64,7 @@ class StepReader:
         self.start_qps: dict[int, float] = {}
         self.linear = True  # MPEG-2's scale, as the last picture said
         self.filter: Any = None
-        self.codec = stream.codec_context.codec.canonical_name
-        if self.codec in CODECS + OLDER:
+        if stream.codec_context.codec.canonical_name in CODECS + OLDER:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
                 self.filter = BitStreamFilterContext("trace_headers", stream)
             self._steps(fields)

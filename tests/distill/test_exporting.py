@@ -167,7 +167,36 @@ def test_intervals_come_from_whole_masters_where_there_are_any(
     table.loc[rows[:2], "origin"] = "master"
     labels = data.table["score"].to_numpy(np.float32)[rows]
     scores = labels + np.where(np.arange(len(rows)) < 2, 1, 30).astype(np.float32)
-    found = distill.exporting._Export(config, replace(data, table=table), student, tmp_path).calibration(scores)
+    among = np.ones(len(rows), dtype=bool)
+    some = distill.exporting._Export(config, replace(data, table=table), student, tmp_path)
+    found = some.calibration(scores, among)
     assert (found.num_clips, found.half_width) == (2, pytest.approx(1))
-    found = distill.exporting._Export(config, data, student, tmp_path).calibration(scores)
+    found = distill.exporting._Export(config, data, student, tmp_path).calibration(scores, among)
     assert (found.num_clips, found.half_width) == (len(rows), pytest.approx(30))
+    among[0] = False
+    assert some.calibration(scores, among).num_clips == 1
+
+
+def test_a_clip_that_does_not_say_its_quantiser_is_judged_by_its_pictures(
+    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Known:
+        """Says 10 by pictures and 20 with a stream, and takes no NaN."""
+
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def run(self, outputs: list[str], _: Any, terms: Any) -> list[Any]:
+            assert outputs == ["score", "fused"]
+            assert np.isfinite(terms).all()
+            return [np.array([10], np.float32), np.array([20], np.float32)]
+
+    export = distill.exporting._Export(config, data, unbroken[1].artefacts["distill"], tmp_path)
+    monkeypatch.setattr(distill.exporting, "Scorer", Known)
+    monkeypatch.setattr(distill.exporting, "write_graph", lambda *_: None)
+    export.terms = data.terms(export.rows)
+    export.terms[0] = np.nan
+    export.coded = ~np.isnan(export.terms).any(1)
+    scores, fused = export.judge(onnx.ModelProto(), "fp32")
+    assert set(scores.tolist()) == {10}
+    assert fused is not None
+    assert fused.tolist() == [10] + [20] * (len(export.rows) - 1)
