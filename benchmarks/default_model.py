@@ -349,6 +349,7 @@ def main() -> None:
         arguments.workers,
         config.ladder.label,
     )
+    others = shipped_columns(others)
     number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
     sections = {
@@ -356,7 +357,7 @@ def main() -> None:
         "older codecs": judged_in_folds[whole & older].reset_index(drop=True),
         "1080 lines": of_today(judged_in_folds[~whole]),
         "test": tests,
-        **{f"untaught {kind}": shipped_columns(part.reset_index(drop=True)) for kind, part in others.groupby("kind")},
+        **{f"untaught {kind}": part.reset_index(drop=True) for kind, part in others.groupby("kind")},
     }
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
