@@ -9,7 +9,9 @@ those of whole masters. A killed benchmark goes on where it was.
 
 Rows:
 - five folds: the 62 masters that are not test contents, each judged by models that never saw its group; their encodes
-  by codecs of today, and for themselves those by older ones, and photographs at 1080 lines, by their pictures' folds;
+  by codecs of today, of them for themselves encodes of the master and encodes of encodes; those by older codecs; and
+  photographs at 1080 lines, by their pictures' folds;
+- folds without AV1: those by AV1, judged by models that saw neither their groups nor AV1; beside them those that did;
 - test: the 12 test contents, by three seeds, by the file as shipped, and by the anchors that take long;
 - untaught: test contents by encoders that the ladder has not (benchmarks/untaught.py), by the shipped file;
 - without AV1, without half size: trained without those encodes, judged by them, on test contents, three seeds.
@@ -23,7 +25,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,6 +61,7 @@ CONFIG = Path(__file__).with_name("default.yaml")
 FOLDS = 5
 SEEDS = (0, 1, 2)
 LARGE_LINES = 1080
+NO_AV1 = "AV1 left out of fold"
 OLDER = ("vp8", "mpeg4")
 HALF = 0.5  # coded lines for a line shown, of the size that is left out
 ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardised feature's variance
@@ -90,6 +93,8 @@ def jobs(data: Data) -> list[Job]:
     for number in range(FOLDS):
         inside = table["group"].isin([group for kind in folds for group in kind[number]]).to_numpy()
         made.append(Job(f"fold {number + 1}", 0, *_rows(~test & ~inside, (whole | large) & inside)))
+        av1 = codec == "av1"
+        made.append(Job(f"{NO_AV1} {number + 1}", 0, *_rows(~test & ~inside & ~av1, whole & inside & av1)))
     for seed in SEEDS:
         made.append(Job("test", seed, *_rows(~test, test)))
         made.append(Job("without AV1", seed, *_rows(~test & (codec != "av1"), test & (codec == "av1"))))
@@ -111,12 +116,14 @@ class Inputs:
     teacher: Path
 
 
+def result_of(job: Job, folder: Path) -> Path:
+    """Where a job leaves what it found."""
+    return folder / f"{job.name}, seed {job.seed}.json"
+
+
 def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     """Train teacher and student, and keep what they, and a ridge regression, say of the test rows."""
     torch.set_num_threads(1)
-    path = folder / f"{job.name}, seed {job.seed}.json"
-    if path.is_file():
-        return
     started, config = time.monotonic(), inputs.config
     train, test = np.array(job.train), np.array(job.test)
     kept = np.load(inputs.teacher, mmap_mode="r")
@@ -156,7 +163,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
         "ridge": ridge,
     }
     scores = {name: [float(value) for value in values] for name, values in found.items()}
-    write_json(path, {"rows": list(job.test), "seconds": time.monotonic() - started, **scores})
+    write_json(result_of(job, folder), {"rows": list(job.test), "seconds": time.monotonic() - started, **scores})
 
 
 def _fit(job: Job, config: RunConfig, model: Upper, examples: Examples, training: Any, folder: Path, name: str) -> None:
@@ -187,6 +194,7 @@ def _take(
         patch_px=examples.patch_px,
         frames_each=1,
         stream=examples.stream[rows],
+        stream_weights=examples.stream_weights[rows],
         targets=targets or {},
     )
 
@@ -289,6 +297,67 @@ def shipped_columns(table: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
+    """What the jobs read, made where it isn't there."""
+    span, kind = {"minimum": 0.0, "maximum": 100.0}, TEACHERS[config.teacher.model]
+    teacher = kind.build(**kind.settings(config.teacher, config.views.recipe), **span)
+    kind.load(teacher, config.teacher)
+    student = STUDENTS[config.student.model](
+        **student_settings(config.student, config.views.recipe), num_levels=2, **span
+    )
+    load_imagenet(student)
+    kept = []
+    for model, section in ((student, config.student), (teacher, config.teacher)):
+        values = keep_frozen(model, section.model, data, runs, device="cpu", precision="fp32")
+        kept.append(Path(str(values.filename)))  # type: ignore[attr-defined]
+    whole = replace(data, table=data.table.assign(split="all"))
+    blank = np.empty((len(data.table), 1), np.float32)
+    examples = whole.examples("all", inputs=blank, reencoded_weight=config.student.reencoded_weight)
+    return Inputs(config, examples, *kept)
+
+
+def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
+    """The rows of each part of the table, judged."""
+    judged_in_folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
+    whole, older = judged_in_folds["origin"] == "master", judged_in_folds["codec"].isin(OLDER)
+    folds = judged_in_folds[whole & ~older].reset_index(drop=True)
+    tests = of_today(collect(folder, data, ["test"]))
+    masters = {
+        master.content: str(master.path) for master in make_masters(config.sources, runs, held_out=config.splits.named)
+    }
+    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in tests.itertuples()]
+    judged = anchors.anchors_of(wanted, runs / "default" / "anchors.json", workers)
+    tests = tests.assign(
+        **{name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
+    )
+    tests = shipped_columns(tests)
+    others = untaught.untaught(
+        {content: Path(masters[content]) for content in sorted(set(tests["content"]))},
+        runs / "default" / "untaught",
+        workers,
+        config.ladder.label,
+    )
+    others = shipped_columns(others)
+    sections = {
+        "five folds": folds,
+        "one generation": folds[folds["first_crf"].isna()],
+        "two generations": folds[folds["first_crf"].notna()],
+        "folds without AV1": collect(folder, data, [f"{NO_AV1} {number + 1}" for number in range(FOLDS)]),
+        "folds with AV1": folds[folds["codec"] == "av1"],
+        "older codecs": judged_in_folds[whole & older],
+        "1080 lines": of_today(judged_in_folds[~whole]),
+        "test": tests,
+        "test, one generation": tests[tests["first_crf"].isna()],
+        **{f"untaught {kind}": part for kind, part in others.groupby("kind")},
+    }
+    size = (tests["height"] / tests["display_height"]).round(2)
+    for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
+        sections |= {f"without {name}": of_today(collect(folder, data, [f"without {name}"]))}
+        present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
+        sections |= {f"with {name}": tests.loc[rows, present]}
+    return {name: part.reset_index(drop=True) for name, part in sections.items()}
+
+
 def main() -> None:
     """Run every job that is not done, and print the tables."""
     parser = argparse.ArgumentParser(description="Figures of the shipped recipe")
@@ -300,70 +369,24 @@ def main() -> None:
     config = load_config(CONFIG)
     ladder = run(config, arguments.runs, until="ladder").artefacts["ladder"]
     data = prepare(config, ladder, arguments.runs)
-    span, kind = {"minimum": 0.0, "maximum": 100.0}, TEACHERS[config.teacher.model]
-    teacher = kind.build(**kind.settings(config.teacher, config.views.recipe), **span)
-    kind.load(teacher, config.teacher)
-    student = STUDENTS[config.student.model](
-        **student_settings(config.student, config.views.recipe), num_levels=2, **span
-    )
-    load_imagenet(student)
-    kept = {}
-    for name, model, section in (("student", student, config.student), ("teacher", teacher, config.teacher)):
-        values = keep_frozen(model, section.model, data, arguments.runs, device="cpu", precision="fp32")
-        kept[name] = Path(str(values.filename))  # type: ignore[attr-defined]
-    whole = data.table.assign(split="all")
-    blank = np.empty((len(data.table), 1), np.float32)
-    examples = Data(whole, data.ladder, data.views, data.scale, data.patch_px, data.frames_each).examples(
-        "all", inputs=blank, stream=True
-    )
     key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
            "views": data.views.content_sha256,
            "versions": [CONTRACT_VERSION, TEACH_VERSION, DISTILL_VERSION]}  # fmt: skip
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    left = [job for job in jobs(data) if arguments.only in job.name]
+    left = [job for job in jobs(data) if arguments.only in job.name and not result_of(job, folder).is_file()]
     started = time.monotonic()
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        work = partial(train_job, inputs=Inputs(config, examples, kept["student"], kept["teacher"]), folder=folder)
-        for _ in track(pool.map(work, left), "jobs", total=len(left)):
-            pass
+    if left:
+        with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+            work = partial(train_job, inputs=inputs_of(config, data, arguments.runs), folder=folder)
+            for _ in track(pool.map(work, left), "jobs", total=len(left)):
+                pass
     if arguments.only:
         return
-    judged_in_folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
-    whole, older = judged_in_folds["origin"] == "master", judged_in_folds["codec"].isin(OLDER)
-    folds = judged_in_folds[whole & ~older].reset_index(drop=True)
-    tests = of_today(collect(folder, data, ["test"]))
-    masters = {
-        master.content: str(master.path)
-        for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
-    }
-    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in tests.itertuples()]
-    judged = anchors.anchors_of(wanted, arguments.runs / "default" / "anchors.json", arguments.workers)
-    tests = tests.assign(
-        **{name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
-    )
-    tests = shipped_columns(tests)
-    others = untaught.untaught(
-        {content: Path(masters[content]) for content in sorted(set(tests["content"]))},
-        arguments.runs / "default" / "untaught",
-        arguments.workers,
-        config.ladder.label,
-    )
-    others = shipped_columns(others)
-    number_of = {group: number for number, job in enumerate(jobs(data)[:FOLDS])
+    sections = sections_of(config, data, arguments.runs, folder, arguments.workers)
+    folds, tests = sections["five folds"], sections["test"]
+    number_of = {group: number for number, job in enumerate(job for job in jobs(data) if job.name.startswith("fold "))
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
-    sections = {
-        "five folds": folds,
-        "older codecs": judged_in_folds[whole & older].reset_index(drop=True),
-        "1080 lines": of_today(judged_in_folds[~whole]),
-        "test": tests,
-        **{f"untaught {kind}": part.reset_index(drop=True) for kind, part in others.groupby("kind")},
-    }
-    size = (tests["height"] / tests["display_height"]).round(2)
-    for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
-        sections |= {f"without {name}": of_today(collect(folder, data, [f"without {name}"]))}
-        present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
-        sections |= {f"with {name}": tests.loc[rows, present].reset_index(drop=True)}
     fold_of = folds["group"].map(number_of).to_numpy()
     facts = {
         "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",

@@ -62,16 +62,21 @@ SHIPPED_ROWS = {
 }
 SECTIONS = {
     "five folds": "five folds over {contents} contents, {clips} encodes",
+    "one generation": "of them the {clips} encodes of the master itself",
+    "two generations": "of them the {clips} encodes of an encode",
+    "folds without AV1": "the same folds, trained without AV1 and judged on its {clips} encodes",
+    "folds with AV1": "trained with AV1, the same {clips}",
     "older codecs": "the same folds, {clips} encodes by VP8 and MPEG-4",
     "1080 lines": "1080 lines: {contents} photographs under a camera, in folds by picture, {clips} encodes",
     "test": "{contents} test contents, {clips} encodes",
+    "test, one generation": "of them the {clips} encodes of the master itself",
     "untaught libaom": "never taught: AV1 by libaom, {clips} encodes of the test contents",
     "untaught mpeg2": "never taught: MPEG-2, {clips} encodes",
     "untaught theora": "never taught: Theora, {clips} encodes, which says nothing of its quantiser",
     "untaught mjpeg": "never taught: Motion JPEG, {clips} encodes, the same",
-    "without AV1": "trained without AV1, judged on its {clips} test encodes",
+    "without AV1": "trained without AV1, judged on its {clips} encodes of test contents",
     "with AV1": "trained with AV1, the same {clips}",
-    "without half size": "trained without half size, judged on its {clips} test encodes",
+    "without half size": "trained without half size, judged on its {clips} encodes of test contents",
     "with half size": "trained with half size, the same {clips}",
 }
 ALL_ROWS = ("five folds", "test")

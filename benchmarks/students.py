@@ -183,7 +183,10 @@ def take(examples: Examples, rows: list[int]) -> Examples:
 
 def save_examples(path: Path, examples: Examples) -> None:
     """What a worker needs, but for the stem's output, which lies beside it."""
-    facts = {name: getattr(examples, name) for name in ("scores", "contents", "codecs", "classes", "groups", "stream")}
+    facts = {
+        name: getattr(examples, name)
+        for name in ("scores", "contents", "codecs", "classes", "groups", "stream", "stream_weights")
+    }
     targets = {f"target {name}": values for name, values in examples.targets.items()}
     np.savez(path, patch_px=examples.patch_px, **facts, **targets)  # type: ignore[arg-type]
 
@@ -203,6 +206,7 @@ def load_examples(path: Path) -> Examples:
         patch_px=int(facts["patch_px"]),
         frames_each=1,
         stream=facts["stream"],
+        stream_weights=facts["stream_weights"],
         targets={name.removeprefix("target "): facts[name] for name in facts.files if name.startswith("target ")},
     )
 

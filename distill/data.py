@@ -64,6 +64,13 @@ class Data:
             for path, rate, width, height, lines in rows
         ])  # fmt: skip
 
+    @property
+    def reencoded(self) -> NDArray[np.bool_]:
+        """Which clips are encodes of encodes, (N,); false where that isn't known."""
+        if "first_crf" not in self.table:
+            return np.zeros(len(self.table), bool)
+        return np.asarray(self.table["first_crf"].notna())
+
     def terms(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """`stream_terms` of these rows."""
         return stream_terms(self.stream[rows], list(self.table["codec"].iloc[rows]))
@@ -88,16 +95,17 @@ class Data:
         labelled: bool = True,
         num_groups: int | None = None,
         inputs: NDArray[Any] | None = None,
-        stream: bool = False,
+        reencoded_weight: float | None = None,
     ) -> Examples:
         """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order).
 
-        With `stream` the terms of the coded streams are read too.
+        With a `reencoded_weight` the terms of the coded streams are read too; encodes of encodes weigh so much there.
         `inputs` stand in for the pixels: what frozen layers gave of every view, in table order.
 
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
         """
         rows = self.rows(split, labelled=labelled)
+        blank = np.full((len(rows), NUM_TERMS), np.nan, np.float32)
         groups = np.full(len(self.table), -1, dtype=np.int64)
         if num_groups is not None:
             bitrates = self.table["bitrate_kbps"].to_numpy(float)
@@ -111,7 +119,8 @@ class Data:
             groups=groups[rows],
             patch_px=self.patch_px,
             frames_each=self.frames_each if inputs is None else 1,
-            stream=self.terms(rows) if stream else np.full((len(rows), NUM_TERMS), np.nan, np.float32),
+            stream=blank if reencoded_weight is None else self.terms(rows),
+            stream_weights=np.where(self.reencoded[rows], reencoded_weight or 1, 1).astype(np.float32),
             targets={name: values[rows] for name, values in (targets or {}).items()},
         )
 

@@ -31,7 +31,7 @@ from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache
 
 PRETRAIN_VERSION = 3  # 3: the stream is an input
-DISTILL_VERSION = 6  # 5: the stream is an input, and texture beside it; 6: more of the score from the regression
+DISTILL_VERSION = 7  # 6: more of the score from the regression; 7: steps of blocks, a sixth fact, weights of clips
 NOT_HASHED = {"execution", "start"}
 
 
@@ -114,8 +114,8 @@ def distil(
         if student.execution.keep_frozen:
             fitted = Upper(model, student.model)
             kept = keep_frozen(model, student.model, data, runs, device=own_device(device), precision=student.precision)
-        by_stream = "stream" in student.training.losses.used
-        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept, stream=by_stream)
+        weight = student.reencoded_weight
+        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept, reencoded_weight=weight)
         validation = data.examples("validation", inputs=kept)
         validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
         history, state = _fit(

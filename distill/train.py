@@ -61,6 +61,7 @@ class Examples:
     patch_px: int  # side of the patches a view is stitched from
     frames_each: int  # 2 where frames come in pairs of neighbours, else 1
     stream: NDArray[np.float32]  # (N, F) terms of rungwise/stream.py, NaN where there are none
+    stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in what is learnt of streams
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
     def __len__(self) -> int:
@@ -197,9 +198,12 @@ def loss_terms(
     def stream() -> Tensor:
         assert seen.fused is not None
         coded = known & ~batch["stream"].isnan().any(1)
+        if not coded.any():
+            return nothing
         fused, truth = (seen.fused.float()[coded] - scale.minimum) / span, all_labels[coded]
         return losses.label_loss(fused, truth) + 0.25 * losses.plcc_loss(fused, truth)
 
+    nothing = 0 * seen.score.sum()  # what has no label, or no stream, teaches their terms nothing
     terms: dict[str, Callable[[], Tensor]] = {
         "stream": stream,
         "label": lambda: losses.label_loss(score, label),
@@ -217,7 +221,6 @@ def loss_terms(
         "coarse": lambda: losses.coarse_loss(_embeddings(seen)[:, 0], batch["group"], batch["content"]),
         "fine": fine,
     }
-    nothing = 0 * seen.score.sum()  # a batch without labels teaches the label's terms nothing
     return {
         name: terms[name]() if name not in LABEL_TERMS or known.any() else nothing
         for name, weight in weights.items()
@@ -404,7 +407,7 @@ def _settle(engine: Engine, model: nn.Module, train: Examples, average: dict[str
     settle = getattr(model, "settle", None)
     if settle is None:
         return
-    given = (torch.from_numpy(values).to(engine.device) for values in (train.scores, train.stream))
+    given = (torch.from_numpy(x).to(engine.device) for x in (train.scores, train.stream, train.stream_weights))
     settle(judge_all(engine, train), *given)
     with engine.whole() as state:
         for key, value in state.items():
@@ -430,6 +433,7 @@ def _batch(
     contents = [train.contents[row] for row in rows]
     terms = train.stream[rows]
     terms[generator.random(len(rows)) < UNNAMED_SHARE, NUM_FACTS:] = 0
+    terms[generator.random(len(rows)) >= train.stream_weights[rows]] = np.nan  # so often that their weight comes out
     batch = {
         "inputs": torch.from_numpy(np.stack(shown)),
         "label": torch.from_numpy(train.scores[rows]).to(device),

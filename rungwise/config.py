@@ -339,7 +339,8 @@ class StudentSection(Section):
     each stage's prompt bank, 0 for none. `aleatoric`: the student also says how far off it expects to be; needs
     losses.likelihood. `start`: a student's checkpoint to go on from, null: ImageNet stem and random weights. `tune`
     styleprompt: only prompts and the last layer learn. `pretrain`: a first run by contrast between encoder settings,
-    which needs no labels; null: none.
+    which needs no labels; null: none. `reencoded_weight`: of an encode of an encode, in what is learnt of coded streams
+    (losses.stream), whose quantiser says nothing of the first encode; in files of unknown making there are few.
     """
 
     stem_stages: Literal[3, 5]
@@ -353,6 +354,7 @@ class StudentSection(Section):
     execution: Execution
     pretrain: Training | None
     training: Training
+    reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> StudentSection:
@@ -364,6 +366,8 @@ class StudentSection(Section):
             problems.append("losses.contrast belongs to `pretrain`, not to `training`")
         if self.aleatoric != ("likelihood" in used):
             problems.append("`aleatoric` and losses.likelihood go together")
+        if (self.reencoded_weight is not None) != ("stream" in used):
+            problems.append("`reencoded_weight` and losses.stream go together")
         if self.pretrain is not None and set(self.pretrain.losses.used) != {"contrast"}:
             problems.append("`pretrain` learns by losses.contrast alone")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):

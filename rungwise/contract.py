@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from rungwise.views import VIEWS_VERSION, ViewRecipe
 
 # 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream; 4: its facts are five, an input
-CONTRACT_VERSION = 4
+CONTRACT_VERSION = 5
 METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
 
 
@@ -52,14 +52,14 @@ class Calibration(BaseModel):
 class Stream(BaseModel):
     """What streams the model was taught to judge by what they say too (rungwise/stream.py), and with what interval.
 
-    `codecs` by name; `low` and `high` are the ends of the five facts among the train clips.
+    `codecs` by name; `low` and `high` are the ends of the six facts among the train clips.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codecs: tuple[str, ...]
-    low: tuple[float, float, float, float, float]
-    high: tuple[float, float, float, float, float]
+    low: tuple[float, float, float, float, float, float]
+    high: tuple[float, float, float, float, float, float]
     calibration: Calibration | None = None
 
 

@@ -1,28 +1,40 @@
-"""How coarsely each coded frame was quantised, read from its headers: the knob that an encoder turns for quality.
+"""How coarsely each coded frame was quantised: the knob that an encoder turns for quality.
 
 libav's `trace_headers` bitstream filter prints every field of the headers of H.264, HEVC, VVC, VP9, AV1, VP8 and
 MPEG-2, and nothing is decoded. Frames say a QP, a quantiser's index or its scale; all are put on one scale, log2 of
 the step in code values of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and
 AV1 look it up (AV1 7.12.2, for alternating current, in eighths), VP8 too (RFC 6386 14.1, in halves), and MPEG-2's is
 its slices' scale (7.4.2.2, by the flat matrix of predicted blocks).
+
+Inside a frame an encoder moves the step from block to block, by texture and by how long a block is looked back at: a
+still scene's key frame may be an octave finer than its header says. libav's decoders of H.264, MPEG-2 and MPEG-4
+tell each block's. I and P frames are decoded for it, without their loop filter; in B frames, at which little looks
+back, blocks hardly differ.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.logging
 import numpy as np
 from av.bitstream import BitStreamFilterContext
+from numpy.typing import NDArray
 
+Number = TypeVar("Number", float, NDArray[np.float64])
 CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from one another
 OLDER = ("vp8", "mpeg2video")  # whose headers say it too
+BLOCKS = ("h264", "mpeg2video", "mpeg4")  # whose decoders tell it of every block
+DECODING = {"export_side_data": "venc_params", "skip_frame": "bidir", "skip_loop_filter": "all"}
+BLOCKS_HEADER = struct.Struct("@INNii")  # AVVideoEncParams: blocks, where they start, their size, kind, the frame's QP
+H264_KIND, MPEG2_KIND = 1, 2  # AVVideoEncParamsType
 FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
 START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
 DELTA_FIELDS = {"slice_qp_delta", "sh_qp_delta", "ph_qp_delta"}
@@ -51,32 +63,58 @@ def scale_step(code: int, *, linear: bool) -> float:
     return math.log2(2 * code if linear else float(np.interp(code, SCALE_CODES, SCALES)))
 
 
-def qp_step(qp: float) -> float:
+def qp_step(qp: Number) -> Number:
     """log2 of the step that a QP of H.264, HEVC or VVC stands for, whatever the bit depth."""
     return (qp - 4) / 6
 
 
 class StepReader:
-    """Packets of one stream in coded order -> the mean step of what they hold; NaN of one that only shows a frame."""
+    """Takes the packets of one stream in coded order, then says the step of what each holds."""
 
     def __init__(self, stream: Any) -> None:
         self.parameter_set = -1  # the one that fields speak of
         self.start_qps: dict[int, float] = {}
         self.linear = True  # MPEG-2's scale, as the last picture said
+        self.found: list[float] = []
         self.filter: Any = None
-        if stream.codec_context.codec.canonical_name in CODECS + OLDER:
+        self.decoder: Any = None
+        codec = stream.codec_context.codec.canonical_name
+        if codec in CODECS + OLDER:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
                 self.filter = BitStreamFilterContext("trace_headers", stream)
             self._steps(fields)
+        if codec in BLOCKS:
+            self.decoder = stream.codec_context
+            self.decoder.options = DECODING
+            self.decoder.thread_type = "NONE"  # a frame that another thread still works on would tell half its blocks
 
-    def step(self, packet: Any) -> float:
-        """Mean of log2 steps of the packet's slices or frames; takes the packet's data away."""
-        if self.filter is None:
-            return math.nan
-        with _fields() as fields, suppress(av.error.FFmpegError):  # of a damaged header the decoder says more
-            self.filter.filter(packet)
-        steps = [step for step in self._steps(fields) if not math.isnan(step)]
-        return sum(steps) / len(steps) if steps else math.nan
+    def take(self, packet: Any) -> None:
+        """The next packet; its data and times are gone afterwards."""
+        number = len(self.found)
+        self.found.append(math.nan)
+        if self.decoder is not None:
+            packet.pts = packet.dts = number  # by which its frame is known
+            self._decode(packet)
+        if self.filter is not None:
+            with _fields() as fields, suppress(av.error.FFmpegError):  # of a damaged header the decoder says more
+                self.filter.filter(packet)
+            steps = [step for step in self._steps(fields) if not math.isnan(step)]
+            if steps and math.isnan(self.found[number]):
+                self.found[number] = sum(steps) / len(steps)
+
+    def steps(self) -> list[float]:
+        """One for each packet: of its blocks where they are told, else the mean of its slices' or frames' headers;
+        NaN of one that says nothing or only shows a frame."""
+        if self.decoder is not None:
+            self._decode(None)
+        return self.found
+
+    def _decode(self, packet: Any) -> None:
+        with suppress(av.error.FFmpegError):  # its header may still say something
+            for frame in self.decoder.decode(packet):
+                step = blocks_step(frame)
+                if frame.pts is not None and not math.isnan(step):
+                    self.found[frame.pts] = step
 
     def _steps(self, fields: list[tuple[str, int]]) -> list[float]:
         steps = []
@@ -96,6 +134,22 @@ class StepReader:
             elif name == "quantiser_scale_code" and value:
                 steps.append(scale_step(value, linear=self.linear))
         return steps
+
+
+def blocks_step(frame: Any) -> float:
+    """log2 of the root mean square of a decoded frame's blocks' steps, as errors add up by their squares; NaN if its
+    decoder told none."""
+    told = next((bytes(each) for each in frame.side_data if each.type.name == "VIDEO_ENC_PARAMS"), None)
+    if told is None:
+        return math.nan
+    num_blocks, start, size, kind, frame_qp = BLOCKS_HEADER.unpack_from(told)
+    if not num_blocks or kind not in (H264_KIND, MPEG2_KIND):
+        return math.nan
+    of_blocks = np.frombuffer(told, np.int32, num_blocks * size // 4, start).reshape(num_blocks, -1)
+    qps = frame_qp + of_blocks[:, 4].astype(np.float64)  # x, y, width, height, and what is added to the frame's
+    deeper = 6 * (frame.format.components[0].bits - 8)  # libav counts H.264's from the finest of its depth
+    squares = qps**2 if kind == MPEG2_KIND else 4 ** qp_step(qps - deeper)
+    return float(np.log2(squares.mean()) / 2) if squares.any() else math.nan
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
 # quantisers; 5: those of VP8 and MPEG-2.
-SCORER_VERSION = 5
+SCORER_VERSION = 6
 EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
@@ -313,7 +313,7 @@ def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
     outside = np.maximum(np.array(taught.low) - facts, facts - np.array(taught.high)) > EDGE_OCTAVES
     if not outside.any():
         return None
-    names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser")
+    names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser", "quantiser")
     return f"the model knows no streams like it ({names[outside.argmax()]})"
 
 

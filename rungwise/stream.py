@@ -2,10 +2,10 @@
 frames take, and at what size.
 
 A quantiser's step bounds what was lost; a picture that looks detailed and took few bits is likelier to have lost it.
-Five facts of a window, on a log2 scale: a, bits a coded pixel of the largest frame (a key frame, as a rule); b, the
+Six facts of a window, on a log2 scale: a, bits a coded pixel of the largest frame (a key frame, as a rule); b, the
 same of the mean of the rest but for the largest tenth, so that it hardly depends on how far apart key frames are; r,
-coded lines for a line shown; p and q, the step of the largest frame and the mean of that rest. A model takes them as
-standard scores, and which codec it is.
+coded lines for a line shown; p and q, the step of the largest frame and the mean of that rest; s, the mean step, each
+frame's weighing as many bits as it took. A model takes them as standard scores, and which codec it is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from rungwise.quantiser import CODECS
 from rungwise.video import Packets
 
-NUM_FACTS = 5
+NUM_FACTS = 6
 NUM_TERMS = NUM_FACTS + len(CODECS)
-CENTRE = np.array([-1.3, -5.5, -0.4, 4.3, 5.2])
-SPREAD = np.array([1.5, 2.0, 0.5, 1.6, 1.4])
+CENTRE = np.array([-1.3, -5.5, -0.4, 4.3, 5.2, 4.6])
+SPREAD = np.array([1.5, 2.0, 0.5, 1.6, 1.4, 1.5])
 LARGEST_SHARE = 0.1  # of the frames: key frames and their like
 LEAST_BITS = 40.0  # of a frame: what its headers take
 
@@ -29,7 +29,7 @@ LEAST_BITS = 40.0  # of a frame: what its headers take
 def stream_facts(
     num_bytes_N: ArrayLike, steps_N: ArrayLike, num_pixels: int, height: int, display_height: int
 ) -> NDArray[np.float64]:
-    """(a, b, r, p, q) of a window of a stream; p and q are NaN where no frame says its step.
+    """(a, b, r, p, q, s) of a window of a stream; p, q and s are NaN where no frame says its step.
 
     Args:
         num_bytes_N: coded bytes of its N frames, N >= 1.
@@ -43,11 +43,13 @@ def stream_facts(
     first = int(np.ceil(LARGEST_SHARE * len(bits)))
     rest = slice(first if first < len(bits) else 0, None)
     shares = np.maximum([bits[0], bits[rest].mean()], LEAST_BITS) / num_pixels
-    said, said_rest = steps[~np.isnan(steps)], steps[rest][~np.isnan(steps[rest])]
-    if not len(said):
-        said = said_rest = np.array([np.nan])
-    usual = said_rest.mean() if len(said_rest) else said[0]
-    return np.array([*np.log2(shares), np.log2(height / display_height), said[0], usual])
+    told = ~np.isnan(steps)
+    if not told.any():
+        quantisers = [np.nan, np.nan, np.nan]
+    else:
+        usual = steps[rest][told[rest]] if told[rest].any() else steps[told][:1]
+        quantisers = [steps[told][0], usual.mean(), np.average(steps[told], weights=bits[told] + 1)]
+    return np.array([*np.log2(shares), np.log2(height / display_height), *quantisers])
 
 
 def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:

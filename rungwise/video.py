@@ -185,7 +185,7 @@ class Packets:
 
 
 def read_packets(path: Path, *, steps: bool = False) -> Packets:
-    """Read a file once without decoding; with `steps` the quantiser's too.
+    """Read a file once without decoding; with `steps` the quantiser's too, for which some codecs' frames are decoded.
 
     Raises:
         ValueError: not a video, or no frame in it.
@@ -197,7 +197,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
         ticks: list[int | None] = []
         keys: list[bool] = []
         sizes: list[int] = []
-        quantiser, found = StepReader(stream) if steps else None, []
+        quantiser = StepReader(stream) if steps else None
         num_bytes = 0
         for packet in container.demux(stream):
             num_bytes += packet.size
@@ -207,7 +207,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
             ticks.append(packet.pts if packet.pts is not None else packet.dts)
             keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
             if quantiser is not None:
-                found.append(quantiser.step(packet))
+                quantiser.take(packet)
         if not ticks:
             raise ValueError(f"{path}: the video stream holds no frame")
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
@@ -225,7 +225,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
             rate,
             num_bytes,
             codec,
-            np.asarray(found)[order] if steps else None,
+            None if quantiser is None else np.asarray(quantiser.steps())[order],
         )
 
 

@@ -18,7 +18,7 @@ from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 STREAM_DIM = 64
 CENTRES = 3072  # most train clips that a stream's score is regressed on
 ALIKE_SHARE = 0.7  # of the score, that the regression has
-NOISE = 0.5  # variance of a label round the regression, in units of the kernel's
+NOISE = 0.5  # variance of the label of a clip of weight 1 round the regression, in units of the kernel's
 JITTER = 1e-6
 
 
@@ -86,18 +86,19 @@ class StreamHead(nn.Module):
         return self.minimum + self.span * share
 
     @torch.no_grad()
-    def settle(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor) -> None:
+    def settle(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor, weight_N: Tensor) -> None:
         """Fit the regression to the clips that have a score and a stream, in double precision."""
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
-        share = (score_N[known].double() - self.minimum) / self.span
+        share, precision = (score_N[known].double() - self.minimum) / self.span, weight_N[known].double() / NOISE
         centre, spread = texture.mean(0), texture.std(0) + 1e-3
         points = torch.cat([terms, (texture - centre) / spread], 1)
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTRES].sort().values
         support, offset = points[chosen], share.mean()
         across, inside = _kernel(points, support), _kernel(support, support)
         inside += JITTER * torch.eye(len(support), dtype=inside.dtype, device=inside.device)
-        weight = torch.linalg.solve(across.T @ across / NOISE + inside, across.T @ (share - offset) / NOISE)
+        weighed = across.T * precision
+        weight = torch.linalg.solve(weighed @ across + inside, weighed @ (share - offset))
         for buffer, values in ((self.support, support), (self.weight, weight)):
             buffer.zero_()
             buffer[: len(values)] = values.to(buffer.dtype)
@@ -165,11 +166,12 @@ class LevelHead(nn.Module):
             fused = in_fp32(self.stream, feature, texture, terms_BF)
         return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, texture, fused)
 
-    def settle(self, judged: Judgement, score_N: Tensor, terms_NF: Tensor) -> None:
-        """Fit what is fitted in closed form, to judgements of train clips, their scores and their streams' terms."""
+    def settle(self, judged: Judgement, score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
+        """Fit what is fitted in closed form, to judgements of train clips, their scores, their streams' terms, and what
+        each weighs, 0 to 1."""
         assert self.stream is not None
         assert judged.texture is not None
-        self.stream.settle(judged.texture, terms_NF, score_N)
+        self.stream.settle(judged.texture, terms_NF, score_N, weight_N)
 
     def expectation(self, logits: Tensor) -> Tensor:
         """The score that level logits mean."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import distill.train
+from distill.data import Data
 from distill.engine import autocast
 from distill.train import Bundle, Embedder, Examples, Seen, fit, judge, loss_terms, predict, sample_view
 from rungwise.config import Augment, Training
 from rungwise.contract import Scale
 from rungwise.statistics import srcc
 from rungwise.stream import NUM_FACTS, NUM_TERMS
+from student.head import ALIKE_SHARE, StreamHead
 from student.models import STUDENTS
+from student.texture import NUM_TEXTURE
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
 WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "soft_target": 1.0, "feature": 1.0}
@@ -57,6 +62,7 @@ def examples(count: int = 16) -> Examples:
         patch_px=32,
         frames_each=1,
         stream=np.full((count, NUM_TERMS), np.nan, np.float32),
+        stream_weights=np.ones(count, np.float32),
         targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
     )
 
@@ -240,6 +246,39 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     loss["stream"].backward()
     assert fused.grad is not None
     assert [bool(grad) for grad in fused.grad] == [False, True, True, True, False, True]
+    batch["stream"][:] = float("nan")
+    assert loss_terms(judged, batch, scale, {"stream": 1.0})["stream"] == 0
+
+
+def test_what_weighs_less_counts_less_in_what_is_learnt_of_streams() -> None:
+    head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
+    texture, terms = (torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, NUM_TERMS))
+    scores = torch.tensor([40.0, 60]).repeat_interleave(20)  # of the same clips, twice
+    said = []
+    for weight in (1.0, 0.25):
+        head.settle(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
+        said.append(head(torch.zeros(40, 4), texture, terms).mean().item())
+    assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * (50 - 44), abs=0.5)
+
+    data = replace(examples(), stream=np.zeros((16, NUM_TERMS), np.float32))
+    data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))
+    batches = [distill.train._batch(data, [*range(16)], None, seed=0, epoch=n, device="cpu") for n in range(40)]
+    shown = 1 - torch.stack([batch["stream"].isnan().any(1).float() for batch in batches]).mean(0)
+    assert shown[:8].tolist() == [1] * 8
+    assert float(shown[8:].mean()) == pytest.approx(0.25, abs=0.08)
+
+
+def test_encodes_of_encodes_weigh_what_the_config_says() -> None:
+    table = pd.DataFrame(
+        {"content": ["a", "a"], "codec": "h264", "split": "train", "score": 50.0, "first_crf": [np.nan, 30], "clip": "",
+         "rate_control": "", "width": 64, "height": 64, "display_height": 64, "path": ""}
+    )  # fmt: skip
+    nothing: Any = None
+    data, blank = Data(table, nothing, nothing, nothing, 32, 1), np.zeros((2, 1), np.float32)
+    weights = data.examples("train", inputs=blank, reencoded_weight=0.25).stream_weights
+    assert weights.tolist() == [1, 0.25]
+    of_others = replace(data, table=table.drop(columns="first_crf"))  # files of unknown making
+    assert of_others.examples("train", inputs=blank, reencoded_weight=0.25).stream_weights.tolist() == [1, 1]
 
 
 def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_path: Path) -> None:

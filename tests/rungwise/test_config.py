@@ -60,6 +60,17 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
         load_config(tmp_path / "list.yaml")
 
 
+def test_the_weight_of_encodes_of_encodes_goes_with_the_stream_loss(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "benchmarks" / "default.yaml").read_text())
+    path = tmp_path / "run.yaml"
+    for weight, rate in ((None, 4.0), (0.5, 0)):
+        values["student"]["reencoded_weight"] = weight
+        values["student"]["training"]["losses"]["stream"] = rate
+        path.write_text(yaml.safe_dump(values))
+        with pytest.raises(ValueError, match=r"1 wrong key\(s\)\n.*`reencoded_weight` and losses\.stream go together"):
+            load_config(path)
+
+
 @pytest.mark.parametrize("recipe", [{"frame_choice": "uniform"}, {"patch_px": 28}, {"patch_px": 50}])
 def test_streams_are_learnt_from_pairs_and_patches_that_texture_can_be_told_of(
     recipe: dict[str, object], tmp_path: Path

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import av.logging
 import numpy as np
 import pytest
 
+from rungwise import quantiser
 from rungwise.encode import run_ffmpeg
-from rungwise.quantiser import index_step, qp_step, scale_step, vp8_step
+from rungwise.quantiser import blocks_step, index_step, qp_step, scale_step, vp8_step
 from rungwise.scorer import Scorer
 from rungwise.video import read_packets
 
@@ -21,6 +24,7 @@ CONSTANT = {
     "h264": (["-c:v", "libx264", "-qp", "30", "-x264-params", "ipratio=1:pbratio=1:aq-mode=0"], qp_step(30)),
     "hevc": (["-c:v", "libx265", "-x265-params", "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none"], qp_step(33)),
     "vp8": (["-c:v", "libvpx", "-qmin", "40", "-qmax", "40", "-b:v", "1M", "-auto-alt-ref", "0"], None),
+    "mpeg4": (["-c:v", "mpeg4", "-q:v", "9", "-bf", "0"], math.log2(18)),
     "mpeg2": (["-c:v", "mpeg2video", "-q:v", "9", "-r", "24"], scale_step(9, linear=True)),
     "vp9": (["-c:v", "libvpx-vp9", "-qmin", "40", "-qmax", "40", "-b:v", "1M", "-auto-alt-ref", "0"], None),
 }
@@ -77,17 +81,68 @@ def test_a_higher_crf_is_a_coarser_step(options: list[str], tmp_path: Path) -> N
     assert means[0] + 0.5 < means[1] < means[2] - 0.5
 
 
-def test_ten_bits_are_on_the_same_scale(tmp_path: Path) -> None:
-    command = [*NOISE, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params",
-               "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none", str(tmp_path / "ten.mp4")]  # fmt: skip
-    run_ffmpeg(command)
+@pytest.mark.parametrize(("codec", "qp"), [("h264", 18), ("hevc", 33)])  # x264 counts 10 bits from 12 below
+def test_ten_bits_are_on_the_same_scale(codec: str, qp: int, tmp_path: Path) -> None:
+    run_ffmpeg([*NOISE, *CONSTANT[codec][0], "-pix_fmt", "yuv420p10le", str(tmp_path / "ten.mp4")])
     steps = read_packets(tmp_path / "ten.mp4", steps=True).steps_N
     assert steps is not None
-    np.testing.assert_allclose(steps, qp_step(33))
+    np.testing.assert_allclose(steps, qp_step(qp))
+
+
+class Told(bytes):
+    """Side data as a decoder gives them."""
+
+    type = SimpleNamespace(name="VIDEO_ENC_PARAMS")
+
+
+def told(kind: int, frame_qp: int, *added: int) -> Told:
+    """What a decoder tells of a frame: a header, two QPs for each of four planes, and the blocks."""
+    header = struct.pack("@INNii8i", len(added), 64, 20, kind, frame_qp, *[0] * 8)
+    return Told(header + b"".join(struct.pack("5i", 0, 0, 16, 16, delta) for delta in added))
+
+
+def test_steps_of_blocks_by_hand() -> None:
+    def step(bits: int, *side_data: Told) -> float:
+        depth = SimpleNamespace(components=[SimpleNamespace(bits=bits)])
+        return blocks_step(SimpleNamespace(side_data=side_data, format=depth))
+
+    # Of H.264: steps of 1, 4 and 4; of 10 bits the same lies 12 QP higher. Of MPEG: the doubled scale itself.
+    assert step(8, told(1, 10, -6, 6, 6)) == pytest.approx(math.log2(math.sqrt((1 + 16 + 16) / 3)))
+    assert step(10, told(1, 22, -6, 6, 6)) == pytest.approx(math.log2(math.sqrt((1 + 16 + 16) / 3)))
+    assert step(8, told(2, 0, 6, 8)) == pytest.approx(math.log2(math.sqrt((36 + 64) / 2)))
+    nothing = step(8), step(8, told(1, 10)), step(8, told(0, 10, 1)), step(8, told(2, 0, 0))
+    assert all(math.isnan(each) for each in nothing)
+
+
+STILL = ["-f", "lavfi", "-i", "testsrc=s=320x240:r=24,noise=alls=20,trim=end_frame=1,loop=23:1,setpts=N/24/TB"]
+
+
+def test_blocks_that_differ_from_their_header_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "still.mp4"
+    run_ffmpeg([*STILL, "-c:v", "libx264", "-crf", "33", "-pix_fmt", "yuv420p", str(path)])
+    found = [read_packets(path, steps=True).steps_N for _ in range(5)]
+    assert all(np.array_equal(steps, found[0]) for steps in found)  # type: ignore[arg-type]
+    monkeypatch.setattr(quantiser, "BLOCKS", ())
+    headers = read_packets(path, steps=True).steps_N
+    assert found[0] is not None
+    assert headers is not None
+    differs = np.abs(found[0] - headers) > 0.3  # by which textured blocks are coarser
+    assert differs[0]
+    assert 0 < differs.sum() < 10  # frames that are predicted from two sides are not decoded
+
+
+def test_a_raw_stream_says_the_same_as_its_mp4(tmp_path: Path) -> None:
+    run_ffmpeg([*STILL, "-c:v", "libx264", "-crf", "28", "-pix_fmt", "yuv420p", str(tmp_path / "a.mp4")])
+    run_ffmpeg(["-i", str(tmp_path / "a.mp4"), "-c", "copy", str(tmp_path / "a.264")])
+    packed, raw = (read_packets(tmp_path / f"a.{suffix}", steps=True) for suffix in ("mp4", "264"))
+    assert packed.steps_N is not None
+    assert raw.steps_N is not None
+    assert raw.ticks_N is None  # coded order
+    np.testing.assert_array_equal(np.sort(raw.steps_N), np.sort(packed.steps_N))
 
 
 def test_another_codec_says_nothing_and_a_broken_file_is_no_error(tmp_path: Path) -> None:
-    steps = read_packets(make(tmp_path / "clip.avi", ["-c:v", "mpeg4"]), steps=True).steps_N
+    steps = read_packets(make(tmp_path / "clip.avi", ["-c:v", "mjpeg"]), steps=True).steps_N
     assert steps is not None
     assert np.isnan(steps).all()
     whole = make(tmp_path / "clip.264", ["-c:v", "libx264"]).read_bytes()

@@ -26,17 +26,18 @@ from student.quantize import to_fp16
 
 def test_facts_by_hand_and_almost_the_same_whatever_the_key_frame_distance() -> None:
     facts = stream_facts([1000] + [100] * 39, [3] + [5] * 39, 100 * 80, 80, 160)
-    assert facts.tolist() == [0.0, np.log2(0.1), -1.0, 3.0, 5.0]
+    np.testing.assert_allclose(facts, [0.0, np.log2(0.1), -1.0, 3.0, 5.0, (1000 * 3 + 3900 * 5) / 4900], atol=1e-3)
     often = stream_facts(([1000] + [100] * 19) * 5, ([3] + [5] * 19) * 5, 100 * 80, 80, 160)
-    np.testing.assert_allclose(often, facts)
+    np.testing.assert_allclose(often[:5], facts[:5])
+    assert 0 < facts[5] - often[5] < 0.3  # twice as many bits lie in key frames, and there is no helping it
     assert np.isfinite(stream_facts([0], [0], 64, 8, 8)).all()
 
 
 def test_frames_that_say_no_step_are_left_out_of_its_mean() -> None:
     nan = float("nan")
-    assert stream_facts([9, 5, 5, 5], [nan, 2, nan, 4], 64, 8, 8)[3:].tolist() == [2, 3]
-    assert stream_facts([9, 5, 5, 5], [1, nan, nan, nan], 64, 8, 8)[3:].tolist() == [1, 1]
-    assert np.isnan(stream_facts([9, 5], [nan, nan], 64, 8, 8)).tolist() == [False, False, False, True, True]
+    assert stream_facts([9, 5, 5, 5], [nan, 2, nan, 4], 64, 8, 8)[3:].tolist() == [2, 3, 3]
+    assert stream_facts([9, 5, 5, 5], [1, nan, nan, nan], 64, 8, 8)[3:].tolist() == [1, 1, 1]
+    assert np.isnan(stream_facts([9, 5], [nan, nan], 64, 8, 8)).tolist() == [False, False, False, True, True, True]
 
 
 def test_terms_are_standard_scores_and_the_codec() -> None:
@@ -44,7 +45,7 @@ def test_terms_are_standard_scores_and_the_codec() -> None:
     terms = stream_terms(facts, ["h264", "av1", "mpeg2video"])
     assert terms.shape == (3, NUM_TERMS)
     assert terms[:, NUM_FACTS:].tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
-    np.testing.assert_allclose(terms[0, 3:5], [(4 - 4.3) / 1.6, (4 - 5.2) / 1.4], rtol=1e-6)
+    np.testing.assert_allclose(terms[0, 3:6], [(4 - 4.3) / 1.6, (4 - 5.2) / 1.4, (4 - 4.6) / 1.5], rtol=1e-6)
 
 
 SETTINGS: dict[str, Any] = {
@@ -111,8 +112,8 @@ def test_a_codec_that_it_was_not_taught_is_judged_as_none_that_it_knows(clip: Pa
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"low": (-99.0, -99.0, 1.1, -99.0, -99.0)}, "coded size"),
-        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0)}, "quantiser"),
+        ({"low": (-99.0, -99.0, 1.1, -99.0, -99.0, -99.0)}, "coded size"),
+        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0, 99.0)}, "quantiser"),
     ],
 )
 def test_streams_unlike_those_taught_are_left_out(
@@ -130,8 +131,8 @@ def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Pa
     assert packets.steps_N is not None
     seen = probe(clip)
     facts = facts_of_packets(packets, seen.width * seen.height, seen.height, seen.height)
-    edge = facts + np.array([0, 0, 0, 0.5, 0])  # as if no step as fine had been taught
-    score = Scorer(make(tmp_path, clip, low=(-99.0, -99.0, -99.0, edge[3], -99.0))).score(clip)
+    edge = facts + np.array([0, 0, 0, 0.5, 0, 0])  # as if no step as fine had been taught
+    score = Scorer(make(tmp_path, clip, low=(-99.0, -99.0, -99.0, edge[3], -99.0, -99.0))).score(clip)
     assert score.stream_used
     assert score.notes == ()
     pixels = np.stack([read_views(clip, make_views(clip, plain.contract.view))[0]])
@@ -142,7 +143,7 @@ def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Pa
 
 def test_a_codec_whose_frames_say_no_step_is_judged_by_its_pictures(clip: Path, tmp_path: Path) -> None:
     scorer, path = Scorer(make(tmp_path, clip)), tmp_path / "clip.avi"
-    run_ffmpeg(["-i", str(clip), "-c:v", "mpeg4", "-q:v", "5", str(path)])
+    run_ffmpeg(["-i", str(clip), "-c:v", "mjpeg", "-q:v", "5", str(path)])
     score = scorer.score(path)
     assert not score.stream_used
     assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantised",)
