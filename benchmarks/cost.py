@@ -75,7 +75,7 @@ def check_equal(scorer: Scorer, path: Path, wanted: list[int]) -> None:
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "yuv4mpegpipe", "-"]
     with subprocess.Popen(ffmpeg, stdout=subprocess.PIPE) as pipe:
         assert pipe.stdout is not None
-        assert scorer.score(pipe.stdout).score == scorer.score(path).score
+        assert scorer.score(pipe.stdout).score == scorer.score(path, pictures_only=True).score  # a pipe has no stream
 
 
 def vmaf(reference: Path, encoded: Path, model: str) -> None:
@@ -120,6 +120,8 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
         "decode what it uses": fastest(lambda: decode(True)),
         "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen: seen.pixels)),
         "model, all windows": fastest(lambda: [scorer.judge(view[None]) for view in views]),
+        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, steps=True)),
+        "score by pictures alone": fastest(lambda: scorer.score(encoded, pictures_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
         **{name: fastest(lambda m=model: vmaf(reference, encoded, m), 1) for name, model in VMAF.items()},
     }

@@ -24,7 +24,7 @@ def test_it_is_small_says_what_it_is_and_comes_with_its_card() -> None:
     assert max(contract.golden.scores[:4]) - min(contract.golden.scores[:4]) > 10  # wrong weights would show
     assert contract.calibration is not None
     assert contract.stream is not None
-    assert {"h264", "hevc", "av1", "vp9", "vvc", "vp8"} == set(contract.stream.codecs)
+    assert {"h264", "hevc", "av1", "vp9", "vvc", "vp8", "mpeg4"} == set(contract.stream.codecs)
     card = SHIPPED_MODEL.with_suffix(".md").read_text()
     assert contract.training_id in card
     assert "## Limits" in card
