@@ -109,7 +109,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
     check_equal(scorer, encoded, wanted)
     how = How(recipe, (WINDOW_SECONDS,))
-    _, views = judge_file(encoded, how, lambda seen: seen.pixels)
+    _, views = judge_file(encoded, how, lambda seen, _: seen.pixels)
 
     def decode(jump: bool) -> None:
         for _ in read_frames(encoded, packets, wanted, jump=jump):
@@ -118,7 +118,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     seconds = {
         "decode every frame to the last used": fastest(lambda: decode(False)),
         "decode what it uses": fastest(lambda: decode(True)),
-        "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen: seen.pixels)),
+        "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen, _: seen.pixels)),
         "model, all windows": fastest(lambda: [scorer.judge(view[None]) for view in views]),
         "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, steps=True)),
         "score by pictures alone": fastest(lambda: scorer.score(encoded, pictures_only=True)),
@@ -169,7 +169,7 @@ def main() -> None:
         os.sched_setaffinity(0, cores)
         scorer = Scorer(arguments.export / PRECISIONS["fp32"])
         how = How(scorer.contract.view, (WINDOW_SECONDS,))
-        views = np.stack(judge_file(clips[1080][1], how, lambda seen: seen.pixels)[1])
+        views = np.stack(judge_file(clips[1080][1], how, lambda seen, _: seen.pixels)[1])
         found = {
             "machine": {"processor": _processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
             "clip": f"{SCENE}, {PAINTED_FRAMES * LOOPS / FPS:g} s at {FPS:g} fps, H.264 CRF 28",
