@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ import av
 import av.logging
 import numpy as np
 from av.bitstream import BitStreamFilterContext
+from av.sidedata.encparams import VideoEncParamsType
 from numpy.typing import NDArray
 
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -33,8 +33,6 @@ CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from 
 OLDER = ("vp8", "mpeg2video")  # whose headers say it too
 BLOCKS = ("h264", "mpeg2video", "mpeg4")  # whose decoders tell it of every block
 DECODING = {"export_side_data": "venc_params", "skip_frame": "bidir", "skip_loop_filter": "all"}
-BLOCKS_HEADER = struct.Struct("@INNii")  # AVVideoEncParams: blocks, where they start, their size, kind, the frame's QP
-H264_KIND, MPEG2_KIND = 1, 2  # AVVideoEncParamsType
 FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
 START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
 DELTA_FIELDS = {"slice_qp_delta", "sh_qp_delta", "ph_qp_delta"}
@@ -139,16 +137,15 @@ class StepReader:
 def blocks_step(frame: Any) -> float:
     """log2 of the root mean square of a decoded frame's blocks' steps, as errors add up by their squares; NaN if its
     decoder told none."""
-    told = next((bytes(each) for each in frame.side_data if each.type.name == "VIDEO_ENC_PARAMS"), None)
-    if told is None:
+    # A frame and its side data hold each other until Python sweeps: a large frame would wait, a small copy of it may.
+    told = frame.reformat(width=16, height=16, format="gray", interpolation="POINT").side_data.get("VIDEO_ENC_PARAMS")
+    if told is None or not told.nb_blocks:
         return math.nan
-    num_blocks, start, size, kind, frame_qp = BLOCKS_HEADER.unpack_from(told)
-    if not num_blocks or kind not in (H264_KIND, MPEG2_KIND):
-        return math.nan
-    of_blocks = np.frombuffer(told, np.int32, num_blocks * size // 4, start).reshape(num_blocks, -1)
-    qps = frame_qp + of_blocks[:, 4].astype(np.float64)  # x, y, width, height, and what is added to the frame's
+    numbers = told.nb_blocks * told.block_size // 4
+    of_blocks = np.frombuffer(told, np.int32, numbers, told.blocks_offset).reshape(told.nb_blocks, -1)
+    qps = told.qp + of_blocks[:, 4].astype(np.float64)  # x, y, width, height, and what is added to the frame's
     deeper = 6 * (frame.format.components[0].bits - 8)  # libav counts H.264's from the finest of its depth
-    squares = qps**2 if kind == MPEG2_KIND else 4 ** qp_step(qps - deeper)
+    squares = qps**2 if told.codec_type == VideoEncParamsType.MPEG2 else 4 ** qp_step(qps - deeper)
     return float(np.log2(squares.mean()) / 2) if squares.any() else math.nan
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import struct
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av.logging
 import numpy as np
@@ -90,27 +92,36 @@ def test_ten_bits_are_on_the_same_scale(codec: str, qp: int, tmp_path: Path) -> 
 
 
 class Told(bytes):
-    """Side data as a decoder gives them."""
+    """A decoder's side data of a frame: here no more than its blocks."""
 
-    type = SimpleNamespace(name="VIDEO_ENC_PARAMS")
+    blocks_offset, block_size = 0, 20
+    codec_type: int
+    qp: int
+
+    @property
+    def nb_blocks(self) -> int:
+        return len(self) // self.block_size
 
 
-def told(kind: int, frame_qp: int, *added: int) -> Told:
-    """What a decoder tells of a frame: a header, two QPs for each of four planes, and the blocks."""
-    header = struct.pack("@INNii8i", len(added), 64, 20, kind, frame_qp, *[0] * 8)
-    return Told(header + b"".join(struct.pack("5i", 0, 0, 16, 16, delta) for delta in added))
+def told(kind: int, qp: int, *added: int) -> Told:
+    """Of a frame with this QP, and what each block adds."""
+    found = Told(b"".join(struct.pack("5i", 0, 0, 16, 16, delta) for delta in added))
+    found.codec_type, found.qp = kind, qp
+    return found
 
 
 def test_steps_of_blocks_by_hand() -> None:
-    def step(bits: int, *side_data: Told) -> float:
-        depth = SimpleNamespace(components=[SimpleNamespace(bits=bits)])
-        return blocks_step(SimpleNamespace(side_data=side_data, format=depth))
+    def step(bits: int, side_data: Told | None = None) -> float:
+        frame: Any = SimpleNamespace(format=SimpleNamespace(components=[SimpleNamespace(bits=bits)]))
+        frame.side_data = {} if side_data is None else {"VIDEO_ENC_PARAMS": side_data}
+        frame.reformat = lambda **_: frame
+        return blocks_step(frame)
 
     # Of H.264: steps of 1, 4 and 4; of 10 bits the same lies 12 QP higher. Of MPEG: the doubled scale itself.
     assert step(8, told(1, 10, -6, 6, 6)) == pytest.approx(math.log2(math.sqrt((1 + 16 + 16) / 3)))
     assert step(10, told(1, 22, -6, 6, 6)) == pytest.approx(math.log2(math.sqrt((1 + 16 + 16) / 3)))
     assert step(8, told(2, 0, 6, 8)) == pytest.approx(math.log2(math.sqrt((36 + 64) / 2)))
-    nothing = step(8), step(8, told(1, 10)), step(8, told(0, 10, 1)), step(8, told(2, 0, 0))
+    nothing = step(8), step(8, told(1, 10)), step(8, told(2, 0, 0))
     assert all(math.isnan(each) for each in nothing)
 
 
@@ -129,6 +140,18 @@ def test_blocks_that_differ_from_their_header_are_believed(tmp_path: Path, monke
     differs = np.abs(found[0] - headers) > 0.3  # by which textured blocks are coarser
     assert differs[0]
     assert 0 < differs.sum() < 10  # frames that are predicted from two sides are not decoded
+
+
+def test_decoded_frames_are_let_go_at_once(tmp_path: Path) -> None:
+    run_ffmpeg([*STILL, "-c:v", "libx264", "-pix_fmt", "yuv420p", str(tmp_path / "a.mp4")])
+    gc.collect()
+    gc.disable()
+    try:
+        read_packets(tmp_path / "a.mp4", steps=True)
+        kept = [each for each in gc.get_objects() if isinstance(each, av.VideoFrame) and each.width == 320]
+    finally:
+        gc.enable()
+    assert len(kept) <= 2
 
 
 def test_a_raw_stream_says_the_same_as_its_mp4(tmp_path: Path) -> None:
