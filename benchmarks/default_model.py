@@ -9,8 +9,8 @@ those of whole masters. A killed benchmark goes on where it was.
 
 Rows:
 - five folds: the 62 masters that are not test contents, each judged by models that never saw its group; their encodes
-  by codecs of today, of them for themselves encodes of the master and encodes of encodes; those by older codecs; and
-  photographs at 1080 lines, by their pictures' folds;
+  of the ladder's own rungs, of them for themselves encodes of the master and encodes of encodes; those by older codecs
+  and by encoders set otherwise; and photographs at 1080 lines, by their pictures' folds;
 - folds without AV1: those by AV1, judged by models that saw neither their groups nor AV1; beside them those that did;
 - test: the 12 test contents, by three seeds, by the file as shipped, and by the anchors that take long;
 - untaught: test contents by encoders that the ladder has not (benchmarks/untaught.py), by the shipped file;
@@ -49,6 +49,7 @@ from rungwise.config import RunConfig, load_config
 from rungwise.contract import CONTRACT_VERSION, Scale
 from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.figures import Evaluation, format_table
+from rungwise.ladder import clip_name, ladder_rungs
 from rungwise.progress import note, track
 from rungwise.scorer import SHIPPED_MODEL, Scorer
 from rungwise.sources import make_masters
@@ -224,9 +225,14 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
     return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
 
 
-def of_today(table: pd.DataFrame) -> pd.DataFrame:
-    """Encodes but those of older codecs."""
-    return table[~table["codec"].isin(OLDER)].reset_index(drop=True)
+def of_ladder(table: pd.DataFrame, config: RunConfig) -> pd.Series:
+    """Which encodes are rungs of the ladder's own, and not beside them: of older codecs, or of other settings."""
+    own: dict[int, set[str]] = {}
+    for height in table["display_height"].unique():
+        rungs = [rung for entry in ladder_rungs(config.ladder.rungs, int(height)) for rung in entry]
+        own[int(height)] = {clip_name("", rung) for rung in rungs}
+    rows = zip(table["clip"], table["content"], table["display_height"], strict=True)
+    return pd.Series([clip.removeprefix(content) in own[int(height)] for clip, content, height in rows], table.index)
 
 
 def figures(table: pd.DataFrame, num_resamples: int) -> dict[str, Any]:
@@ -318,19 +324,26 @@ def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
 
 def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
     """The rows of each part of the table, judged."""
+
+    def ladders(table: pd.DataFrame) -> pd.DataFrame:
+        return table[of_ladder(table, config)]
+
     judged_in_folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
     whole, older = judged_in_folds["origin"] == "master", judged_in_folds["codec"].isin(OLDER)
-    folds = judged_in_folds[whole & ~older].reset_index(drop=True)
-    tests = of_today(collect(folder, data, ["test"]))
+    own = of_ladder(judged_in_folds, config)
+    folds = judged_in_folds[whole & own].reset_index(drop=True)
+    all_tests = collect(folder, data, ["test"])
+    all_tests = all_tests[~all_tests["codec"].isin(OLDER)].reset_index(drop=True)
     masters = {
         master.content: str(master.path) for master in make_masters(config.sources, runs, held_out=config.splits.named)
     }
-    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in tests.itertuples()]
+    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in all_tests.itertuples()]
     judged = anchors.anchors_of(wanted, runs / "default" / "anchors.json", workers)
-    tests = tests.assign(
-        **{name: [judged[clip][name] for clip in tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
+    all_tests = all_tests.assign(
+        **{name: [judged[clip][name] for clip in all_tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
     )
-    tests = shipped_columns(tests)
+    all_tests = shipped_columns(all_tests)
+    tests = all_tests[of_ladder(all_tests, config)].reset_index(drop=True)
     others = untaught.untaught(
         {content: Path(masters[content]) for content in sorted(set(tests["content"]))},
         runs / "default" / "untaught",
@@ -342,17 +355,19 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
         "five folds": folds,
         "one generation": folds[folds["first_crf"].isna()],
         "two generations": folds[folds["first_crf"].notna()],
-        "folds without AV1": collect(folder, data, [f"{NO_AV1} {number + 1}" for number in range(FOLDS)]),
         "folds with AV1": folds[folds["codec"] == "av1"],
+        "folds without AV1": ladders(collect(folder, data, [f"{NO_AV1} {number + 1}" for number in range(FOLDS)])),
         "older codecs": judged_in_folds[whole & older],
-        "1080 lines": of_today(judged_in_folds[~whole]),
+        "other settings": judged_in_folds[whole & ~own & ~older],
+        "1080 lines": judged_in_folds[~whole & own],
         "test": tests,
+        "test, other settings": all_tests[~of_ladder(all_tests, config)],
         "test, one generation": tests[tests["first_crf"].isna()],
         **{f"untaught {kind}": part for kind, part in others.groupby("kind")},
     }
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
-        sections |= {f"without {name}": of_today(collect(folder, data, [f"without {name}"]))}
+        sections |= {f"without {name}": ladders(collect(folder, data, [f"without {name}"]))}
         present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
         sections |= {f"with {name}": tests.loc[rows, present]}
     return {name: part.reset_index(drop=True) for name, part in sections.items()}

@@ -235,7 +235,9 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     load_imagenet(stem)
     kept = keep_frozen(stem, "mamba", data, runs, device="cpu", precision="fp32")
     for split in SPLITS:
-        examples = data.examples(split, targets, labelled=split != "train", num_groups=COARSE_TO_FINE["num_groups"])
+        examples = data.examples(
+            split, targets=targets, labelled=split != "train", num_groups=COARSE_TO_FINE["num_groups"]
+        )
         if split != "train":
             examples = replace(examples, inputs=examples.inputs[:, :1], targets={})
         if split == "train" and not (folder / "pixels.npy").is_file():

@@ -1,8 +1,8 @@
-"""Encodes that the shipped model's ladder holds nothing like: MPEG-2, Theora and Motion JPEG, and AV1 by libaom.
+"""Encodes that the shipped model's ladder holds nothing like: codecs and encoders that it was never taught.
 
-benchmarks/default_model.py has them judged, of the test contents. MPEG-2 says its quantiser's steps, of no codec that
-the model knows; Theora and Motion JPEG say nothing, so their pictures alone are judged; libaom is another encoder of a
-codec that it knows.
+benchmarks/default_model.py has them judged, of the test contents. MPEG-2, WMV, Theora and Motion JPEG say their
+quantiser's steps, of no codec that the model knows; libaom, Kvazaar and OpenH264 are other encoders of codecs that it
+does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ KINDS = {
     "mpeg2": ("mpeg2video", ".mkv", ("-q:v 3", "-q:v 8", "-q:v 16", "-q:v 31")),
     "theora": ("libtheora", ".mkv", ("-q:v 8", "-q:v 5", "-q:v 3", "-q:v 0")),
     "mjpeg": ("mjpeg", ".mkv", ("-q:v 3", "-q:v 8", "-q:v 16", "-q:v 31")),
+    "wmv2": ("wmv2", ".mkv", ("-q:v 3", "-q:v 8", "-q:v 16", "-q:v 31")),
+    "openh264": ("libopenh264", ".mp4", tuple(f"-b:v {kbps}k" for kbps in (100, 250, 600, 1500))),
+    "kvazaar": ("libkvazaar", ".mp4", tuple(f"-kvazaar-params qp={qp},preset=fast" for qp in (22, 29, 36, 43))),
     "libaom": ("libaom-av1", ".mp4", tuple(f"-crf {crf} -b:v 0 -cpu-used 8 -row-mt 0" for crf in (28, 40, 52, 63))),
 }
 

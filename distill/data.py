@@ -80,31 +80,30 @@ class Data:
         """pixels_NVTSSC uint8 in table order."""
         return open_pixels(self.views)
 
-    def rows(self, split: str, *, labelled: bool = True) -> NDArray[np.int64]:
-        """Row numbers of one split; with `labelled` false, its unlabelled clips too."""
-        chosen = self.table["split"] == split
+    def rows(self, *splits: str, labelled: bool = True) -> NDArray[np.int64]:
+        """Row numbers of these splits; with `labelled` false, their unlabelled clips too."""
+        chosen = self.table["split"].isin(splits)
         if labelled:
             chosen &= self.table["score"].notna()
         return np.flatnonzero(chosen.to_numpy())
 
     def examples(
         self,
-        split: str,
+        *splits: str,
         targets: dict[str, NDArray[np.float32]] | None = None,
-        *,
         labelled: bool = True,
         num_groups: int | None = None,
         inputs: NDArray[Any] | None = None,
         reencoded_weight: float | None = None,
     ) -> Examples:
-        """One split's pixels (read into memory), labels and, if given, the teacher's targets (in table order).
+        """These splits' pixels (read into memory), labels and, if given, the teacher's targets (in table order).
 
         With a `reencoded_weight` the terms of the coded streams are read too; encodes of encodes weigh so much there.
         `inputs` stand in for the pixels: what frozen layers gave of every view, in table order.
 
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
         """
-        rows = self.rows(split, labelled=labelled)
+        rows = self.rows(*splits, labelled=labelled)
         blank = np.full((len(rows), NUM_TERMS), np.nan, np.float32)
         groups = np.full(len(self.table), -1, dtype=np.int64)
         if num_groups is not None:

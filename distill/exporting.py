@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 from torch import nn
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data
-from distill.students import conformal
+from distill.students import HELD_OUT, conformal
 from distill.train import predict
 from rungwise.artefact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
 from rungwise.config import RunConfig
@@ -31,7 +32,7 @@ from student.export import PARITY_SHARE, check_operators, parity, seal, trace, w
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.quantize import Quantiser, to_fp16
 
-EXPORT_VERSION = 5  # 3: golden views of four kinds; 4: the stream is an input; 5: intervals by whole masters
+EXPORT_VERSION = 6  # 4: the stream is an input; 5: intervals by whole masters; 6: by what was said before a refit
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200
@@ -104,6 +105,14 @@ class _Export:
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:
             self.coded &= ~np.isnan(self.terms).any(1)
+        # A student that learnt from validation clips too says nothing of how it errs there: what it said before does.
+        path = student.path / HELD_OUT
+        self.held_out: dict[str, NDArray[np.float32]] = load_file(path) if path.is_file() else {}
+
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """The splits that the student learnt from."""
+        return ("train", "validation") if self.held_out else ("train",)
 
     def build(self) -> dict[str, Any]:
         """Fill the folder; facts for the manifest."""
@@ -204,17 +213,19 @@ class _Export:
         update: dict[str, Any] = {
             "precision": precision,
             "left_in_float": candidate.left_in_float,
-            "calibration": self.calibration(candidate.scores, np.ones(len(self.rows), bool)),
+            "calibration": self.calibration(
+                self.held_out.get("scores", candidate.scores), np.ones(len(self.rows), bool)
+            ),
         }
         if candidate.fused is not None:
-            rows = self.data.rows("train")
+            rows = self.data.rows(*self.learnt_from)
             rows = rows[~np.isnan(self.data.stream[rows]).any(1)]
             facts = self.data.stream[rows]
             update["stream"] = Stream(
                 codecs=tuple(sorted(set(self.data.table["codec"].iloc[rows]))),
                 low=tuple(facts.min(0)),
                 high=tuple(facts.max(0)),
-                calibration=self.calibration(candidate.fused, self.coded),
+                calibration=self.calibration(self.held_out.get("fused", candidate.fused), self.coded),
             )
         contract = self.contract.model_copy(update=update)
         gate = rerun_gate(seal(candidate.graph, contract, path), candidate.scores, self.validation)
@@ -256,19 +267,22 @@ class _Export:
     def card(self) -> str:
         """The model card."""
         table = self.data.table.iloc[self.rows].reset_index(drop=True)
-        for precision, scores in self.scores.items():
-            table[precision] = scores.astype(float)
-        for precision, scores in self.fused.items():
-            table[f"{precision} with stream"] = scores.astype(float)
+        columns = {precision: scores for precision, scores in self.scores.items()}
+        columns |= {f"{precision} with stream": scores for precision, scores in self.fused.items()}
+        if self.held_out:
+            names = {"scores": "before the refit", "fused": "before the refit, with stream"}
+            columns = {names[name]: scores for name, scores in self.held_out.items()}
+        for name, scores in columns.items():
+            table[name] = scores.astype(float)
         result = evaluate_predictors(
             table,
-            [*self.scores, *(f"{precision} with stream" for precision in self.fused)],
+            list(columns),
             num_resamples=self.config.evaluate.num_resamples,
             pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
         )
         whole = self.data.table
         splits = {split: whole.iloc[self.data.rows(split)] for split in ("train", "validation")}
-        train = splits["train"]
+        train = whole.iloc[self.data.rows(*self.learnt_from)]
         facts = Facts(
             name=self.config.name,
             weights=_num_weights(self.model),
@@ -280,6 +294,7 @@ class _Export:
             bytes={name: (self.folder / name).stat().st_size for name in self.contracts},
             gates=self.gates,
             refused=self.refused,
+            refitted=bool(self.held_out),
         )
         return write_card(self.contracts, result, facts)
 

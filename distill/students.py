@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
@@ -18,7 +19,7 @@ from distill.data import Data, make_contract, training_key
 from distill.engine import own_device
 from distill.frozen import Upper, keep_frozen
 from distill.teaching import cache_inputs
-from distill.train import Examples, fit, predict
+from distill.train import Examples, fit, judge
 from distill.watch import make_watch
 from rungwise.artefact import SCRATCH, Artefact, run_stage, sha256_file, verify_files, write_json
 from rungwise.config import RunConfig, Training
@@ -31,7 +32,8 @@ from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache
 
 PRETRAIN_VERSION = 3  # 3: the stream is an input
-DISTILL_VERSION = 7  # 6: more of the score from the regression; 7: steps of blocks, a sixth fact, weights of clips
+DISTILL_VERSION = 8  # 7: steps of blocks, a sixth fact, weights of clips; 8: squared shares, more codecs' steps, refit
+HELD_OUT = "held_out.safetensors"  # what was said of validation clips before they were learnt from
 NOT_HASHED = {"execution", "start"}
 
 
@@ -100,38 +102,76 @@ def distil(
         open_cache(cache.path, expect=cache_inputs(config, data, teacher.path / "teacher.safetensors"))
         verify_files(cache)
         targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
-        torch.manual_seed(config.seed)
-        model = STUDENTS[student.model](**settings)
-        load_imagenet(model)
-        if start is not None:
-            load_start(model, start)
-        if student.tune == "styleprompt":
-            tune_prompts(model)
+
+        def fresh() -> nn.Module:
+            torch.manual_seed(config.seed)
+            model = STUDENTS[student.model](**settings)
+            load_imagenet(model)
+            if start is not None:
+                load_start(model, start)
+            if student.tune == "styleprompt":
+                tune_prompts(model)
+            return model
+
+        model = fresh()
         trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
         note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
-        groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
-        fitted, kept = model, None
+        kept: NDArray[Any] | None = None
         if student.execution.keep_frozen:
-            fitted = Upper(model, student.model)
             kept = keep_frozen(model, student.model, data, runs, device=own_device(device), precision=student.precision)
-        weight = student.reencoded_weight
-        train = data.examples("train", targets, labelled=False, num_groups=groups, inputs=kept, reencoded_weight=weight)
+
+        def fit_on(
+            splits: tuple[str, ...], model: nn.Module, validation: Examples | None, name: str
+        ) -> tuple[nn.Module, list[dict[str, float]]]:
+            fitted = Upper(model, student.model) if student.execution.keep_frozen else model
+            groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
+            weight = student.reencoded_weight
+            train = data.examples(
+                *splits, targets=targets, labelled=False, num_groups=groups, inputs=kept, reencoded_weight=weight
+            )
+            history, state = _fit(
+                config, fitted, train, validation, data, student.training, folder, name, device, watch
+            )
+            if ranks().rank == 0:
+                fitted.to("cpu").load_state_dict(state, strict=True)
+            return fitted, history
+
         validation = data.examples("validation", inputs=kept)
         validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
-        history, state = _fit(
-            config, fitted, train, validation, data, student.training, folder, "distill", device, watch
-        )
+        fitted, history = fit_on(("train",), model, validation, "distill")
+        held_out = {}
+        if ranks().rank == 0:
+            terms = None if settings["stream_px"] is None else data.terms(data.rows("validation"))
+            held_out = _judge_held_out(fitted, validation, terms)
+        if student.refit:
+            model = fresh()
+            _, again = fit_on(("train", "validation"), model, None, "refit")
+            history += again
         if ranks().rank > 0:
             return
-        fitted.to("cpu").load_state_dict(state, strict=True)
-        residuals = np.abs(predict(fitted, validation.inputs[:, 0]) - validation.scores)
+        residuals = np.abs(held_out["scores"] - validation.scores)
         contract = make_contract(config, data, key, student.model).model_copy(
             update={"calibration": conformal(residuals, config.export.interval_coverage)}
         )
         write_json(folder / "history.json", history)
+        if student.refit:
+            save_file(held_out, folder / HELD_OUT)
         save_checkpoint(folder / "student.safetensors", model, settings, contract)
 
     return run_stage(runs, key, build, shared=True)
+
+
+def _judge_held_out(
+    model: nn.Module, validation: Examples, terms: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """scores_N of the validation clips by a student that didn't learn from them; and fused_N with their streams' terms,
+    where they have some."""
+    judged = list(judge(model, validation.inputs[:, 0], *(() if terms is None else (np.nan_to_num(terms),))))
+    found = {"scores": np.concatenate([part.score.float().numpy() for part in judged])}
+    if terms is not None:
+        fused = np.concatenate([part.fused.float().numpy() for part in judged])  # type: ignore[attr-defined]
+        found["fused"] = np.where(np.isnan(terms).any(1), found["scores"], fused)
+    return found
 
 
 def _fit(
@@ -157,7 +197,7 @@ def _fit(
         training,
         data.scale,
         seed=config.seed,
-        scratch=folder / SCRATCH,
+        scratch=folder / SCRATCH / name,
         name=name,
         device=own_device(device),
         precision=student.precision,

@@ -142,7 +142,7 @@ def _checkpoint_gradients(model: nn.Module, name: str) -> None:
 
 
 def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, *, device: str) -> Artefact:
-    """Run the tuned teacher over every view once."""
+    """Run the tuned teacher over every view once, or, where its frozen layers were kept, over what they gave."""
     weights = teacher.path / "teacher.safetensors"
     key = cache_key(config, data, weights)
     device = own_device(device)
@@ -151,17 +151,26 @@ def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, 
     def build(folder: Path) -> dict[str, Any]:
         views = read_view_lists(data.views)
         table = data.table
+        kept: NDArray[Any] | None = None
+        if config.teacher.execution.keep_frozen and not config.cache.layers:
+            model = load_checkpoint(weights)[0]
+            precision = config.teacher.precision
+            kept = keep_frozen(model, config.teacher.model, data, runs, device=device, precision=precision)
         judge, contract = open_teacher(
             weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
-            precision=config.teacher.precision, device=device, sharded=lockstep,
+            precision=config.teacher.precision, device=device, sharded=lockstep, upper=kept is not None,
         )  # fmt: skip
 
-        def read(row: int) -> NDArray[np.uint8]:
+        def read(row: int) -> NDArray[Any]:
+            if kept is not None:
+                return np.array(kept[row])
             clip = table.iloc[row]
             return read_views(Path(clip["path"]), views[clip["clip"]])
 
         per_shard, per_batch = config.cache.clips_per_shard, config.cache.clips_per_batch
         one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
+        if kept is not None:
+            one = torch.from_numpy(np.array(kept[:1])).to(device)
         fields = judge(one)
         sizes = {name: value[0].numel() * value.element_size() for name, value in fields.items()}
         shards = -(-len(table) // per_shard)
@@ -224,9 +233,17 @@ def preprocessing_sha256(recipe: ViewRecipe) -> str:
 
 
 def open_teacher(
-    weights: Path, *, layers: tuple[str, ...], dtype: str, precision: str, device: str, sharded: bool = False
+    weights: Path,
+    *,
+    layers: tuple[str, ...],
+    dtype: str,
+    precision: str,
+    device: str,
+    sharded: bool = False,
+    upper: bool = False,
 ) -> tuple[Callable[[Tensor], Fields], Contract]:
-    """The function from pixels_MVTSSC to cached fields, and the teacher's contract.
+    """The function from pixels_MVTSSC, or with `upper` from what its frozen layers gave of them, to cached fields; and
+    the teacher's contract.
 
     Raises:
         ValueError: not a checkpoint, golden scores that don't come back, or an unknown layer.
@@ -234,6 +251,8 @@ def open_teacher(
     model, contract, _ = load_unchecked(weights) if sharded else load_checkpoint(weights)
     hooks = Layers(model, layers)
     call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
+    if upper:
+        call = Upper(model, contract.model)
     if precision == "bf16" and not sharded:
         matrices_to_bf16(model)
     # ZeRO-3 moves weights during the pass: no_grad, so that none becomes an inference tensor.

@@ -74,6 +74,7 @@ class Rungs(Section):
 
     codec: str
     preset: str
+    tune: str = ""
     heights: tuple[Positive, ...] = ()
     scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     crf: tuple[Annotated[int, Field(ge=0, le=63)], ...] = ()
@@ -101,7 +102,7 @@ class RungSample(Section):
 
 
 class Beside(Section):
-    """Rungs beside a ladder's own, `sample` of them drawn for themselves: older codecs, say."""
+    """Rungs beside a ladder's own, `sample` of them drawn for themselves: older codecs, say, or slower presets."""
 
     rungs: tuple[Rungs, ...]
     sample: RungSample
@@ -115,7 +116,7 @@ class Ladder(Section):
 
     rungs: tuple[Rungs, ...]
     sample: RungSample | None = None
-    beside: Beside | None = None
+    beside: tuple[Beside, ...] = ()
     label: str  # a model of libvmaf, such as vmaf_v1.0.16_3d0h
     extra_labels: tuple[str, ...]
 
@@ -338,9 +339,11 @@ class StudentSection(Section):
     `stem_stages` of an ImageNet EfficientNet-Lite0 come first; `stem` frozen: their weights stay. `prompts`: size of
     each stage's prompt bank, 0 for none. `aleatoric`: the student also says how far off it expects to be; needs
     losses.likelihood. `start`: a student's checkpoint to go on from, null: ImageNet stem and random weights. `tune`
-    styleprompt: only prompts and the last layer learn. `pretrain`: a first run by contrast between encoder settings,
-    which needs no labels; null: none. `reencoded_weight`: of an encode of an encode, in what is learnt of coded streams
-    (losses.stream), whose quantiser says nothing of the first encode; in files of unknown making there are few.
+    styleprompt: only prompts and the last layer learn. `refit`: when validation contents have chosen the epoch and
+    given the interval, the student that is kept learns anew, for all epochs, from them too. `pretrain`: a first run by
+    contrast between encoder settings, which needs no labels; null: none. `reencoded_weight`: of an encode of an encode,
+    in what is learnt of coded streams (losses.stream), whose quantiser says nothing of the first encode; in files of
+    unknown making there are few.
     """
 
     stem_stages: Literal[3, 5]
@@ -349,6 +352,7 @@ class StudentSection(Section):
     aleatoric: bool
     start: Path | None
     tune: Literal["all", "styleprompt"]
+    refit: bool
     bitrate_groups: BitrateGroups | None
     precision: Literal["fp32", "bf16"]
     execution: Execution

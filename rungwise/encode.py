@@ -29,8 +29,8 @@ class Codec:
     """One encoder as ffmpeg runs it.
 
     ``pinned`` and ``quality`` are ffmpeg arguments with ``{gop}`` (frames) and ``{crf}`` to fill in;
-    ``presets`` run from fast to slow; ``crf_range`` is inclusive, lower is better quality (VVenC's is a
-    constant QP, MPEG-4's a quantiser's scale).
+    ``presets`` run from fast to slow; ``tunes`` are what the encoder can be tuned for; ``crf_range`` is
+    inclusive, lower is better quality (VVenC's is a constant QP, MPEG-4's a quantiser's scale).
     """
 
     encoder: str
@@ -42,6 +42,7 @@ class Codec:
     crf_range: tuple[int, int]
     quality: str
     pinned: str
+    tunes: tuple[str, ...] = ()
 
 
 X26X_PRESETS = (
@@ -59,6 +60,7 @@ CODECS: dict[str, Codec] = {
         crf_range=(0, 51),
         quality="-crf {crf}",
         pinned="-threads 1 -g {gop} -keyint_min {gop} -sc_threshold 0 -x264-params open-gop=0:sliced-threads=0",
+        tunes=("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
     ),
     "hevc": Codec(
         encoder="libx265",
@@ -71,6 +73,7 @@ CODECS: dict[str, Codec] = {
         quality="-crf {crf}",
         pinned="-threads 1 -tag:v hvc1 -x265-params pools=none:frame-threads=1:wpp=0"
         ":keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:info=0:log-level=error",
+        tunes=("animation", "grain", "psnr", "ssim", "fastdecode", "zerolatency"),
     ),
     "av1": Codec(
         encoder="libsvtav1",
@@ -156,8 +159,8 @@ class EncodeSpec:
     ``codec`` is a key of ``CODECS``. ``height`` is the rung's, in pixels, even; the width follows the
     master's aspect, rounded to even. Exactly one of ``crf`` (in the codec's ``crf_range``) and
     ``bitrate_kbps`` (1 pass average, kilobits of 1000 per second) is given. An empty ``preset`` becomes the
-    codec's default. `scaler` (of ``SCALERS``) brings the master down to the rung's height; ``bit_depth`` is 8 or 10
-    (VVC is always 10). A value outside these rules is a ValueError.
+    codec's default; an empty ``tune`` is none. `scaler` (of ``SCALERS``) brings the master down to the rung's
+    height; ``bit_depth`` is 8 or 10 (VVC is always 10). A value outside these rules is a ValueError.
     """
 
     codec: str
@@ -167,6 +170,7 @@ class EncodeSpec:
     preset: str = ""
     scaler: str = DEFAULT_SCALER
     bit_depth: int = BITS
+    tune: str = ""
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -191,6 +195,9 @@ class EncodeSpec:
             raise ValueError(
                 f"preset is {self.preset!r}; for {self.codec} it must be one of {', '.join(codec.presets)}"
             )
+        if self.tune and self.tune not in codec.tunes:
+            known = f"one of {', '.join(codec.tunes)}" if codec.tunes else "left out"
+            raise ValueError(f"tune is {self.tune!r}; for {self.codec} it must be {known}")
 
 
 @dataclass(frozen=True)
@@ -296,6 +303,7 @@ def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
         "-fps_mode", "passthrough",
         "-c:v", codec.encoder,
         codec.preset_option, spec.preset,
+        *(("-tune", spec.tune) if spec.tune else ()),
         *rate.split(),
         *codec.pinned.format(gop=max(1, round(GOP_SECONDS * fps))).split(),
         "-bitexact",

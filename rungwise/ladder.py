@@ -79,7 +79,13 @@ def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[R
         entry = []
         for height, scaler, rate in itertools.product(heights, rungs.scalers, rates):
             spec = EncodeSpec(
-                rungs.codec, height, preset=rungs.preset, scaler=scaler, bit_depth=rungs.bit_depth, **rate
+                rungs.codec,
+                height,
+                preset=rungs.preset,
+                tune=rungs.tune,
+                scaler=scaler,
+                bit_depth=rungs.bit_depth,
+                **rate,
             )
             rung = Rung(spec, first)
             if rung not in seen:
@@ -90,17 +96,17 @@ def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[R
 
 
 def chosen_rungs(config: Ladder, master: Master, master_height: int) -> list[Rung]:
-    """The rungs that one master gets: all, or a sample of them, and a sample of those beside; the same ever after."""
+    """The rungs that one master gets: all, or a sample of them, and samples of those beside; the same ever after."""
     entries = ladder_rungs(config.rungs, master_height)
     if config.sample is None:
         chosen = [rung for entry in entries for rung in entry]
     else:
         chosen = _drawn(entries, config.sample, master, seed_of(master.content))
-    if config.beside is None:
-        return chosen
-    beside = ladder_rungs(config.beside.rungs, master_height)
-    more = _drawn(beside, config.beside.sample, master, seed_of(f"{master.content} beside"))
-    return chosen + [rung for rung in more if rung not in chosen]
+    for number, beside in enumerate(config.beside):
+        seed = seed_of(f"{master.content} beside" + f" {number}" * (number > 0))
+        more = _drawn(ladder_rungs(beside.rungs, master_height), beside.sample, master, seed)
+        chosen = chosen + [rung for rung in more if rung not in chosen]
+    return chosen
 
 
 def _drawn(entries: list[list[Rung]], sample: RungSample, master: Master, seed: int) -> list[Rung]:
@@ -132,7 +138,7 @@ def make_ladder(
         ValueError: a rung that no encoder takes, or every encode failed.
     """
     # A wrong rung is the config's fault: say so before any work.
-    ladder_rungs((*config.rungs, *(config.beside.rungs if config.beside else ())), 2160)
+    ladder_rungs((*config.rungs, *(rungs for beside in config.beside for rungs in beside.rungs)), 2160)
     whole = StageKey(
         "ladder",
         LADDER_VERSION,
@@ -213,7 +219,7 @@ def clip_name(content: str, rung: Rung) -> str:
         f"{spec.height}p",
         f"crf{spec.crf}" if spec.crf is not None else f"{spec.bitrate_kbps}k",
     ]
-    parts.append(spec.preset)
+    parts += [spec.preset] + [spec.tune] * bool(spec.tune)
     parts += [spec.scaler] * (spec.scaler != DEFAULT_SCALER) + [f"{spec.bit_depth}bit"] * (spec.bit_depth > BITS)
     parts += [f"after{rung.first.crf}"] if rung.first else []
     return "-".join(parts)
@@ -262,7 +268,7 @@ def _row(master: Master, rung: Rung | None, path: Path, config: Ladder, display_
         "group": master.group,
         "origin": master.origin,
         "codec": rung.spec.codec if rung else seen.codec,
-        "preset": rung.spec.preset if rung else "",
+        "preset": f"{rung.spec.preset} {rung.spec.tune}".strip() if rung else "",
         "rate_control": _rate_control(rung.spec) if rung else "",
         "scaler": rung.spec.scaler if rung else "",
         "bit_depth": rung.spec.bit_depth if rung else None,

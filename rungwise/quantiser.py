@@ -4,12 +4,13 @@ libav's `trace_headers` bitstream filter prints every field of the headers of H.
 MPEG-2, and nothing is decoded. Frames say a QP, a quantiser's index or its scale; all are put on one scale, log2 of
 the step in code values of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and
 AV1 look it up (AV1 7.12.2, for alternating current, in eighths), VP8 too (RFC 6386 14.1, in halves), and MPEG-2's is
-its slices' scale (7.4.2.2, by the flat matrix of predicted blocks).
+its slices' scale (7.4.2.2, by the flat matrix of predicted blocks). Two codecs' first bytes are read here: Theora's
+index (7.1) and Motion JPEG's table (ITU-T T.81 B.2.4.1).
 
 Inside a frame an encoder moves the step from block to block, by texture and by how long a block is looked back at: a
-still scene's key frame may be an octave finer than its header says. libav's decoders of H.264, MPEG-2 and MPEG-4
-tell each block's. I and P frames are decoded for it, without their loop filter; in B frames, at which little looks
-back, blocks hardly differ.
+still scene's key frame may be an octave finer than its header says. libav's decoders of H.264, MPEG-1, 2 and 4 and
+their kin tell each block's. I and P frames are decoded for it, without their loop filter; in B frames, at which little
+looks back, blocks hardly differ.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -31,7 +32,9 @@ from numpy.typing import NDArray
 Number = TypeVar("Number", float, NDArray[np.float64])
 CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from one another
 OLDER = ("vp8", "mpeg2video")  # whose headers say it too
-BLOCKS = ("h264", "mpeg2video", "mpeg4")  # whose decoders tell it of every block
+BLOCKS = (  # whose decoders tell it of every block
+    "h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "wmv1", "wmv2", "msmpeg4v2", "msmpeg4v3"
+)  # fmt: skip
 DECODING = {"export_side_data": "venc_params", "skip_frame": "bidir", "skip_loop_filter": "all"}
 FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
 START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
@@ -41,6 +44,9 @@ INDICES = (95, 120, 150, 180, 210, 235, 255)
 STEPS = (102, 152, 255, 440, 771, 1243, 1828)
 VP8_INDICES = (0, 54, 83, 102, 117, 127)  # of VP8's table, within a hundredth of an octave between knots
 VP8_STEPS = (4, 58, 116, 173, 234, 284)
+THEORA_INDICES = (0, 2, 5, 10, 17, 30, 36, 44, 53, 57, 60, 63)  # of its usual scale, within a tenth of an octave
+THEORA_SCALES = (500, 400, 310, 210, 145, 75, 57, 40, 25, 19, 15, 10)  # in hundredths of a matrix
+THEORA_MATRIX = 20  # about its least steps, where pictures have most to lose
 SCALE_CODES, SCALES = (0, 8, 16, 24, 31), (0, 8, 24, 56, 112)  # MPEG-2's other scale is straight between these
 
 _lock = threading.Lock()  # libav has one log, with one level, a process
@@ -61,6 +67,25 @@ def scale_step(code: int, *, linear: bool) -> float:
     return math.log2(2 * code if linear else float(np.interp(code, SCALE_CODES, SCALES)))
 
 
+def theora_step(data: bytes) -> float:
+    """log2 of the step of a Theora frame; NaN of other packets. Matrices are taken for the usual ones."""
+    if not data or data[0] & 0x80:
+        return math.nan
+    return float(np.interp(data[0] & 63, THEORA_INDICES, np.log2(THEORA_SCALES))) + math.log2(THEORA_MATRIX / 100)
+
+
+def jpeg_step(data: bytes) -> float:
+    """log2 of the mean step of luma's nine lowest frequencies above its mean, in a JPEG's first table; NaN if none."""
+    at = data.find(b"\xff\xdb")
+    lowest = data[at + 6 : at + 15]
+    if at < 0 or len(lowest) < 9 or data[at + 4] or not all(lowest):  # not 8 bits deep, or not luma's
+        return math.nan
+    return math.log2(sum(lowest) / len(lowest))
+
+
+PACKETS: dict[str, Callable[[bytes], float]] = {"theora": theora_step, "mjpeg": jpeg_step}
+
+
 def qp_step(qp: Number) -> Number:
     """log2 of the step that a QP of H.264, HEVC or VVC stands for, whatever the bit depth."""
     return (qp - 4) / 6
@@ -77,6 +102,7 @@ class StepReader:
         self.filter: Any = None
         self.decoder: Any = None
         codec = stream.codec_context.codec.canonical_name
+        self.of_packet = PACKETS.get(codec)
         if codec in CODECS + OLDER:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
                 self.filter = BitStreamFilterContext("trace_headers", stream)
@@ -89,7 +115,7 @@ class StepReader:
     def take(self, packet: Any) -> None:
         """The next packet; its data and times are gone afterwards."""
         number = len(self.found)
-        self.found.append(math.nan)
+        self.found.append(math.nan if self.of_packet is None else self.of_packet(bytes(packet)))
         if self.decoder is not None:
             packet.pts = packet.dts = number  # by which its frame is known
             self._decode(packet)

@@ -34,6 +34,7 @@ class Facts:
     bytes: Mapping[str, int]  # by file
     gates: Sequence[Gate]
     refused: Mapping[str, str]  # precision -> why
+    refitted: bool  # it learnt from the validation contents too, in the end
 
 
 def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts: Facts) -> str:
@@ -70,7 +71,9 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "## Figures on validation contents",
         "",
         "Validation contents chose the epoch and the operators left in float, so these figures flatter. The test"
-        " contents, which the export never looks at, are judged by `rungwise evaluate`, in its table and report.",
+        " contents, which the export never looks at, are judged by `rungwise evaluate`, in its table and report."
+        + " The student then learnt from the validation contents too; these figures, and the intervals below, are those"
+        " of the one before." * facts.refitted,
         "Brackets: 95 % intervals by content.",
         "",
         *_figures(validation),

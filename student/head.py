@@ -18,7 +18,7 @@ from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 STREAM_DIM = 64
 CENTRES = 3072  # most train clips that a stream's score is regressed on
 ALIKE_SHARE = 0.7  # of the score, that the regression has
-NOISE = 0.5  # variance of the label of a clip of weight 1 round the regression, in units of the kernel's
+NOISE = 0.15  # variance of what is regressed of a clip of weight 1, in units of the kernel's
 JITTER = 1e-6
 
 
@@ -54,7 +54,8 @@ class StreamHead(nn.Module):
 
     The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTRES`
     train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
-    streams, of each kind of texture, and of streams and texture together.
+    streams, of each kind of texture, and of streams and texture together. What it regresses is the square of the
+    label's share of its range: most encodes lie near the top of it, where labels differ little and are surest.
     """
 
     def __init__(self, dim: int, *, minimum: float, maximum: float) -> None:
@@ -81,8 +82,8 @@ class StreamHead(nn.Module):
         share = mixed_B1.squeeze(1).sigmoid()
         if not self.training:
             points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
-            alike = (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1)
-            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * alike
+            squared = (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1)
+            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * squared.sqrt()
         return self.minimum + self.span * share
 
     @torch.no_grad()
@@ -90,15 +91,18 @@ class StreamHead(nn.Module):
         """Fit the regression to the clips that have a score and a stream, in double precision."""
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
-        share, precision = (score_N[known].double() - self.minimum) / self.span, weight_N[known].double() / NOISE
+        squared, precision = (
+            ((score_N[known].double() - self.minimum) / self.span) ** 2,
+            weight_N[known].double() / NOISE,
+        )
         centre, spread = texture.mean(0), texture.std(0) + 1e-3
         points = torch.cat([terms, (texture - centre) / spread], 1)
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTRES].sort().values
-        support, offset = points[chosen], share.mean()
+        support, offset = points[chosen], squared.mean()
         across, inside = _kernel(points, support), _kernel(support, support)
         inside += JITTER * torch.eye(len(support), dtype=inside.dtype, device=inside.device)
         weighed = across.T * precision
-        weight = torch.linalg.solve(weighed @ across + inside, weighed @ (share - offset))
+        weight = torch.linalg.solve(weighed @ across + inside, weighed @ (squared - offset))
         for buffer, values in ((self.support, support), (self.weight, weight)):
             buffer.zero_()
             buffer[: len(values)] = values.to(buffer.dtype)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ CACHE_VERSION = 2  # 2: layers, content hashes, batches cut inside shards
 
 Fields = dict[str, Tensor]  # "scores" (M, V), "levels" (M, V, K), "features" (M, V, D), "layer.NAME" (M, V, D')
 Judge = Callable[[Tensor], Fields]  # pixels_MVTSSC uint8 on the device -> fields on the device
-Read = Callable[[int], NDArray[np.uint8]]  # row -> pixels_VTSSC
+Read = Callable[[int], NDArray[Any]]  # row -> pixels_VTSSC; or both of what frozen layers gave of them
 
 
 @dataclass

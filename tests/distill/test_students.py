@@ -7,22 +7,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import distill.train
 from distill.checkpoint import load_checkpoint
 from distill.data import prepare
 from distill.pipeline import Outcome, run
+from distill.students import HELD_OUT, _judge_held_out
 from distill.train import predict
 from rungwise.cli import app
 from rungwise.config import RunConfig, load_config
 from rungwise.scorer import Scorer
+from rungwise.stream import NUM_TERMS
 
 ROOT = Path(__file__).parents[2]
 SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window": 4, "feature_dim": 32}
@@ -256,3 +260,36 @@ def test_a_killed_run_that_gathers_gradients_goes_on_to_the_same_bits(
     monkeypatch.undo()
     again = run(config, tmp_path, until="distill").artefacts["distill"]
     assert again.content_sha256 == moved[1].artefacts["distill"].content_sha256
+
+
+def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_said_before(
+    config_path: Path, unbroken: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    outcome = run(read(changed(config_path, refit=True), tmp_path / "run.yaml"), unbroken[0], until="export")
+    once, again = unbroken[1].artefacts, outcome.artefacts
+    data = prepare(load_config(config_path), once["ladder"], unbroken[0])
+    pixels = np.array(data.pixels[data.rows("validation"), 0])
+    before, after = (predict(load_checkpoint(stage["distill"].path / "student.safetensors")[0], pixels)
+                     for stage in (once, again))  # fmt: skip
+    held_out = load_file(again["distill"].path / HELD_OUT)
+    np.testing.assert_array_equal(held_out["scores"], before)
+    assert np.abs(after - before).max() > 1e-3
+    history = json.loads((again["distill"].path / "history.json").read_text())
+    assert ["validation_srcc" in row for row in history] == [True, True, False, False]
+    contracts = [Scorer(stage["export"].path / "student.onnx").contract for stage in (once, again)]
+    assert contracts[1].calibration == contracts[0].calibration
+    card = (again["export"].path / "card.md").read_text()
+    assert "| | before the refit | log-bitrate |" in card
+    assert "learnt from the validation contents too" in card
+
+    validation = data.examples("validation")
+    terms = np.zeros((len(validation), NUM_TERMS), np.float32)
+    terms[0] = np.nan
+
+    class Said(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor, terms: torch.Tensor) -> SimpleNamespace:
+            assert torch.isfinite(terms).all()
+            return SimpleNamespace(score=torch.full((len(pixels),), 10.0), fused=torch.full((len(pixels),), 20.0))
+
+    fused = _judge_held_out(Said(), validation, terms)["fused"]
+    assert fused.tolist() == [10] + [20] * (len(validation) - 1)

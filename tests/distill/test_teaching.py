@@ -125,12 +125,15 @@ def test_every_kind_goes_from_labels_to_a_verified_cache(
     assert all(len(entry.video_sha256) == 64 for entry in index.values())
 
 
-def test_frozen_layers_kept_once_train_the_same_teacher(small: Small) -> None:
+def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcomes = []
     for number, keep in enumerate((False, True)):
         execution = {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": keep}
-        path = small.config("internvideo2", tune="last_block", execution=execution)
-        outcomes.append(run(load_config(path), small.fresh_runs(f"keep{number}"), until="teach"))
+        path = small.config("internvideo2", tune="last_block", layers=(), execution=execution)
+        runs = small.fresh_runs(f"keep{number}")
+        outcomes.append(run(load_config(path), runs, until="teach"))
     plain, kept = outcomes
     assert plain.artefacts["teach"].id == kept.artefacts["teach"].id  # how it was run is no part of what it is
     for left, right in zip(history(plain), history(kept), strict=True):
@@ -138,6 +141,11 @@ def test_frozen_layers_kept_once_train_the_same_teacher(small: Small) -> None:
     weights = [load_file(outcome.artefacts["teach"].path / "teacher.safetensors") for outcome in outcomes]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
+    with monkeypatch.context() as nothing_is_decoded:
+        nothing_is_decoded.setattr("distill.teaching.read_views", None)
+        cache = run(load_config(path), runs, until="cache").artefacts["cache"]
+    rows, tolerance = verify_cache(cache.path, sample=4, seed=1, tolerance=None, device="cpu")
+    assert max(value for row in rows for name, value in row.items() if name != "clip") < tolerance
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,8 @@ def test_what_weighs_less_counts_less_in_what_is_learnt_of_streams() -> None:
     for weight in (1.0, 0.25):
         head.settle(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
         said.append(head(torch.zeros(40, 4), texture, terms).mean().item())
-    assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * (50 - 44), abs=0.5)
+    squares = (0.4**2 + 0.6**2) / 2, (0.4**2 + 0.25 * 0.6**2) / 1.25
+    assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1)
 
     data = replace(examples(), stream=np.zeros((16, NUM_TERMS), np.float32))
     data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))

@@ -134,17 +134,29 @@ def test_rungs_beside_are_drawn_for_themselves(tmp_path: Path) -> None:
             {"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [24], "first_crf": 40},
         ],
     }
-    both = RICH.model_validate(RICH.model_dump() | {"beside": beside})
+    tuned = {
+        "sample": {"masters": 1, "others": 1},
+        "rungs": [{"codec": "h264", "preset": "ultrafast", "tune": "psnr", "scales": [1.0], "crf": [30, 40]}],
+    }
+    both, three = (RICH.model_validate(RICH.model_dump() | {"beside": kinds}) for kinds in ([beside], [beside, tuned]))
     for name in "abcdef":
         master = Master(name, name, tmp_path, "", "master")
         own, more = chosen_rungs(RICH, master, 108), chosen_rungs(both, master, 108)
         assert more[: len(own)] == own
         assert len(set(more)) == len(more) <= len(own) + 2  # one drawn twice is there once
         assert len(chosen_rungs(both, Master(name, name, tmp_path, "", "crop"), 108)) <= 3
-    wrong = beside | {"rungs": [{"codec": "vp8", "preset": "warp", "scales": [1.0], "crf": [30]}]}
-    config = RICH.model_validate(RICH.model_dump() | {"beside": wrong})
-    with pytest.raises(ValueError, match="preset is 'warp'"):
-        make_ladder(config, [], tmp_path)
+        last = chosen_rungs(three, master, 108)[len(more) :]
+        assert [rung.spec.tune for rung in last] == ["psnr"]
+        assert chosen_rungs(three, master, 108)[: len(more)] == more
+        assert clip_name("a", last[0]) == f"a-h264-108p-crf{last[0].spec.crf}-ultrafast-psnr"
+    for change, words in (
+        ({"preset": "warp"}, "preset is 'warp'"),
+        ({"tune": "psnr"}, "tune is 'psnr'; for vp8 .* out"),
+    ):
+        wrong = {"codec": "vp8", "preset": "5", "scales": [1.0], "crf": [30]} | change
+        config = RICH.model_validate(RICH.model_dump() | {"beside": [beside | {"rungs": [wrong]}]})
+        with pytest.raises(ValueError, match=words):
+            make_ladder(config, [], tmp_path)
 
 
 def test_scaler_depth_and_a_first_generation_reach_the_encode(folder: Path, tmp_path: Path) -> None:
