@@ -18,7 +18,7 @@ from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 STREAM_DIM = 64
 CENTRES = 3072  # most train clips that a stream's score is regressed on
 ALIKE_SHARE = 0.7  # of the score, that the regression has
-NOISE = 0.15  # variance of what is regressed of a clip of weight 1, in units of the kernel's
+NOISE = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
 JITTER = 1e-6
 
 
