@@ -144,7 +144,7 @@ def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Pa
 
 def test_a_codec_whose_frames_say_no_step_is_judged_by_its_pictures(clip: Path, tmp_path: Path) -> None:
     scorer, path = Scorer(make(tmp_path, clip)), tmp_path / "clip.avi"
-    run_ffmpeg(["-i", str(clip), "-c:v", "mjpeg", "-q:v", "5", str(path)])
+    run_ffmpeg(["-i", str(clip), "-c:v", "ffv1", str(path)])
     score = scorer.score(path)
     assert not score.stream_used
     assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantised",)
