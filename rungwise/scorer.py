@@ -28,7 +28,7 @@ from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
 # quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs.
-SCORER_VERSION = 7
+SCORER_VERSION = 8
 EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
@@ -192,15 +192,19 @@ class Scorer:
         plain = [(each.span, each.window) for each in judged]
         if self.contract.stream is None or pictures_only:
             return False, plain
-        unlike = next((each.unlike for each in judged if each.unlike), None)
-        if facts.coded is None or unlike:
-            facts.note(f"judged by its pictures alone: {unlike or 'no coded stream'}")
+        unlike = [each.unlike for each in judged if each.unlike]
+        if facts.coded is None or 2 * len(unlike) > len(judged):
+            facts.note(f"judged by its pictures alone: {unlike[0] if unlike else 'no coded stream'}")
             return False, plain
+        if unlike:  # black, or a still: no reason to doubt the rest
+            facts.note(f"some windows judged by their pictures alone: {unlike[0]}")
         if facts.coded.codec not in self.contract.stream.codecs:
             facts.note(f"the model knows no {facts.coded.codec} streams: judged as one of no known codec")
         scale, fused = self.contract.scale, []
         for span, window, score, _ in judged:
-            assert score is not None
+            if score is None:
+                fused.append((span, window))
+                continue
             moved = tuple(
                 min(scale.maximum, max(scale.minimum, frame + score - window.score)) for frame in window.frame_scores
             )

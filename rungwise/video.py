@@ -163,12 +163,14 @@ class Packets:
     """What the packets of a video stream say, one entry a frame in presentation order.
 
     `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none. Decoding can be
-    started exactly at `is_key_N`. `sizes_N` are coded bytes. `rate` is the rate that the file states, `codec` the short
-    name. `steps_N`, where asked for, are log2 of each frame's quantiser step (rungwise/quantiser.py), NaN if unknown.
+    started exactly at `is_key_N`; `is_intra_N` are all that the file calls key frames. `sizes_N` are coded bytes.
+    `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
+    frame's quantiser step (rungwise/quantiser.py), NaN if unknown.
     """
 
     ticks_N: NDArray[np.int64] | None
     is_key_N: NDArray[np.bool_]
+    is_intra_N: NDArray[np.bool_]
     sizes_N: NDArray[np.int64]
     time_base: Fraction
     rate: Fraction
@@ -196,6 +198,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
         seeks = container.format.name not in UNINDEXED
         ticks: list[int | None] = []
         keys: list[bool] = []
+        intra: list[bool] = []
         sizes: list[int] = []
         quantiser = StepReader(stream) if steps else None
         num_bytes = 0
@@ -205,6 +208,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
                 continue
             sizes.append(packet.size)
             ticks.append(packet.pts if packet.pts is not None else packet.dts)
+            intra.append(packet.is_keyframe)
             keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
             if quantiser is not None:
                 quantiser.take(packet)
@@ -220,6 +224,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
         return Packets(
             known,
             np.asarray(keys)[order],
+            np.asarray(intra)[order],
             np.asarray(sizes)[order],
             base,
             rate,

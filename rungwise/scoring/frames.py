@@ -175,4 +175,4 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
             known = None
     is_key = np.zeros(len(ticks), bool)
     unknown = np.empty(0, np.int64)  # which packet gave which frame
-    return Packets(known, is_key, unknown, packets.time_base, packets.rate, packets.num_bytes, packets.codec)
+    return Packets(known, is_key, is_key, unknown, packets.time_base, packets.rate, packets.num_bytes, packets.codec)

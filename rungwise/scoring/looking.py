@@ -63,19 +63,26 @@ class How:
 
 @dataclass(frozen=True)
 class Coded:
-    """A file's stream as coded: its codec, when each frame is shown, the bytes that it took and its quantiser's step,
-    a frame's pixels."""
+    """A file's stream as coded: its codec, when each frame is shown, whether it is a key frame, the bytes that it took
+    and its quantiser's step, a frame's pixels."""
 
     codec: str
     times_N: NDArray[np.float64]
+    is_intra_N: NDArray[np.bool_]
     sizes_N: NDArray[np.int64]
     steps_N: NDArray[np.float64]
     width: int
     height: int
 
     def facts(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
-        """`stream_facts` of a stretch of time."""
+        """`stream_facts` of a stretch of time, and of the key frame before it where it has none of its own.
+
+        So a long group of pictures is judged in all its windows as a clip is that starts with its key frame.
+        """
         inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
+        before = np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds - 1e-9))
+        if len(before) and not self.is_intra_N[inside].any():
+            inside[before[-1]] = True
         pixels = self.width * self.height
         return stream_facts(self.sizes_N[inside], self.steps_N[inside], pixels, self.height, display_height)
 
@@ -157,7 +164,7 @@ def _judge_frames(
         facts = _facts(first[1], container.streams.video[0], str(path), how)
         announced = (container.duration or 0) / av.time_base
     if packets.steps_N is not None and len(packets.sizes_N) == len(times):
-        coded = packets.codec, np.asarray(times), packets.sizes_N, packets.steps_N
+        coded = packets.codec, np.asarray(times), packets.is_intra_N, packets.sizes_N, packets.steps_N
         facts.coded = Coded(*coded, facts.width, facts.height)
     if deinterlaced:
         facts.note(DEINTERLACED)

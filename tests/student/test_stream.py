@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx import TensorProto
 from rungwise.contract import Calibration, Contract, Scale, Stream
 from rungwise.encode import run_ffmpeg
 from rungwise.scorer import Scorer
+from rungwise.scoring.looking import Coded
 from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_facts, stream_terms
 from rungwise.video import probe, read_packets
 from rungwise.views import ViewRecipe, make_views, read_views
@@ -124,6 +126,34 @@ def test_streams_unlike_those_taught_are_left_out(
     assert not score.stream_used
     assert score.score == score.pictures_score
     assert score.notes == (f"judged by its pictures alone: the model knows no streams like it ({what})",)
+
+
+def test_a_window_unlike_the_rest_is_judged_by_its_pictures_and_the_rest_is_not(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer(make(tmp_path, clip))
+    seconds = probe(clip).duration_seconds / 3
+    pictures, both = (scorer.score(clip, window_seconds=seconds, pictures_only=only) for only in (True, False))
+    assert len(both.windows) == 3
+    answers = iter([None, "odd", None])
+    monkeypatch.setattr("rungwise.scorer._unlike", lambda *_: next(answers))
+    mixed = scorer.score(clip, window_seconds=seconds)
+    assert mixed.windows == (both.windows[0], pictures.windows[1], both.windows[2])
+    assert mixed.stream_used
+    assert mixed.notes == ("some windows judged by their pictures alone: odd",)
+    answers = iter(["odd", None, "odd"])
+    assert scorer.score(clip, window_seconds=seconds).windows == pictures.windows
+
+
+def test_a_window_without_a_key_frame_is_judged_with_the_one_before_it() -> None:
+    times, keys = np.arange(120) / 10, np.arange(120) % 100 == 0
+    sizes, steps = np.where(keys, 1000, 100), np.where(keys, 3.0, 5.0)
+    coded = Coded("h264", times, keys, sizes, steps, 100, 80)
+    first, second, third = (coded.facts(start, start + 4, 80) for start in (0, 4, 8))
+    np.testing.assert_allclose(second[:5], first[:5])
+    np.testing.assert_allclose(third[:5], first[:5])  # has its own, at 10 s
+    never = replace(coded, is_intra_N=np.zeros(120, bool))
+    assert never.facts(4, 8, 80).tolist() == stream_facts([100] * 40, [5] * 40, 8000, 80, 80).tolist()
 
 
 def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_a_stream_gives_the_windows_of_a_file(choice: str, length: float) -> Non
 
 
 def packets(ticks: list[int], base: Fraction, rate: Fraction) -> Packets:
-    return Packets(np.asarray(ticks), np.ones(len(ticks), bool), np.ones(len(ticks), int), base, rate, 0, "h264")
+    keys = np.ones(len(ticks), bool)
+    return Packets(np.asarray(ticks), keys, keys, np.ones(len(ticks), int), base, rate, 0, "h264")
 
 
 def test_a_containers_rounding_of_a_steady_rate_is_undone() -> None:
