@@ -27,7 +27,7 @@ from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
 from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
-# quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs.
+# quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs; 8: key frames before a window.
 SCORER_VERSION = 8
 EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
 BANDS = ("bad", "poor", "fair", "good", "excellent")
