@@ -80,9 +80,8 @@ class Coded:
         So a long group of pictures is judged in all its windows as a clip is that starts with its key frame.
         """
         inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
-        before = np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds - 1e-9))
-        if len(before) and not self.is_intra_N[inside].any():
-            inside[before[-1]] = True
+        if not self.is_intra_N[inside].any():
+            inside[np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds))[-1:]] = True
         pixels = self.width * self.height
         return stream_facts(self.sizes_N[inside], self.steps_N[inside], pixels, self.height, display_height)
 
