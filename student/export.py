@@ -30,8 +30,8 @@ GOLDEN_SHARE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}
 FLOAT_OPERATORS = frozenset({
     "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Erf", "Exp", "Expand",
     "Gather", "GatherND", "Gelu", "Gemm", "Greater", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Neg", "Pad",
-    "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Softplus",
-    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice",
+    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 OPERATORS = {
     "fp32": FLOAT_OPERATORS,

@@ -269,6 +269,24 @@ def test_what_weighs_less_counts_less_in_what_is_learnt_of_streams() -> None:
     assert float(shown[8:].mean()) == pytest.approx(0.25, abs=0.08)
 
 
+def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a_line_in_the_facts() -> None:
+    head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
+    for parameter in head.parameters():
+        parameter.data.zero_()  # the network says 50 of everything
+    terms, sides = torch.zeros(200, NUM_TERMS), torch.tensor([1.0, -1]).repeat(100)
+    terms[:, 0] = torch.rand(200, generator=generator)
+    texture = sides.unsqueeze(1) + 0.1 * torch.randn(200, NUM_TEXTURE, generator=generator)
+    head.settle(texture, terms, 60 + 10 * sides + 20 * (terms[:, 0] - 0.5), torch.ones(200))
+
+    def said(fact: float, side: float) -> float:
+        point = torch.zeros(1, NUM_TERMS)
+        point[:, 0] = fact
+        return head(torch.zeros(1, 4), torch.full((1, NUM_TEXTURE), side), point).item()
+
+    assert said(0.5, 4) > said(0.5, -4) + 1
+    assert said(4, 1) > said(1, 1) + 10
+
+
 def test_encodes_of_encodes_weigh_what_the_config_says() -> None:
     table = pd.DataFrame(
         {"content": ["a", "a"], "codec": "h264", "split": "train", "score": 50.0, "first_crf": [np.nan, 30], "clip": "",
