@@ -26,6 +26,7 @@ class Section(BaseModel):
 class Sources(Section):
     """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own.
 
+    `more_scenes` of a family are drawn beside those: {water: 40} draws "water_1" to "water_40".
     `photographs` is a folder of pictures, filmed by a synthetic camera: `shots` are the sizes of each one's, width and
     height in pixels. `variants` of each of the folder's masters are masters too: cropped, mirrored, reversed, sped up,
     enlarged or graded anew; named test contents are left alone. `groups` names contents that share footage, group by
@@ -35,6 +36,7 @@ class Sources(Section):
     """
 
     builtin: Literal["all"] | tuple[str, ...] | None = None
+    more_scenes: dict[str, Positive] = {}
     folder: Path | None = None
     photographs: Path | None = None
     shots: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)] | None = None
@@ -48,10 +50,11 @@ class Sources(Section):
 
     @model_validator(mode="after")
     def _some_kind(self) -> Sources:
-        if self.builtin is None and self.folder is None and self.photographs is None:
-            raise ValueError("give `builtin`, `folder` or `photographs`, or several of them")
+        drawn = self.builtin or self.more_scenes or None
+        if drawn is None and self.folder is None and self.photographs is None:
+            raise ValueError("give `builtin`, `more_scenes`, `folder` or `photographs`, or several of them")
         made = {
-            "built-in scenes": (self.builtin, ("width", "height", "num_frames", "fps")),
+            "built-in scenes": (drawn, ("width", "height", "num_frames", "fps")),
             "photographs": (self.photographs, ("num_frames", "fps")),
         }
         for kind, (wanted, needed) in made.items():

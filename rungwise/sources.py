@@ -18,7 +18,7 @@ from pathlib import Path
 from rungwise.artefact import StageKey, run_stage, sha256_file, write_json
 from rungwise.config import Sources
 from rungwise.encode import cut_master, ffmpeg_version
-from rungwise.masters import MASTERS_VERSION, SCENES, write_master, write_photograph
+from rungwise.masters import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write_master, write_photograph
 from rungwise.masters.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.masters.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
 from rungwise.progress import note, run_jobs, track
@@ -73,11 +73,17 @@ def make_masters(sources: Sources, runs: Path, *, held_out: Collection[str] = ()
 
 
 def _builtin(sources: Sources, runs: Path) -> dict[str, Path]:
-    """Rendered scenes by name."""
+    """Rendered scenes by name: those asked for, and so many more of each family."""
     names = sorted(SCENES) if sources.builtin == "all" else list(sources.builtin or ())
-    unknown = [name for name in names if name not in SCENES]
-    if unknown:
-        raise ValueError(f"sources.builtin: no scene {unknown[0]!r}; the scenes are {', '.join(SCENES)}")
+    for name in names:
+        try:
+            find_scene(name)
+        except ValueError as error:
+            raise ValueError(f"sources.builtin: {error}") from error
+    for family, count in sources.more_scenes.items():
+        if family not in FAMILIES:
+            raise ValueError(f"sources.more_scenes: no family {family!r}; the families are {', '.join(FAMILIES)}")
+        names += [f"{family}_{number}" for number in range(1, count + 1) if f"{family}_{number}" not in names]
     if not names:
         return {}
     size = sources.model_dump(include=set(SIZE))

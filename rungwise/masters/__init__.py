@@ -24,7 +24,7 @@ from rungwise.masters.built import film, night_city, screen, street
 from rungwise.masters.camera import photograph_frames
 from rungwise.masters.nature import dead_leaves, fog, foliage, gradient, landscape, water
 from rungwise.masters.paint import F32, Rng, soften, to_image
-from rungwise.masters.scene import SCENES, Draw, Scene
+from rungwise.masters.scene import SCENES, Draw, Scene, find_scene
 
 __all__ = [
     "FAMILIES",
@@ -32,6 +32,7 @@ __all__ = [
     "SCENES",
     "Scene",
     "contact_sheet",
+    "find_scene",
     "render",
     "write_master",
     "write_photograph",
@@ -71,11 +72,10 @@ def render(
     Pixels depend on the name, the size and the rate only. Raises ValueError, at the call, for an unknown name
     (naming the choices), a side under 64 pixels, or a count or rate that is not positive.
     """
-    if name not in SCENES:
-        raise ValueError(f"unknown scene {name!r}; choose from {', '.join(SCENES)}")
+    scene = find_scene(name)
     if min(width, height) < 64 or num_frames < 1 or not fps > 0:
         raise ValueError(f"cannot render {width}x{height}, {num_frames} frames at {fps} frames per second")
-    return _frames(SCENES[name], width, height, num_frames, fps)
+    return _frames(scene, width, height, num_frames, fps)
 
 
 def _frames(s: Scene, width: int, height: int, num_frames: int, fps: float) -> Iterator[NDArray[np.uint8]]:

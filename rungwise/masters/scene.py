@@ -1,11 +1,13 @@
-"""What a scene is, and the catalogue: ten families of four scenes each."""
+"""What a scene is, the catalogue (ten families of four scenes each), and the endless others of each family."""
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from rungwise.masters.paint import F32
@@ -47,3 +49,24 @@ SCENES: dict[str, Scene] = {
     for family, contents in _KNOBS.items()
     for i, knobs in enumerate(contents)
 }
+
+
+def find_scene(name: str) -> Scene:
+    """A scene of the catalogue, or number 17 of the others in its family by "water_17", whose knobs are drawn.
+
+    Raises:
+        ValueError: neither; the names and families are listed.
+    """
+    if name in SCENES:
+        return SCENES[name]
+    family, _, number = name.rpartition("_")
+    if family not in _KNOBS or not re.fullmatch("[1-9][0-9]*", number):
+        raise ValueError(
+            f"no scene {name!r}; the scenes are {', '.join(SCENES)}, and FAMILY_1, FAMILY_2, ... of {', '.join(_KNOBS)}"
+        )
+    seed = zlib.crc32(name.encode())
+    rng = np.random.default_rng([seed, 2])  # 0 and 1 paint the scene and its noise
+    low, high = (0.05, 0.4, -3, -2, 0.5), (1, 1.1, 5, 6, 2)
+    detail, contrast, blur, noise, speed = (float(knob) for knob in rng.uniform(low, high))
+    variant = int(rng.integers(4))
+    return Scene(name, family, seed, variant, detail, contrast, max(0.0, blur), max(0.0, noise), speed)

@@ -49,6 +49,19 @@ def test_no_border_is_black(clips: dict[str, NDArray[np.uint8]]) -> None:
             assert edge.max() > 12, name
 
 
+@pytest.mark.parametrize("family", masters.FAMILIES)
+def test_a_family_has_others_whose_knobs_are_drawn_by_their_names(family: str) -> None:
+    scenes = [masters.find_scene(f"{family}_{number}") for number in range(1, 30)]
+    assert {scene.family for scene in scenes} == {family}
+    assert {scene.variant for scene in scenes} == {0, 1, 2, 3}
+    assert len({(scene.seed, scene.detail, scene.contrast, scene.speed) for scene in scenes}) == 29
+    assert min(scene.blur for scene in scenes) == min(scene.noise for scene in scenes) == 0
+    assert clip(f"{family}_7", 1).std() > 2
+    for wrong in (f"{family}_0", f"{family}_07", f"{family}_x", family, "sea_1"):
+        with pytest.raises(ValueError, match=f"no scene '{wrong}'; the scenes are dead_leaves_a"):
+            masters.find_scene(wrong)
+
+
 def test_scenes_differ(clips: dict[str, NDArray[np.uint8]]) -> None:
     firsts = {frames[0].tobytes() for frames in clips.values()}
     assert len(firsts) == len(masters.SCENES)

@@ -53,7 +53,7 @@ def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path:
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({}, "give `builtin`, `folder` or `photographs`"),
+        ({}, "give `builtin`, `more_scenes`, `folder` or `photographs`"),
         ({"photographs": "x", **SIZE}, "`photographs` and `shots` go together"),
         ({"photographs": "x", "shots": [[64, 64]]}, "photographs need num_frames, fps"),
         ({"builtin": "all", "num_frames": 2}, "built-in scenes need width, height, fps"),
@@ -163,6 +163,19 @@ def test_builtin_masters_are_an_artefact(tmp_path: Path) -> None:
     assert [master.content for master in first] == ["screen_a", "fog_a"]
     assert make_masters(sources, tmp_path) == first
     assert len(list((tmp_path / "masters").iterdir())) == 1
+
+
+def test_more_scenes_of_a_family_are_masters_too(tmp_path: Path) -> None:
+    size = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
+    made = make_masters(Sources(builtin=("fog_a", "water_2"), more_scenes={"water": 2}, **size), tmp_path)
+    assert [(master.content, master.origin) for master in made] == [
+        ("fog_a", "builtin"), ("water_2", "builtin"), ("water_1", "builtin")
+    ]  # fmt: skip
+    assert len({master.sha256 for master in made}) == 3
+    with pytest.raises(ValueError, match=r"sources\.more_scenes: no family 'sea'; the families are dead_leaves"):
+        make_masters(Sources(more_scenes={"sea": 2}, **size), tmp_path)
+    with pytest.raises(ValueError, match="built-in scenes need width, height, num_frames, fps"):
+        Sources(more_scenes={"water": 2})
 
 
 def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> None:
