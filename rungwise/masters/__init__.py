@@ -70,7 +70,7 @@ def render(
     """Yield ``num_frames`` frames, each (height, width, 3) uint8 RGB, of a scene at ``fps`` per second.
 
     Pixels depend on the name, the size and the rate only. Raises ValueError, at the call, for an unknown name
-    (naming the choices), a side under 64 pixels, or a count or rate that is not positive.
+    (naming the families), a side under 64 pixels, or a count or rate that is not positive.
     """
     scene = find_scene(name)
     if min(width, height) < 64 or num_frames < 1 or not fps > 0:

@@ -55,15 +55,14 @@ def find_scene(name: str) -> Scene:
     """A scene of the catalogue, or number 17 of the others in its family by "water_17", whose knobs are drawn.
 
     Raises:
-        ValueError: neither; the names and families are listed.
+        ValueError: neither; the families are listed.
     """
     if name in SCENES:
         return SCENES[name]
     family, _, number = name.rpartition("_")
     if family not in _KNOBS or not re.fullmatch("[1-9][0-9]*", number):
-        raise ValueError(
-            f"no scene {name!r}; the scenes are {', '.join(SCENES)}, and FAMILY_1, FAMILY_2, ... of {', '.join(_KNOBS)}"
-        )
+        families = ", ".join(_KNOBS)
+        raise ValueError(f"no scene {name!r}; there are FAMILY_a to FAMILY_d and FAMILY_1, FAMILY_2, ... of {families}")
     seed = zlib.crc32(name.encode())
     rng = np.random.default_rng([seed, 2])  # 0 and 1 paint the scene and its noise
     low, high = (0.05, 0.4, -3, -2, 0.5), (1, 1.1, 5, 6, 2)

@@ -58,7 +58,7 @@ def test_a_family_has_others_whose_knobs_are_drawn_by_their_names(family: str) -
     assert min(scene.blur for scene in scenes) == min(scene.noise for scene in scenes) == 0
     assert clip(f"{family}_7", 1).std() > 2
     for wrong in (f"{family}_0", f"{family}_07", f"{family}_x", family, "sea_1"):
-        with pytest.raises(ValueError, match=f"no scene '{wrong}'; the scenes are dead_leaves_a"):
+        with pytest.raises(ValueError, match=f"no scene '{wrong}'; there are FAMILY_a to"):
             masters.find_scene(wrong)
 
 
@@ -118,7 +118,7 @@ def test_failed_write_leaves_nothing_and_tells_why(tmp_path: Path) -> None:
 
 
 def test_bad_requests_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match=r"night_city_a.*water_d"):
+    with pytest.raises(ValueError, match=r"no scene 'nothing'.*night_city.*water"):
         masters.render("nothing")
     with pytest.raises(ValueError, match="cannot render"):
         masters.render("fog_a", num_frames=0)
