@@ -58,7 +58,7 @@ app.command()(score)
 @app.command()
 def masters(
     out: Annotated[Path, typer.Argument(help="folder to write to")],
-    names: Annotated[list[str] | None, typer.Argument(help="scenes, such as fog_a or fog_17 [all of a letter]")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="scenes: fog_a, fog_17, ... [all with a letter]")] = None,
     height: Annotated[int, typer.Option(min=64, help="lines; 16:9")] = 360,
     frames: Annotated[int, typer.Option(min=1, help="frames a scene")] = 48,
     fps: Annotated[float, typer.Option(min=1, help="frames a second")] = 24.0,
