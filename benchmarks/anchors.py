@@ -9,7 +9,9 @@ turned. scikit-video was written for older NumPy and SciPy; `_niqe_module` gives
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -28,6 +30,12 @@ from rungwise.video import rgb_frames, timestamps_seconds
 VMAF_V0 = "vmaf_v0.6.1"
 LEAST_NIQE_LINES = 193  # of two patches of 96 and one line
 Job = tuple[str, str, str, int]  # clip, its path, its master's path, display height
+
+
+def require_packages() -> None:
+    """Stop in one line where BRISQUE's or NIQE's package is missing: it would be found out after an hour."""
+    if missing := [name for name in ("brisque", "skvideo") if importlib.util.find_spec(name) is None]:
+        sys.exit(f"no {' or '.join(missing)} here: pip install 'brisque[opencv-python-headless]' scikit-video")
 
 
 def anchors_of(jobs: list[Job], path: Path, workers: int) -> dict[str, dict[str, float]]:

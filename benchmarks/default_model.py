@@ -381,6 +381,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="train jobs whose name holds this, and stop")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if not arguments.only:
+        anchors.require_packages()
     config = load_config(CONFIG)
     ladder = run(config, arguments.runs, until="ladder").artefacts["ladder"]
     data = prepare(config, ladder, arguments.runs)
@@ -390,7 +392,6 @@ def main() -> None:
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs(data) if arguments.only in job.name and not result_of(job, folder).is_file()]
-    started = time.monotonic()
     if left:
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
             work = partial(train_job, inputs=inputs_of(config, data, arguments.runs), folder=folder)
@@ -410,7 +411,7 @@ def main() -> None:
         "encodes": {"all": len(data.table), "whole masters": int((data.table["origin"] == "master").sum())},
         "contents": int(data.table["content"].nunique()),
         "groups": int(data.table["group"].nunique()),
-        "seconds_of_jobs": round(time.monotonic() - started, 1),
+        "seconds_of_jobs": round(sum(json.loads(result_of(job, folder).read_text())["seconds"] for job in jobs(data)), 1),
         "sections": {name: figures(part, config.evaluate.num_resamples) for name, part in sections.items()},
         "mean_residuals": {name: mean_residuals(part) for name, part in sections.items()},
         "interval": {
