@@ -404,6 +404,7 @@ def main() -> None:
     number_of = {group: number for number, job in enumerate(job for job in jobs(data) if job.name.startswith("fold "))
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
     fold_of = folds["group"].map(number_of).to_numpy()
+    done = [json.loads(result_of(job, folder).read_text()) for job in jobs(data)]
     facts = {
         "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",
         "cores": os.cpu_count(),
@@ -411,7 +412,7 @@ def main() -> None:
         "encodes": {"all": len(data.table), "whole masters": int((data.table["origin"] == "master").sum())},
         "contents": int(data.table["content"].nunique()),
         "groups": int(data.table["group"].nunique()),
-        "seconds_of_jobs": round(sum(json.loads(result_of(job, folder).read_text())["seconds"] for job in jobs(data)), 1),
+        "seconds_of_jobs": round(sum(job["seconds"] for job in done), 1),
         "sections": {name: figures(part, config.evaluate.num_resamples) for name, part in sections.items()},
         "mean_residuals": {name: mean_residuals(part) for name, part in sections.items()},
         "interval": {

@@ -65,10 +65,12 @@ def masters(
     sheet: Annotated[bool, typer.Option("--sheet", help="write a contact sheet too")] = False,
 ) -> None:
     """Render the built-in scenes as lossless masters, for use elsewhere."""
-    from rungwise.masters import SCENES, contact_sheet, write_master
+    from rungwise.masters import SCENES, contact_sheet, find_scene, write_master
     from rungwise.progress import track
 
     chosen = names or sorted(SCENES)
+    for name in chosen:
+        find_scene(name)  # a wrong name stops the command before anything is drawn
     out.mkdir(parents=True, exist_ok=True)
     width = round(height * 16 / 9 / 2) * 2
     for name in track(chosen, "masters", total=len(chosen)):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 from rungwise import masters
+from rungwise.cli import app
 
 SMALL = {"width": 128, "height": 72}
 
@@ -124,6 +126,13 @@ def test_bad_requests_are_refused_at_the_call() -> None:
         masters.render("fog_a", num_frames=0)
     with pytest.raises(ValueError, match="cannot render"):
         masters.render("fog_a", width=32)
+
+
+def test_the_verb_refuses_a_wrong_name_before_it_draws(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["masters", str(tmp_path / "out"), "fog_a", "nothing", "--frames", "1"])
+    assert done.exit_code == 1
+    assert "no scene 'nothing'" in str(done.exception or done.stderr)
+    assert not (tmp_path / "out").exists()
 
 
 def test_contact_sheet_has_a_row_a_scene(tmp_path: Path) -> None:
