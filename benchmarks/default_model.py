@@ -391,7 +391,8 @@ def main() -> None:
            "versions": [CONTRACT_VERSION, TEACH_VERSION, DISTILL_VERSION]}  # fmt: skip
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    left = [job for job in jobs(data) if arguments.only in job.name and not result_of(job, folder).is_file()]
+    planned = jobs(data)
+    left = [job for job in planned if arguments.only in job.name and not result_of(job, folder).is_file()]
     if left:
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
             work = partial(train_job, inputs=inputs_of(config, data, arguments.runs), folder=folder)
@@ -401,10 +402,10 @@ def main() -> None:
         return
     sections = sections_of(config, data, arguments.runs, folder, arguments.workers)
     folds, tests = sections["five folds"], sections["test"]
-    number_of = {group: number for number, job in enumerate(job for job in jobs(data) if job.name.startswith("fold "))
+    number_of = {group: number for number, job in enumerate(job for job in planned if job.name.startswith("fold "))
                  for group in set(data.table["group"].iloc[list(job.test)])}  # fmt: skip
     fold_of = folds["group"].map(number_of).to_numpy()
-    done = [json.loads(result_of(job, folder).read_text()) for job in jobs(data)]
+    done = [json.loads(result_of(job, folder).read_text()) for job in planned]
     facts = {
         "command": f"python {Path(sys.argv[0]).name} --runs RUNS --out benchmarks/results/default.json",
         "cores": os.cpu_count(),
