@@ -27,7 +27,7 @@ from rungwise.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note
 from rungwise.scorer import Scorer
 from rungwise.views import make_views, read_views
-from student.card import Facts, write_card
+from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.quantize import Quantiser, to_fp16
@@ -295,6 +295,7 @@ class _Export:
             gates=self.gates,
             refused=self.refused,
             refitted=bool(self.held_out),
+            errors=error_table(table, next((name for name in columns if "with stream" in name), next(iter(columns)))),
         )
         return write_card(self.contracts, result, facts)
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rungwise.contract import Contract
 from rungwise.figures import Evaluation, format_interval
 from student.gates import Gate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CARD_STATISTICS = {
     "srcc": "SRCC",
@@ -18,6 +25,9 @@ CARD_STATISTICS = {
 }
 
 MOST_HEIGHTS = 8  # that are listed one by one
+MIN_ENCODES = 5  # in a row of the table of errors
+DISPLAY_HEIGHTS = (0, 288, 480, 720, 1080, 100_000)
+CODED_SHARES = (0, 0.45, 0.6, 0.8, 0.99, 100)  # of the display height
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,37 @@ class Facts:
     gates: Sequence[Gate]
     refused: Mapping[str, str]  # precision -> why
     refitted: bool  # it learnt from the validation contents too, in the end
+    errors: Sequence[str]  # lines of `error_table`
+
+
+def error_table(table: pd.DataFrame, predictor: str) -> list[str]:
+    """Bias (mean of score - label) and RMSE of a prediction, in points, as Markdown rows by encoder, size and height.
+
+    Args:
+        table: one row an encode: content, codec, preset, height, display_height, score and the `predictor` column.
+        predictor: column of scores. Groups of fewer than `MIN_ENCODES` encodes are left out.
+    """
+    import pandas as pd
+
+    error = table[predictor] - table["score"]
+    encoder = table["codec"] + " " + table["preset"].fillna("")
+    heights = pd.cut(table["display_height"], DISPLAY_HEIGHTS, right=False, labels=_bounds(DISPLAY_HEIGHTS, "lines"))
+    shares = table["height"] / table["display_height"]
+    sizes = pd.cut(shares, CODED_SHARES, right=False, labels=_bounds(CODED_SHARES, "of the display height"))
+    lines = ["| encodes of | encodes | contents | bias | RMSE |", "|---|---|---|---|---|"]
+    groups = {"all": pd.Series("all", table.index), "codec": table["codec"], "encoder": encoder.str.strip()}
+    for kind, names in (groups | {"height": heights.astype(str), "size": sizes.astype(str)}).items():
+        for name, errors in error.groupby(names):
+            if len(errors) >= MIN_ENCODES or kind == "all":
+                contents = table.loc[errors.index, "content"].nunique()
+                rmse = float(np.sqrt((errors**2).mean()))
+                lines.append(f"| {name} | {len(errors)} | {contents} | {errors.mean():+.1f} | {rmse:.1f} |")
+    return list(dict.fromkeys(lines))  # a codec of one preset, without a name, has one row
+
+
+def _bounds(edges: Sequence[float], unit: str) -> list[str]:
+    inner = [f"{low:g} to {high:g} {unit}" for low, high in pairwise(edges[1:-1])]
+    return [f"under {edges[1]:g} {unit}", *inner, f"{edges[-2]:g} {unit} or more"]
 
 
 def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts: Facts) -> str:
@@ -77,6 +118,12 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "Brackets: 95 % intervals by content.",
         "",
         *_figures(validation),
+        "",
+        "## Error by codec, preset and height",
+        "",
+        "Validation encodes; bias is the mean of score - label, in points; with the bitstream where it can be read.",
+        "",
+        *facts.errors,
         "",
         "## Files",
         "",
