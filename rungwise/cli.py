@@ -36,20 +36,31 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
     local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
 ) -> None:
-    """Options of every verb; `main` reads --debug where errors end, and launchers say --local_rank twice."""
+    """Options of every verb; `main` reads --debug, wherever it stands, and launchers say --local_rank twice."""
 
 
 @app.command()
 def probe(videos: Annotated[list[Path], typer.Argument(help="video files")], as_json: Json = False) -> None:
     """Print what we see in a file: codec, size, rate, depth, colour, rotation, VFR, HDR."""
+    from rungwise.failures import failure
+    from rungwise.progress import note
     from rungwise.video import probe as look
 
+    failed = False
     for path in videos:
-        seen = look(path).model_dump()
+        try:
+            facts = look(path).model_dump()
+        except Exception as error:
+            failed = True
+            facts = {"path": str(path), "error": failure(str(path), error)}
         if as_json:
-            print(json.dumps(seen))
+            print(json.dumps(facts))
+        elif "error" in facts:
+            note(f"rungwise probe: {facts['error']}")
         else:
-            print("\n".join(f"{name:22}{value}" for name, value in seen.items() if value != ""))
+            print("\n".join(f"{name:22}{value}" for name, value in facts.items() if value != ""))
+    if failed:
+        raise typer.Exit(1)
 
 
 app.command()(score)
@@ -347,14 +358,25 @@ def golden(
     as_json: Json = False,
 ) -> None:
     """Re-run what files say of themselves: the largest deviation of every output; exit 1 above the tolerance."""
+    from rungwise.failures import failure
+    from rungwise.progress import note
+
     failed = False
     for path in files:
-        if path.suffix == ".onnx":
-            from rungwise.scorer import golden_of_export
+        try:
+            if path.suffix == ".onnx":
+                from rungwise.scorer import golden_of_export
 
-            found, allowed = golden_of_export(path)
-        else:
-            found, allowed = _room("distill.golden").golden(path)
+                found, allowed = golden_of_export(path)
+            else:
+                found, allowed = _room("distill.golden").golden(path)
+        except Exception as error:
+            failed = True
+            reason = failure(str(path), error)
+            if as_json:
+                print(json.dumps({"file": str(path), "error": reason}))
+            note(f"rungwise golden: {reason}")
+            continue
         allowed = allowed if tolerance is None else tolerance
         for output, deviation in found.items():
             passed = deviation <= allowed
@@ -401,21 +423,23 @@ def quickstart(
 
 
 def main() -> None:
-    """Entry point: one clear line for a user's error, a traceback only under --debug."""
+    """Entry point: one clear line for a user's error and for ours, a traceback only under --debug."""
+    from rungwise.failures import failure, show_tracebacks
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        show_tracebacks()
+    verb = next((word for word in arguments if not word.startswith("-")), "")
     try:
-        app()
-    except (ValueError, RuntimeError, OSError) as error:
-        if "--debug" in sys.argv:
-            raise
-        verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        print(f"rungwise {verb}: {error}", file=sys.stderr)
-        sys.exit(1)
+        app(arguments)
     except ImportError as error:
-        if "--debug" in sys.argv:
-            raise
-        print(
-            f"rungwise: this verb needs more than the scorer ({error}): pip install 'rungwise[ladder]'", file=sys.stderr
-        )
+        reason = failure("rungwise", error)
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("rungwise"):
+            reason = f"this verb needs more than the scorer ({error}): pip install 'rungwise[ladder]'"
+        print(f"rungwise {verb}: {reason}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        print(f"rungwise {verb}: {failure(verb, error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("rungwise: stopped; what is finished is kept, run again to go on", file=sys.stderr)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from rungwise.failures import ToolError
+
 GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
 SCALERS = ("bicubic", "bilinear", "lanczos", "area")
 DEFAULT_SCALER = "bicubic"
@@ -136,7 +138,7 @@ CODECS: dict[str, Codec] = {
 }
 
 
-class FfmpegError(RuntimeError):
+class FfmpegError(ToolError):
     """ffmpeg failed. ``words`` holds the last lines of its stderr."""
 
     def __init__(self, message: str, words: str) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 
 from rungwise.artefact import Artefact, StageKey, open_artefact, run_stage, sha256_file, verify_files, write_json
 from rungwise.config import Ladder, Rungs, RungSample
-from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, FfmpegError, encode, ffmpeg_version
+from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, encode, ffmpeg_version
+from rungwise.failures import failure
 from rungwise.label import LABEL_VERSION, label
 from rungwise.progress import note, run_jobs
 from rungwise.sources import Master, seed_of
@@ -170,11 +171,12 @@ def make_ladder(
         failures = {}
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             for clip, error in run_jobs(pool, jobs, "ladder"):
-                if isinstance(error, (FfmpegError, ValueError)):
-                    failures[clip] = str(error)
-                    note(f"ladder: {clip} failed: {error}")
-                elif error is not None:
-                    raise error
+                if error is None:
+                    continue
+                if not isinstance(error, Exception) or isinstance(error, OSError | MemoryError):
+                    raise error  # the machine's, and not the clip's: what is made is kept, run again to go on
+                failures[clip] = failure(clip, error)
+                note(f"ladder: {clip} failed: {failures[clip]}")
         rows = [json.loads(path.read_text())["row"] for path in sorted(encodes.glob("*.json"))]
         if not rows:
             raise ValueError(f"ladder: all {len(failures)} encodes failed; the last: {list(failures.values())[-1]}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from rungwise.evaluate import PREDICTOR_LOG_BITRATE
+from rungwise.failures import failure
 from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS
 
 if TYPE_CHECKING:
@@ -234,10 +235,10 @@ def score_videos(
                     with keep.open("a", encoding="utf-8") as lines:
                         lines.write(json.dumps([key, done[key]]) + "\n")
             scores.append(sign * done[key])
-        except ValueError as error:
-            failures[clip] = str(error)
+        except Exception as error:
+            failures[clip] = failure(str(path), error)
             scores.append(float("nan"))
-            note(f"left out: {clip}: {error}")
+            note(f"left out: {clip}: {failures[clip]}")
     return scores, failures
 
 

@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from rungwise.boxes import video_tracks
 from rungwise.quantiser import StepReader
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     if not container.streams.video or container.streams.video[0].disposition & Disposition.attached_pic:
         container.close()
         raise ValueError(f"{path}: holds no video stream")  # or a cover picture
+    if container.streams.video[0].codec_context is None:
+        number = container.streams.video[0].id
+        container.close()
+        coding = track.coding if (track := video_tracks(path).get(number)) else "unknown coding"
+        raise ValueError(f"{path}: no decoder for its video ({coding})")
     set_threads(container.streams.video[0], threads)
     return container
 
@@ -158,6 +164,21 @@ def as_meant(container: av.container.InputContainer, frames: Iterator[VideoFrame
         yield graph.vpull()
 
 
+def demux(container: av.container.InputContainer, stream: Any, path: Path) -> Iterator[Any]:
+    """The packets of one stream.
+
+    Raises:
+        ValueError: the container is broken; libav asks for impossible amounts of memory, or finds streams that it did
+            not announce, where a damaged file's sizes and numbers say so.
+    """
+    try:
+        yield from container.demux(stream)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path}: broken while reading ({error.strerror})") from error
+    except IndexError as error:
+        raise ValueError(f"{path}: broken while reading (another stream begins)") from error
+
+
 @dataclass(frozen=True)
 class Packets:
     """What the packets of a video stream say, one entry a frame in presentation order.
@@ -202,7 +223,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
         sizes: list[int] = []
         quantiser = StepReader(stream) if steps else None
         num_bytes = 0
-        for packet in container.demux(stream):
+        for packet in demux(container, stream, path):
             num_bytes += packet.size
             if not packet.size or packet.is_discard:
                 continue

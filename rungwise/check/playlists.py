@@ -157,6 +157,8 @@ def _hls_pieces(path: Path) -> Iterator[Piece]:
         if line == "#EXT-X-DISCONTINUITY" and num_segments:
             raise ValueError(f"{path}: has a discontinuity, so more than one title; check each by itself")
         if line.startswith("#EXT-X-MAP"):
+            if "URI" not in told:
+                raise ValueError(f"{path}: its EXT-X-MAP has no URI (RFC 8216, 4.3.2.5)")
             length, start = _hls_range(told["BYTERANGE"]) if "BYTERANGE" in told else (None, None)
             piece = Piece(_local(path.parent, told["URI"]), start or 0, length)
             if init is not None and piece != init:

@@ -19,6 +19,7 @@ from rungwise.check.alike import choose_places, score_at
 from rungwise.check.compare import Report, Told, compare
 from rungwise.check.rungs import LadderCheck, Metric, check_ladder, make_metric
 from rungwise.check.sources import MAX_LENGTH_SPREAD, TABLE_SUFFIXES, Column, Encode, find_encodes, read_column
+from rungwise.failures import failure
 from rungwise.progress import note, track
 
 TRUTH_VMAF = "vmaf"
@@ -252,8 +253,8 @@ def _measure(
         if entry not in cache:
             try:
                 cache[entry] = score(encode.path)
-            except (ValueError, RuntimeError) as error:
-                unusable[i] = str(error).removeprefix(f"{encode.path}: ")
+            except Exception as error:
+                unusable[i] = failure(str(encode.path), error).removeprefix(f"{encode.path}: ")
                 note(f"rungwise ladder check: {encode.rung.name}: {unusable[i].splitlines()[0]}")
                 continue
             if out is not None:

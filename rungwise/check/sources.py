@@ -11,6 +11,7 @@ import numpy as np
 
 from rungwise.check.playlists import PLAYLIST_SUFFIXES, read_playlist, write_whole
 from rungwise.check.rungs import Rung
+from rungwise.failures import failure
 from rungwise.sources import VIDEO_SUFFIXES
 from rungwise.table import POLARITIES
 from rungwise.video import VideoInfo, probe
@@ -100,13 +101,13 @@ def _folder(folder: Path, without: Path | None) -> Found:
             continue
         try:
             found.encodes.append(_probed(path, path.name))
-        except ValueError as error:
-            found.failures[path.name] = _without_path(error, path)
+        except Exception as error:
+            found.failures[path.name] = _reason(error, path)
     return found
 
 
-def _without_path(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+def _reason(error: Exception, path: Path) -> str:
+    return failure(str(path), error).removeprefix(f"{path}: ")
 
 
 def _probed(path: Path, name: str, declared_kbps: float | None = None, seen: VideoInfo | None = None) -> Encode:
@@ -133,8 +134,8 @@ def _playlist(path: Path, scratch: Path) -> Found:
                 raise ValueError(variant.problem)
             whole = write_whole(variant, whole)
             encode = _probed(whole, variant.name, variant.declared_kbps)
-        except ValueError as error:
-            found.failures[variant.name] = _without_path(error, whole)
+        except Exception as error:
+            found.failures[variant.name] = _reason(error, whole)
             continue
         found.encodes.append(encode)
         # Declared is all that is sent, so compare it with all bytes, an audio track among them included.

@@ -19,6 +19,7 @@ from rungwise.datasets.catalogue import describe
 from rungwise.datasets.derive import REFERENCE, REFUSED
 from rungwise.datasets.description import OWN_HEIGHT, Description, Layout
 from rungwise.datasets.labels import LINE, VIDEO_ENDINGS, find_labels, read_rows, without_ending
+from rungwise.failures import failure
 from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 
 if TYPE_CHECKING:
@@ -325,6 +326,6 @@ def _look(path: Path, probing: bool) -> dict[str, Any] | str:
         if probing:
             seen = probe(path)
             facts |= {name: getattr(seen, name) for name in (*FACTS, "codec", "hdr")}
-    except (ValueError, OSError) as error:
-        return str(error)
+    except Exception as error:
+        return failure(str(path), error)
     return facts

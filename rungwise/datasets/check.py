@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.artefact import sha256_file
+from rungwise.failures import failure
 from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS, check_table
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def _check_video(row: Mapping[str, Any], folder: Path) -> tuple[list[str], str]:
     try:
         seen = probe(video)
         _decode_last_frame(video)
-    except ValueError as error:
-        return [*found, f"unreadable: {error}"], sha256
+    except Exception as error:
+        return [*found, f"unreadable: {failure(str(video), error)}"], sha256
     width, height, fps, duration = (_number(row, name) for name in ("width", "height", "fps", "duration_seconds"))
     sizes_differ = (not math.isnan(width) and width != seen.width) or (not math.isnan(height) and height != seen.height)
     if sizes_differ and _number(row, "display_height") != seen.height:

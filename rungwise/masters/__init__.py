@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from rungwise.failures import ToolError
 from rungwise.masters.built import film, night_city, screen, street
 from rungwise.masters.camera import photograph_frames
 from rungwise.masters.nature import dead_leaves, fog, foliage, gradient, landscape, water
@@ -160,7 +161,7 @@ def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, he
             if process.returncode:
                 log.seek(0)
                 tail = log.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise RuntimeError(f"ffmpeg failed on {partial} (status {process.returncode}): " + "\n".join(tail))
+                raise ToolError(f"ffmpeg failed on {partial} (status {process.returncode}): " + "\n".join(tail))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from rungwise.artefact import sha256_file, sha256_json, write_text
 from rungwise.contract import CONTRACT_VERSION
+from rungwise.failures import failure
 from rungwise.scorer import SCORER_VERSION, Score, Scorer, Window
 from rungwise.scoring.inputs import PIPE, Input, join_variant
 from rungwise.scoring.looking import Hdr
@@ -56,8 +57,8 @@ def score_all(
     def work(found: Input) -> Result:
         try:
             return _score_one(scorer, found, options, pipe, cache, model)
-        except (ValueError, OSError) as error:
-            return Result(found.name, error=str(error))
+        except Exception as error:
+            return Result(found.name, error=failure(found.name, error))
 
     if jobs == 1:
         yield from map(work, inputs)

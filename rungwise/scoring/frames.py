@@ -83,6 +83,8 @@ def read_frames(
                 if landed and frame.pts in missing:
                     if frame.interlaced_frame:
                         raise Interlaced
+                    if index_of[frame.pts] != run[len(run) - len(missing)]:
+                        raise NotAsListed("frames come in another order than their times")
                     missing.remove(frame.pts)
                     yield index_of[frame.pts], frame
                     if not missing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rungwise.check.playlists import PLAYLIST_SUFFIXES, Variant, read_playlist, write_whole
+from rungwise.failures import failure
 
 PIPE = "-"
 VIDEO_SUFFIXES = (
@@ -30,11 +31,18 @@ def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
     """Each once, in the order given; what lies in a folder or matches a pattern in the order of its names."""
     seen: set[str] = set()
     for argument in arguments:
-        for found in _expand(argument):
+        for found in _found(argument):
             where = found.name if found.path is None or found.variant is not None else str(found.path.resolve())
             if where not in seen:
                 seen.add(where)
                 yield found
+
+
+def _found(argument: str) -> Iterator[Input]:
+    try:
+        yield from _expand(argument)
+    except Exception as error:
+        yield Input(argument, problem=failure(argument, error))
 
 
 def _expand(argument: str) -> Iterator[Input]:

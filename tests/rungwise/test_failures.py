@@ -1,0 +1,141 @@
+"""One bad file never ends a batch: every verb's boundary, and what `main` says of our own faults."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rungwise import cli, failures
+from rungwise.cli import app
+from rungwise.failures import ToolError
+from rungwise.scorer import Scorer
+from rungwise.video import probe
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def batch(odd_files: Path, tmp_path: Path) -> list[str]:
+    """A good file between two that no decoder is known for, and one whose second half is of another file."""
+    good = (odd_files / "plain.mp4").read_bytes()
+    transport = (odd_files / "late.ts").read_bytes()
+    files = {"a.mp4": good.replace(b"avc1", b"BRAW"), "b.mp4": good, "c.mp4": good.replace(b"avc1", b"BRAW"),
+             "d.ts": transport[: len(transport) // 2]}  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return [str(tmp_path / name) for name in files]
+
+
+@pytest.fixture
+def broken_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the scoring and probing of files called b.mp4."""
+
+    def fails(real: object) -> object:
+        def call(*arguments: object, **options: object) -> object:
+            if any(Path(str(value)).name == "b.mp4" for value in arguments):
+                raise KeyError("window 7")
+            return real(*arguments, **options)  # type: ignore[operator]
+
+        return call
+
+    monkeypatch.setattr(Scorer, "score", fails(Scorer.score))
+    monkeypatch.setattr("rungwise.video.probe", fails(probe))
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_stream_without_a_decoder_is_named_and_the_rest_is_scored(model: Path, batch: list[str], jobs: str) -> None:
+    done = runner.invoke(app, ["score", "-m", str(model), "--json", "--jobs", jobs, *batch])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1
+    assert [Path(line["path"]).name for line in lines] == ["a.mp4", "b.mp4", "c.mp4", "d.ts"]
+    assert ["score" in line for line in lines] == [False, True, False, True]
+    assert "BRAW" in lines[0]["error"]
+
+
+def test_an_unexpected_error_is_one_line_that_asks_for_a_report(
+    model: Path, batch: list[str], broken_for: None
+) -> None:
+    done = runner.invoke(app, ["score", "-m", str(model), "--json", *batch])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1
+    assert "score" in lines[3]
+    for part in ("b.mp4", "KeyError", "window 7", "report"):
+        assert part in lines[1]["error"]
+    assert "\n" not in lines[1]["error"]
+
+
+def test_probe_goes_on_after_a_broken_file(batch: list[str], broken_for: None) -> None:
+    done = runner.invoke(app, ["probe", *batch])
+    assert done.exit_code == 1
+    assert "d.ts" in done.stdout
+    assert "BRAW" in done.stderr
+    assert "KeyError" in done.stderr
+    as_json = runner.invoke(app, ["probe", "--json", *batch])
+    assert ["error" in json.loads(line) for line in as_json.stdout.splitlines()] == [True, True, True, False]
+
+
+def test_a_ladder_check_leaves_broken_rungs_out(model: Path, batch: list[str], odd_files: Path) -> None:
+    folder = Path(batch[0]).parent
+    (folder / "d.ts").write_bytes((odd_files / "plain.mp4").read_bytes())
+    done = runner.invoke(app, ["ladder", "check", str(folder), "-m", str(model), "--views", "1"])
+    assert done.exit_code == 1
+    assert "a.mp4" in done.stderr
+    assert "BRAW" in done.stderr
+    assert "2 rungs" in done.stdout
+
+
+def test_a_dataset_check_names_our_fault_and_looks_at_the_others(batch: list[str], broken_for: None) -> None:
+    table = Path(batch[0]).with_name("table.csv")
+    names = [Path(path).name for path in batch]
+    rows = [f"{name},{name},c,c,50,mos,higher_is_better,0,100" for name in names]
+    head = "clip,path,content,group,score,score_kind,score_polarity,score_min,score_max"
+    table.write_text("\n".join([head, *rows]) + "\n")
+    done = runner.invoke(app, ["dataset", "check", str(table), "--json"])
+    problems = json.loads(done.stdout)["problems"]
+    assert done.exit_code == 1
+    assert "KeyError" in problems["b.mp4"][0]
+    assert "BRAW" in problems["a.mp4"][0]
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (RuntimeError("mat1 and mat2 shapes"), True),
+        (OSError("could not get source code"), True),  # as torch raises it, without a number
+        (ZeroDivisionError("float division"), True),
+        (ValueError("x.mp4: no such file"), False),
+        (FileNotFoundError(2, "No such file"), False),
+        (ToolError("ffmpeg failed"), False),
+    ],
+)
+def test_main_tells_our_faults_from_a_users(
+    error: Exception, ours: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(sys, "argv", ["rungwise", "score"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert said.count("\n") == 1
+    assert ("report" in said and type(error).__name__ in said) == ours
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(failures._show, "tracebacks", False)
+    monkeypatch.setattr(sys, "argv", ["rungwise", "probe", str(tmp_path / "none.mp4"), "--debug"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "Traceback" in said
+    assert "no such file" in said
