@@ -185,7 +185,7 @@ class _Writer:
         if self.as_json:
             if score is not None and score.timeline:
                 values["timeline"] = [
-                    {"start_seconds": w.start_seconds, "end_seconds": w.end_seconds, "score": w.score}
+                    {"start_seconds": w.start_seconds, "end_seconds": w.end_seconds, "score": w.score, "flat": w.flat}
                     for w in score.timeline
                 ]
                 values["cuts_seconds"] = list(result.cuts or ())

@@ -30,6 +30,11 @@ class Scale(BaseModel):
     minimum: float
     maximum: float
 
+    @property
+    def best(self) -> float:
+        """The end of the scale that stands for no visible loss."""
+        return self.minimum if self.polarity == "lower_is_better" else self.maximum
+
 
 class Calibration(BaseModel):
     """Split-conformal half width of the interval round a score, in score units, from validation contents.

@@ -27,8 +27,9 @@ from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
 from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
-# quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs; 8: key frames before a window.
-SCORER_VERSION = 8
+# quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs; 8: key frames before a window; 9: flat
+# windows.
+SCORER_VERSION = 9
 EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
 BANDS = ("bad", "poor", "fair", "good", "excellent")
 DEVICES = {
@@ -47,7 +48,7 @@ SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
 @dataclass(frozen=True)
 class Window:
     """A stretch of time, its score and that of its pictures alone; the frames looked at, each with a score where the
-    model gives one."""
+    model gives one. Where each of its frames is one flat color it is `flat`, and its scores are the scale's best."""
 
     start_seconds: float
     end_seconds: float
@@ -56,13 +57,15 @@ class Window:
     frame_indices: tuple[int, ...]
     frame_seconds: tuple[float, ...]
     frame_scores: tuple[float, ...]
+    flat: bool = False
 
 
 @dataclass(frozen=True)
 class Score:
     """One video's score on the contract's scale, with its conformal interval, and what was looked at.
 
-    The score is the mean of its windows', weighted by how long they last. The interval is that of one window's view.
+    The score is the mean of its windows', weighted by how long they last; flat ones count only where
+    all are flat. The interval is that of one window's view.
     `pictures_score` is that of the pictures alone; the score is the same unless `stream_used`: then how many bits the
     file's frames took, and at what size, counted too. `timeline` holds the windows of the length asked for, `windows`
     those that make the score.
@@ -91,7 +94,8 @@ class Score:
         """Plain values for JSON; windows by their number, for an hour has 900."""
         values = {name: value for name, value in asdict(self).items() if name not in ("windows", "timeline")}
         values["notes"] = list(self.notes)
-        return values | {"num_windows": len(self.windows)}
+        num_flat = sum(window.flat for window in self.windows)
+        return values | {"num_windows": len(self.windows), "num_flat_windows": num_flat}
 
 
 class Scorer:
@@ -173,6 +177,8 @@ class Scorer:
 
     def _judge_window(self, seen: SeenWindow, facts: Facts) -> Judged:
         span, terms, unlike = seen.span, None, None
+        if seen.flat:
+            return Judged(span, self._flat_window(span), None, None)
         if facts.coded is not None and self.contract.stream is not None:
             found = facts.coded.facts(span.start_seconds, span.end_seconds, facts.shown[1])
             unlike = _unlike(found, self.contract.stream)
@@ -187,13 +193,21 @@ class Scorer:
         window = Window(*ends, score, score, span.frame_indices, span.frame_seconds, frame_scores)
         return Judged(span, window, None if terms is None else float(values["fused"][0]), unlike)
 
+    def _flat_window(self, span: Span) -> Window:
+        """A window without content keeps all of its quality, whatever its codec; VMAF says so too."""
+        best = self.contract.scale.best
+        frame_scores = (best,) * len(span.frame_indices) if "frame_scores" in self.outputs else ()
+        ends = span.start_seconds, span.end_seconds
+        return Window(*ends, best, best, span.frame_indices, span.frame_seconds, frame_scores, flat=True)
+
     def _fused(self, facts: Facts, judged: list[Judged], pictures_only: bool) -> tuple[bool, list[tuple[Span, Window]]]:
         """Whether the stream's own facts count, and the windows with the scores that hold."""
         plain = [(each.span, each.window) for each in judged]
-        if self.contract.stream is None or pictures_only:
+        num_content = sum(not each.window.flat for each in judged)
+        if self.contract.stream is None or pictures_only or not num_content:
             return False, plain
         unlike = [each.unlike for each in judged if each.unlike]
-        if facts.coded is None or 2 * len(unlike) > len(judged):
+        if facts.coded is None or 2 * len(unlike) > num_content:
             facts.note(f"judged by its pictures alone: {unlike[0] if unlike else 'no coded stream'}")
             return False, plain
         if unlike:  # black, or a still: no reason to doubt the rest
@@ -251,7 +265,9 @@ class Scorer:
             label = "-" if name is None else name
             facts, judged = judge_pipe(path, label, how, self._judge_window)
         stream_used, scored = self._fused(facts, judged, pictures_only)
+        scored.sort(key=lambda pair: pair[0].start_seconds)
         windows = tuple(window for span, window in scored if span.length_seconds == length)
+        _note_flat(facts, windows)
         timeline: tuple[Window, ...] = ()
         if timeline_seconds is not None:
             timeline = tuple(window for span, window in scored if span.length_seconds == timeline_seconds)
@@ -273,7 +289,7 @@ class Scorer:
         if stream_used:
             assert self.contract.stream is not None
             calibration = self.contract.stream.calibration
-        score = mean_score(windows)
+        score = mean_score(with_content(windows))
         half = calibration.half_width if calibration else None
         return Score(
             path=path,
@@ -281,7 +297,9 @@ class Scorer:
             low=None if half is None else max(scale.minimum, score - half),
             high=None if half is None else min(scale.maximum, score + half),
             band=band(score, scale.minimum, scale.maximum, scale.polarity),
-            pictures_score=mean_score([replace(window, score=window.pictures_score) for window in windows]),
+            pictures_score=mean_score(
+                [replace(window, score=window.pictures_score) for window in with_content(windows)]
+            ),
             stream_used=stream_used,
             display_height=facts.shown[1],
             frames_used=len({index for window in windows for index in window.frame_indices}),
@@ -319,6 +337,20 @@ def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
         return None
     names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser", "quantiser")
     return f"the model knows no streams like it ({names[outside.argmax()]})"
+
+
+def with_content(windows: Sequence[Window]) -> Sequence[Window]:
+    """The windows that are not flat; all of them if there is no other."""
+    return [window for window in windows if not window.flat] or windows
+
+
+def _note_flat(facts: Facts, windows: Sequence[Window]) -> None:
+    num_flat = sum(window.flat for window in windows)
+    if num_flat == len(windows):
+        facts.note("flat: every frame is one plain color, so the score is the scale's best, not the model's")
+    elif num_flat:
+        verb = "is" if num_flat == 1 else "are"
+        facts.note(f"{num_flat} of {len(windows)} windows {verb} flat (one plain color) and left out of the score")
 
 
 def mean_score(windows: Sequence[Window]) -> float:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from rungwise.scorer import Scorer
-from rungwise.video import probe, timestamps_seconds
+from rungwise.scoring.flat import is_flat
+from rungwise.video import probe, rgb_frames, timestamps_seconds
 from rungwise.views import View, make_views, read_views
 
 
@@ -21,12 +22,35 @@ def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | N
     return make_views(top, scorer.contract.view, count=count, display_height=display_height)
 
 
+def shows_flat(path: Path, view: View) -> bool:
+    """Whether each frame of a view is one plain color (rungwise/scoring/flat.py); no if one does not decode."""
+    try:
+        return all(is_flat(np.moveaxis(picture, -1, 0)) for _, picture in rgb_frames(path, view.frame_indices))
+    except ValueError:
+        return False  # the score that follows raises the same error, for its own rung
+
+
+def score_flat_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
+    """`score_at` of a title whose top rung shows a plain color: the scale's best where this rung does too.
+
+    A rung that is flat where the top rung is not has lost its content, so that one is left to the model.
+    """
+    if shows_flat(path, _views_at(path, places)[0]):
+        return [scorer.contract.scale.best] * len(places)
+    return score_at(scorer, path, places)
+
+
 def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
     """The model's score of each of `places` in another rung: its frames nearest in time, shown at the same size.
 
     Raises:
         ValueError: the video can't be decoded, is HDR, or is too short for those times.
     """
+    return [float(score) for score in scorer.judge(read_views(path, _views_at(path, places)))]
+
+
+def _views_at(path: Path, places: Sequence[View]) -> list[View]:
+    """`places` with the frame numbers of another rung."""
     seen = probe(path)
     if seen.hdr:
         raise ValueError(f"{path}: HDR video ({seen.hdr}); the model knows SDR only, tone-map it first")
@@ -37,5 +61,4 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
             f"{path}: ends at {times[-1]:.2f} s, the title's other rungs go on to {wanted[-1]:.2f} s or more"
         )
     frames = tuple(int(np.abs(times - time).argmin()) for time in wanted)
-    views = [view.model_copy(update={"frame_indices": frames}) for view in places]
-    return [float(score) for score in scorer.judge(read_views(path, views))]
+    return [view.model_copy(update={"frame_indices": frames}) for view in places]

@@ -15,7 +15,7 @@ import numpy as np
 import rungwise
 from rungwise.artefact import sha256_file, sha256_json, write_json, write_text
 from rungwise.check.advice import OBJECTIVE, recommend, savings
-from rungwise.check.alike import choose_places, score_at
+from rungwise.check.alike import choose_places, score_at, score_flat_at, shows_flat
 from rungwise.check.compare import Report, Told, compare
 from rungwise.check.rungs import LadderCheck, Metric, check_ladder, make_metric
 from rungwise.check.sources import MAX_LENGTH_SPREAD, TABLE_SUFFIXES, Column, Encode, find_encodes, read_column
@@ -186,7 +186,12 @@ def _by_model(
     places = choose_places(scorer, path, wanted.views, height)
     drawn = sha256_json([view.model_dump() for view in places])[:16]
     key = f"model {sha256_file(wanted.model)} at {height}, places {drawn}"
-    found, unusable = _measure(encodes, key, lambda path: score_at(scorer, path, places), cache, wanted.out, "scored")
+    flat = shows_flat(path, places[0])
+    if flat:
+        key += ", flat"
+        notes.append(f"{top} is flat (one plain color) wherever it is looked at, so scores say nothing of the ladder")
+    score_rung = score_flat_at if flat else score_at
+    found, unusable = _measure(encodes, key, lambda path: score_rung(scorer, path, places), cache, wanted.out, "scored")
     notes.append(
         f"every rung is scored at the same {wanted.views} places of the picture, drawn for {top}; a score is their mean"
     )

@@ -6,7 +6,7 @@ A file and a pipe of the same frames give the same windows to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rungwise.scoring.cutting import CutFrame, Cutter
+from rungwise.scoring.flat import is_flat_frame
 from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
-from rungwise.scoring.windows import Assembler, SeenWindow, Span, end_of, frame_times, gather, plan_windows
+from rungwise.scoring.windows import (
+    Assembler,
+    SeenWindow,
+    Span,
+    content_frames,
+    cut_windows,
+    end_of,
+    frame_times,
+    gather,
+    plan_windows,
+)
 from rungwise.stream import stream_facts
 from rungwise.video import (
     HDR_TRANSFERS,
@@ -42,6 +53,7 @@ Hdr = Literal["refuse", "tonemap"]
 Watcher = Callable[[float, "VideoFrame"], None]
 Judged = TypeVar("Judged")
 Judge = Callable[[SeenWindow, "Facts"], Judged]
+Frames = Iterator[tuple[int, "VideoFrame"]]
 
 
 @dataclass(frozen=True)
@@ -154,10 +166,13 @@ def _judge_frames(
         span for length in how.lengths for span in plan_windows(times, packets.rate, length, how.recipe, differences)
     ]
     wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
-    if deinterlaced or counted or how.watch is not None or packets.ticks_N is None:
-        frames = _in_order(path, packets, wanted, how, deinterlaced=deinterlaced, counted=counted)
-    else:
-        frames = read_frames(path, packets, wanted, threads=how.threads, jump=jump)
+
+    def read(wanted: list[int], how: How) -> Frames:
+        if deinterlaced or counted or how.watch is not None or packets.ticks_N is None:
+            return _in_order(path, packets, wanted, how, deinterlaced=deinterlaced, counted=counted)
+        return read_frames(path, packets, wanted, threads=how.threads, jump=jump)
+
+    frames = read(wanted, how)
     first = next(frames)
     with open_video(path) as container:
         facts = _facts(first[1], container.streams.video[0], str(path), how)
@@ -170,17 +185,55 @@ def _judge_frames(
     if is_variable(np.asarray(times)):
         facts.note("variable frame rate: windows by timestamp")
     cutter = Cutter()
-    shown = ((index, _shown(frame, times[index], facts, how, cutter)) for index, frame in chain([first], frames))
-    judged = [judge(seen, facts) for seen in gather(spans, _placer(facts, how.recipe, times), shown)]
+
+    def look(spans: list[Span], frames: Frames) -> Iterator[SeenWindow]:
+        shown = ((i, _shown(frame, times[i], facts, how, cutter), is_flat_frame(frame)) for i, frame in frames)
+        return gather(spans, _placer(facts, how.recipe, times), shown)
+
+    judged, doubtful = [], []
+    for seen in look(spans, chain([first], frames)):
+        if seen.flat:
+            doubtful.append(seen.span)
+        else:
+            judged.append(judge(seen, facts))
+    if doubtful:
+        unwatched = replace(how, watch=None)
+        windows = _read_whole(doubtful, times, how.recipe, differences, lambda wanted: read(wanted, unwatched), look)
+        judged += [judge(seen, facts) for seen in windows]
     _measure(facts, times, packets.rate)
     if announced - facts.duration_seconds > max(0.25, 0.05 * announced):
         facts.note(f"the file announces {announced:.3f} s, its video ends at {facts.duration_seconds:.3f} s")
     return facts, judged
 
 
+def _read_whole(
+    spans: list[Span],
+    times: list[float],
+    recipe: ViewRecipe,
+    differences: list[float],
+    read: Callable[[list[int]], Frames],
+    look: Callable[[list[Span], Frames], Iterator[SeenWindow]],
+) -> Iterator[SeenWindow]:
+    """Windows whose chosen frames were flat, with every frame read: flat, or with the content that they do hold."""
+    cuts = {length: cut_windows(times, length) for length in {span.length_seconds for span in spans}}
+    ends = [cuts[span.length_seconds][span.number] for span in spans]
+    frames = read(sorted({index for first, stop in ends for index in range(first, stop)}))
+    is_flat = {index: is_flat_frame(frame) for index, frame in frames}
+    moved = []
+    for span, (first, stop) in zip(spans, ends, strict=True):
+        flat = [is_flat[index] for index in range(first, stop)]
+        if all(flat):
+            yield SeenWindow(span, np.empty((0, 0, 0, 3), np.uint8), flat=True)
+            continue
+        indices = tuple(first + index for index in content_frames(recipe, flat, differences[first : stop - 1]))
+        moved.append(replace(span, frame_indices=indices, frame_seconds=tuple(times[index] for index in indices)))
+    if moved:
+        yield from look(moved, read(sorted({index for span in moved for index in span.frame_indices})))
+
+
 def _in_order(
     path: Path, packets: Packets, wanted: list[int], how: How, *, deinterlaced: bool, counted: bool
-) -> Iterator[tuple[int, VideoFrame]]:
+) -> Frames:
     """As `read_frames`, every frame decoded; of a file not yet `counted` the times must be those announced."""
     ticks, times = packets.ticks_N, frame_times(packets)
     position = 0
@@ -232,9 +285,9 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
             times.append(index * rate.denominator / rate.numerator)
             if how.watch is not None:
                 how.watch(times[-1], frame)
-            shown = _shown(frame, times[-1], facts, how, cutter)
+            shown, is_flat = _shown(frame, times[-1], facts, how, cutter), is_flat_frame(frame)
             for assembler in assemblers:
-                for seen in assembler.push(times[-1], shown, luma(frame)):
+                for seen in assembler.push(times[-1], shown, luma(frame), is_flat):
                     judged.append(judge(seen, facts))
         for assembler in assemblers:
             for seen in assembler.finish(rate):

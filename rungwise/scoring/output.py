@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from rungwise import __version__
-from rungwise.scorer import Score, Window
+from rungwise.scorer import Score, Window, with_content
 
 CSV_COLUMNS = (
     "path",
@@ -49,7 +49,8 @@ def clock(seconds: float) -> str:
 
 def window_line(window: Window) -> str:
     """A window of a timeline as text."""
-    return f"  {clock(window.start_seconds)} to {clock(window.end_seconds)}  {window.score:7.3f}"
+    flat = "  flat" if window.flat else ""
+    return f"  {clock(window.start_seconds)} to {clock(window.end_seconds)}  {window.score:7.3f}{flat}"
 
 
 def csv_line(values: dict[str, Any]) -> str:
@@ -61,14 +62,14 @@ def csv_line(values: dict[str, Any]) -> str:
 
 
 def vmaf_json(score: Score) -> dict[str, Any]:
-    """A result in the layout of libvmaf's JSON log; its frames are those that were looked at.
+    """A result in the layout of libvmaf's JSON log; its frames are those that the score rests on.
 
     The metric is `rungwise`, and `vmaf` too where the model was taught VMAF, for readers that look for it alone. The
     pooled mean is the video's score, `fps` the video's rate (libvmaf writes its own speed there).
     """
     names = ["rungwise", *(["vmaf"] if score.kind.startswith("vmaf") else [])]
     by_frame: dict[int, float] = {}
-    for window in score.windows:
+    for window in with_content(score.windows):
         scores = window.frame_scores or (window.score,) * len(window.frame_indices)
         by_frame |= dict(zip(window.frame_indices, scores, strict=True))
     values = [by_frame[index] for index in sorted(by_frame)]

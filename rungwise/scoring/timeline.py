@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rungwise.artefact import write_text
-from rungwise.scorer import Score, Window
+from rungwise.scorer import Score, Window, with_content
 from rungwise.scoring.frames import Interlaced, NotAsListed, read_frames
 from rungwise.video import luma, read_packets, rgb, rgb_frames, tone_mapped
 
@@ -67,11 +67,10 @@ class CutFinder:
 
 
 def worst_windows(score: Score, count: int) -> list[Window]:
-    """The `count` worst windows, worst first: of the timeline where there is one."""
+    """The `count` worst windows, worst first: of the timeline where there is one, and of those with content."""
     sign = -1 if score.polarity == "lower_is_better" else 1
-    return sorted(score.timeline or score.windows, key=lambda window: (sign * window.score, window.start_seconds))[
-        :count
-    ]
+    windows = with_content(score.timeline or score.windows)
+    return sorted(windows, key=lambda window: (sign * window.score, window.start_seconds))[:count]
 
 
 def worst_frame(window: Window, polarity: str) -> tuple[int, float]:
@@ -99,10 +98,12 @@ def write_timeline(folder: Path, stem: str, score: Score, cuts: Sequence[float],
     """`stem`.timeline.csv, .json and .svg in `folder`."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["start_seconds", "end_seconds", "score", "cuts"])
+    writer.writerow(["start_seconds", "end_seconds", "score", "cuts", "flat"])
     for window in score.timeline:
         inside = sum(window.start_seconds <= cut < window.end_seconds for cut in cuts)
-        writer.writerow([round(window.start_seconds, 6), round(window.end_seconds, 6), window.score, inside])
+        writer.writerow(
+            [round(window.start_seconds, 6), round(window.end_seconds, 6), window.score, inside, int(window.flat)]
+        )
     write_text(folder / f"{stem}.timeline.csv", table.getvalue())
     facts = score.as_dict() | {"cuts_seconds": list(cuts), "timeline": [asdict(window) for window in score.timeline]}
     write_text(folder / f"{stem}.timeline.json", json.dumps(facts, indent=2) + "\n")

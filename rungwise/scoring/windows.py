@@ -4,6 +4,9 @@ Windows are `length` seconds long and counted from the first frame. A tail that 
 middle is too short for a view of its own and joins the window before. Window k is looked at where view k of
 `make_views` is, so a video of one window is seen as training sees it. Frames are chosen inside each window.
 
+A window whose frames so chosen are all of one flat color (flat.py), though others are not, takes its frames from those
+others.
+
 A file's times are known beforehand, so only the wanted frames are read. A pipe's are not: the patches of every frame
 of at most one and a half windows are kept, never whole frames.
 """
@@ -40,10 +43,11 @@ class Span:
 
 @dataclass(frozen=True)
 class SeenWindow:
-    """A window and its view's pixels_TSSC."""
+    """A window and its view's pixels_TSSC; `flat`: each of its frames is one flat color (rungwise/scoring/flat.py)."""
 
     span: Span
     pixels: NDArray[np.uint8]
+    flat: bool = False
 
 
 PlaceView = Callable[[Span], View]
@@ -106,23 +110,38 @@ def plan_windows(
     return spans
 
 
-def gather(spans: Sequence[Span], place: PlaceView, frames: Iterable[tuple[int, Patches]]) -> Iterator[SeenWindow]:
-    """Windows as their frames come; `frames` holds all that they want, ascending, as shown."""
+def content_frames(recipe: ViewRecipe, is_flat_N: Sequence[bool], differences: Sequence[float]) -> tuple[int, ...]:
+    """As `choose_frames` of a window's N frames, among those that are not flat."""
+    content = np.flatnonzero(~np.asarray(is_flat_N))
+    steps = np.asarray(differences, float)[content[1:] - 1] if len(differences) else np.empty(0)
+    return tuple(int(content[index]) for index in choose_frames(recipe, len(content), steps))
+
+
+def gather(
+    spans: Sequence[Span], place: PlaceView, frames: Iterable[tuple[int, Patches, bool]]
+) -> Iterator[SeenWindow]:
+    """Windows as their frames come; `frames` holds all that they want: index, ascending, frame as shown, is it flat.
+
+    A window is `flat` here if the frames that it wants are.
+    """
     uses: dict[int, list[tuple[int, int]]] = {}
     for job, span in enumerate(spans):
         for slot, index in enumerate(span.frame_indices):
             uses.setdefault(index, []).append((job, slot))
     views: dict[int, View] = {}
     pixels: dict[int, NDArray[np.uint8]] = {}
-    for index, shown in frames:
+    content: set[int] = set()
+    for index, shown, is_flat in frames:
         for job, slot in uses.get(index, ()):
             span = spans[job]
             if job not in views:
                 view = views[job] = place(span)
                 pixels[job] = np.empty((len(span.frame_indices), view.size_px, view.size_px, 3), np.uint8)
             stitch(shown, views[job], pixels[job][slot])
+            if not is_flat:
+                content.add(job)
             if slot == len(span.frame_indices) - 1:
-                yield SeenWindow(span, pixels.pop(job))
+                yield SeenWindow(span, pixels.pop(job), job not in content)
 
 
 @dataclass
@@ -136,6 +155,7 @@ class _Open:
     count: int = 0
     blocks: list[NDArray[np.uint8]] = field(default_factory=list)  # of BLOCK_FRAMES frames' patches each
     differences: list[float] = field(default_factory=list)  # from the frame before, for each but the first
+    is_flat: list[bool] = field(default_factory=list)
 
 
 class Assembler:
@@ -151,7 +171,7 @@ class Assembler:
         # Used again and again: small arrays made between large frames would leave holes all over the memory.
         self.spare: list[NDArray[np.uint8]] = []
 
-    def push(self, time: float, shown: Patches, luma: NDArray[np.generic]) -> Iterator[SeenWindow]:
+    def push(self, time: float, shown: Patches, luma: NDArray[np.generic], is_flat: bool) -> Iterator[SeenWindow]:
         """Take the next frame; yields at most one finished window."""
         difference = None
         if self.recipe.frame_choice == "difference":
@@ -167,13 +187,14 @@ class Assembler:
             self.before, self.count_before = self.now, self.now.count if self.now else 0
             self.now = _Open(number, index, time, self.place(Span(self.length, number, time, time, (index,), (time,))))
         assert self.now is not None
-        self._add(self.now, shown, difference)
+        self._add(self.now, shown, difference, is_flat)
         if is_late(time, self.length):
             yield from self._settle()
         if self.before is not None:
-            self._add(self.before, shown, difference)
+            self._add(self.before, shown, difference, is_flat)
 
-    def _add(self, window: _Open, shown: Patches, difference: float | None) -> None:
+    def _add(self, window: _Open, shown: Patches, difference: float | None, is_flat: bool) -> None:
+        window.is_flat.append(is_flat)
         if window.count and difference is not None:
             window.differences.append(difference)
         place = window.count % BLOCK_FRAMES
@@ -197,10 +218,13 @@ class Assembler:
         yield self._seen(last, last.count, end_of(self.times, rate))
 
     def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
-        chosen = choose_frames(self.recipe, count, np.asarray(window.differences[: count - 1]))
+        differences, is_flat = window.differences[: count - 1], window.is_flat[:count]
+        chosen = choose_frames(self.recipe, count, np.asarray(differences))
+        if all(is_flat[index] for index in chosen) and not all(is_flat):
+            chosen = content_frames(self.recipe, is_flat, differences)
         indices = tuple(window.first + index for index in chosen)
         pixels = np.stack([window.blocks[index // BLOCK_FRAMES][index % BLOCK_FRAMES] for index in chosen])
         self.spare += window.blocks
         seconds = tuple(self.times[index] for index in indices)
         span = Span(self.length, window.number, window.start_seconds, end_seconds, indices, seconds)
-        return SeenWindow(span, pixels)
+        return SeenWindow(span, pixels, all(is_flat))

@@ -106,7 +106,7 @@ ODD: dict[str, tuple[list[str], list[str]]] = {  # name -> how ffmpeg makes it: 
         [*X264, "-pix_fmt", "yuv420p10le", "-vf", f"setparams=color_trc=arib-std-b67:{BT2020}"],
     ),
     "8k.mkv": (
-        ["-f", "lavfi", "-i", "color=c=teal:s=7680x4320:r=4:d=0.5"],
+        ["-f", "lavfi", "-i", "color=c=teal:s=7680x4320:r=4:d=0.5,drawbox=w=iw/2:c=white:t=fill"],
         ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "20"],
     ),
     "late.ts": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-g", "6", "-bf", "2"]),

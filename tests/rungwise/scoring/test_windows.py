@@ -61,11 +61,11 @@ def test_a_stream_gives_the_windows_of_a_file(choice: str, length: float) -> Non
         differences = [float(np.abs(a.astype(int) - b.astype(int)).mean()) for a, b in pairwise(lumas)]
         spans = plan_windows(times, Fraction(10), length, recipe, differences)
         wanted = sorted({index for span in spans for index in span.frame_indices})
-        planned = list(gather(spans, place, ((index, Shown(frames[index], 20, 16)) for index in wanted)))  # type: ignore[arg-type]
+        planned = list(gather(spans, place, ((index, Shown(frames[index], 20, 16), False) for index in wanted)))  # type: ignore[arg-type]
         assembler = Assembler(length, recipe, place)  # type: ignore[arg-type]
         streamed = []
         for index, time in enumerate(times):
-            streamed += assembler.push(time, Shown(frames[index], 20, 16), lumas[index])
+            streamed += assembler.push(time, Shown(frames[index], 20, 16), lumas[index], False)
             held = sum(window.count for window in (assembler.before, assembler.now) if window)
             assert held <= 3 * max(stop - first for first, stop in cut_windows(times, length))
         streamed += assembler.finish(Fraction(10))
