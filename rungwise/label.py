@@ -1,7 +1,7 @@
 """Full-reference labels of an encode against its master: VMAF, PSNR and SSIM, by libvmaf inside ffmpeg.
 
-Frames are paired by index, never by timestamp, and sample values are compared as they are stored: a
-difference in colour tags alone changes no score.
+Frames are paired by index, never by timestamp. Both videos are deinterlaced where flagged, and brought to limited
+range and one color matrix by their own tags (rungwise/pairing.py).
 """
 
 import json
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rungwise.encode import FfmpegError, ffmpeg_version, probe, run_ffmpeg
+from rungwise.encode import FfmpegError, ffmpeg_version, run_ffmpeg
+from rungwise.pairing import Crop, PictureFormat, check_pair, filters, raw_format, read_format, shared_matrix
 
 LABEL_VERSION = 1  # raise it whenever the same pair of files could get a different label
 DEFAULT_MODELS = ("vmaf_v1.0.16_3d0h",)
-SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=none"  # dither is noise that the encode did not make
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,18 @@ def _input_arguments(path: Path, raw: RawVideo | None) -> list[str]:
     return ["-f", "rawvideo", "-video_size", size, "-pixel_format", raw.pix_fmt, "-framerate", str(raw.fps)]
 
 
+def _format(path: Path, raw: RawVideo | None) -> PictureFormat:
+    if path.suffix.lower() != ".yuv" or raw is None:
+        return read_format(path)
+    return raw_format(raw.pix_fmt, raw.width, raw.height)
+
+
+def _count_hint(distorted: int, reference: int) -> str:
+    if distorted == 2 * reference:
+        return "; a deinterlaced encode must have one frame per frame of the reference, not one per field"
+    return ""
+
+
 def label(
     reference: Path,
     distorted: Path,
@@ -69,6 +81,7 @@ def label(
     display_height: int | None = None,
     num_threads: int = 1,
     raw: RawVideo | None = None,
+    crop: Crop | None = None,
 ) -> Labels:
     """Score ``distorted`` against ``reference``, both any file ffmpeg reads, in one pass.
 
@@ -89,21 +102,20 @@ def label(
         )
     if num_threads < 1:
         raise ValueError(f"num_threads is {num_threads}; it must be at least 1")
-    if display_height is not None and (display_height < 2 or display_height % 2):
-        raise ValueError(f"display_height is {display_height}; it must be even and at least 2")
-
     inputs = {path: _input_arguments(path, raw) for path in (distorted, reference)}
-    shown = probe(reference, inputs[reference])
+    shown, encoded = _format(reference, raw).cropped(crop), _format(distorted, raw)
+    if display_height not in (None, shown.height) and (display_height < 2 or display_height % 2):
+        raise ValueError(f"display_height is {display_height}; it must be even and at least 2")
+    check_pair(encoded, shown)
     width, height = shown.width, shown.height
     if display_height is not None and display_height != height:
         width, height = 2 * round(width * display_height / height / 2), display_height
-    # Timestamps become the frame's index, as libvmaf would pair frames by them; tags are overwritten after
-    # scaling, as ffmpeg would convert one video until its tags agree with the other's.
-    prepare = (
-        f"settb=1/25,setpts=N,scale={width}:{height}:{SCALER}"
-        f",format={'yuv420p' if shown.bit_depth == 8 else 'yuv420p10le'}"
-        ",setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709,setsar=1"
-    )
+    pix_fmt, matrix = "yuv420p" if shown.bit_depth <= 8 else "yuv420p10le", shared_matrix(encoded, shown)
+    # libvmaf pairs frames by their timestamps. Tags are overwritten after the conversion, as ffmpeg would convert one
+    # video until its tags agree with the other's.
+    tags = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709,setsar=1"
+    prepare_encode = f"{filters(encoded, (width, height), pix_fmt, matrix)},{tags}"
+    prepare_reference = f"{filters(shown, (width, height), pix_fmt, matrix, crop)},{tags}"
     model_list = "|".join(rf"version={model}\:name={model}" for model in models)
     libvmaf = (
         f"libvmaf=model='{model_list}':feature='name=psnr|name=float_ssim':n_threads={num_threads}"
@@ -112,7 +124,7 @@ def label(
     command = ["-filter_complex_threads", "1"]
     for path in (distorted, reference):
         command += ["-threads", str(num_threads), *inputs[path], "-i", str(path.absolute())]
-    command += ["-filter_complex", f"[0:v:0]{prepare}[d];[1:v:0]{prepare}[r];[d][r]{libvmaf}[scored]"]
+    command += ["-filter_complex", f"[0:v:0]{prepare_encode}[d];[1:v:0]{prepare_reference}[r];[d][r]{libvmaf}[scored]"]
     command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
     counts = ("distorted.txt", "reference.txt")  # ffmpeg writes one line per frame decoded
     for index, log in enumerate(counts):
@@ -141,7 +153,7 @@ def label(
         if frames[0] != frames[1]:
             raise ValueError(
                 f"{str(distorted)!r} has {frames[0]} frames and {str(reference)!r} has {frames[1]}; "
-                "frames are paired by index, so the two must have as many"
+                f"frames are paired by index, so the two must have as many{_count_hint(frames[0], frames[1])}"
             )
         pooled = json.loads((folder / "scores.json").read_text())["pooled_metrics"]
 
