@@ -28,6 +28,13 @@ def check(
         typer.Option(metavar="vmaf|COLUMN", help="judge by this as well: VMAF v1 against --reference, or a column"),
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="the master, for --truth vmaf")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W:H[:X:Y]",
+            help="compare with this part of --reference, as ffmpeg's filter crop [all of it; centered without X:Y]",
+        ),
+    ] = None,
     display_height: Annotated[
         int | None, typer.Option("--display-height", min=2, help="lines at which all are shown [the top rung's]")
     ] = None,
@@ -66,6 +73,7 @@ def check(
     from rungwise.check.compare import failed_gates, parse_gates
     from rungwise.check.run import TRUTH_VMAF, Wanted, check_source, write_outputs
     from rungwise.check.text import to_csv, to_json, to_text
+    from rungwise.pairing import Crop
     from rungwise.progress import note
     from rungwise.scorer import SHIPPED_MODEL
 
@@ -79,6 +87,12 @@ def check(
         model = SHIPPED_MODEL
     if truth == TRUTH_VMAF and reference is None and source.suffix.lower() not in (".parquet", ".csv"):
         raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
+    if crop is not None and (truth != TRUTH_VMAF or reference is None):
+        raise typer.BadParameter("it crops the reference: give --truth vmaf and --reference", param_hint="--crop")
+    try:
+        part = Crop.parse(crop) if crop is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--crop") from error
     if as_json and as_csv:
         raise typer.BadParameter("give one of --json and --csv")
     report = check_source(
@@ -89,6 +103,7 @@ def check(
             lower_is_better=lower_is_better,
             truth=truth,
             reference=reference,
+            crop=part,
             display_height=display_height,
             content=content,
             step=step,

@@ -22,6 +22,7 @@ GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in 
 SCALERS = ("bicubic", "bilinear", "lanczos", "area")
 DEFAULT_SCALER = "bicubic"
 BITS = 8
+DEINTERLACER = "bwdif=mode=send_frame:deint=interlaced"  # frames that are not flagged pass untouched
 SCALING = "flags={scaler}+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
 WORDS_KEPT = 12  # lines of ffmpeg's stderr an error carries
 
@@ -301,7 +302,7 @@ def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
     pixel_format = "yuv420p10le" if spec.bit_depth == 10 else codec.pixel_format
     rate = codec.quality.format(crf=spec.crf) if spec.crf is not None else f"-b:v {spec.bitrate_kbps}k"
     return [
-        "-vf", f"scale=-2:{spec.height}:{SCALING.format(scaler=spec.scaler)},format={pixel_format}",
+        "-vf", f"{DEINTERLACER},scale=-2:{spec.height}:{SCALING.format(scaler=spec.scaler)},format={pixel_format}",
         "-fps_mode", "passthrough",
         "-c:v", codec.encoder,
         codec.preset_option, spec.preset,
@@ -316,8 +317,8 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
     """Encode the first video stream of ``source`` (any file ffmpeg reads) to ``destination``; no audio.
 
     Every frame keeps its timestamp, so the rate and the number of frames are the master's; colour tags are
-    carried over, samples are never converted between ranges or matrices. ``destination`` appears whole or not
-    at all.
+    carried over, samples are never converted between ranges or matrices. Interlaced frames are deinterlaced.
+    ``destination`` appears whole or not at all.
 
     Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths.
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from rungwise.encode import FfmpegError, ffmpeg_version, run_ffmpeg
 from rungwise.pairing import Crop, PictureFormat, check_pair, filters, raw_format, read_format, shared_matrix
 
-LABEL_VERSION = 1  # raise it whenever the same pair of files could get a different label
+# Raise it whenever the same pair of progressive files in limited range could get a different label; for others there is
+# PAIRING_VERSION.
+LABEL_VERSION = 1
 DEFAULT_MODELS = ("vmaf_v1.0.16_3d0h",)
 
 
@@ -85,7 +87,7 @@ def label(
 ) -> Labels:
     """Score ``distorted`` against ``reference``, both any file ffmpeg reads, in one pass.
 
-    Both are compared at ``display_height`` pixels (the reference's own by default; another must be even), the
+    Both are compared at ``display_height`` pixels (the reference's own by default), the
     width following the reference's aspect, in 8 bit 4:2:0, or 10 bit if the reference has more than 8; a
     video of another size is scaled as ``SCALER`` says. ``models`` are libvmaf's built-in ones, such as
     ``vmaf_v1.0.16_3d0h`` (1080p at 3 screen heights) or ``vmaf_v0.6.1``. ``num_threads`` changes the time
@@ -102,10 +104,11 @@ def label(
         )
     if num_threads < 1:
         raise ValueError(f"num_threads is {num_threads}; it must be at least 1")
+    if display_height is not None and display_height < 2:
+        raise ValueError(f"display_height is {display_height}; it must be at least 2")
+
     inputs = {path: _input_arguments(path, raw) for path in (distorted, reference)}
     shown, encoded = _format(reference, raw).cropped(crop), _format(distorted, raw)
-    if display_height not in (None, shown.height) and (display_height < 2 or display_height % 2):
-        raise ValueError(f"display_height is {display_height}; it must be even and at least 2")
     check_pair(encoded, shown)
     width, height = shown.width, shown.height
     if display_height is not None and display_height != height:

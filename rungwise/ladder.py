@@ -26,6 +26,7 @@ from rungwise.config import Ladder, Rungs, RungSample
 from rungwise.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, encode, ffmpeg_version
 from rungwise.failures import failure
 from rungwise.label import LABEL_VERSION, label
+from rungwise.pairing import PAIRING_VERSION, read_format
 from rungwise.progress import note, run_jobs
 from rungwise.sources import Master, seed_of
 from rungwise.table import write_table
@@ -208,8 +209,14 @@ def _take_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
 
 
 def _identity(master: Master) -> str:
-    alone = master.group == master.content
-    return master.sha256 if alone else f"{master.sha256} of {master.group}"
+    """What decides a master's encodes and labels; how it is converted is part of it only where it is."""
+    picture = read_format(master.path)
+    converted = picture.interlaced or picture.full_range
+    return (
+        master.sha256
+        + (f" of {master.group}" if master.group != master.content else "")
+        + (f" pairing {PAIRING_VERSION}" if converted else "")
+    )
 
 
 def clip_name(content: str, rung: Rung) -> str:

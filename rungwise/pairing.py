@@ -13,10 +13,12 @@ from pathlib import Path
 
 from av.video.format import VideoFormat
 
+from rungwise.encode import DEINTERLACER
 from rungwise.video import COLOR_SPACES, HDR_TRANSFERS, decode_all, open_video
 
+# Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
+PAIRING_VERSION = 1
 SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=none"  # dither is noise that the encode did not make
-DEINTERLACER = "bwdif=mode=send_frame:deint=interlaced"  # as scoring does; frames that are not flagged pass untouched
 # Encoders need even sizes, so a scaled encode is off by less than this, in samples. Padding is not: 1082 for 1080.
 SIZE_TOLERANCE = 2
 # Two conventions of the same SD format: 720 or 704 samples across the picture (16:11 and 64:45).
@@ -212,6 +214,8 @@ def _display_aspect(video: PictureFormat) -> float:
 
 def _remedy(distorted: PictureFormat, reference: PictureFormat) -> str:
     """What to do about an encode of another shape: where it may show a part of the reference, which part."""
+    if distorted.width >= reference.width and distorted.height >= reference.height:
+        return "if it is padded, crop the encode"
     aspect = Fraction(distorted.width, distorted.height)
     aspect *= (distorted.sample_aspect or Fraction(1)) / (reference.sample_aspect or Fraction(1))
     width, height = reference.width, reference.height

@@ -17,9 +17,11 @@ from rungwise.artefact import sha256_file, sha256_json, write_json, write_text
 from rungwise.check.advice import OBJECTIVE, recommend, savings
 from rungwise.check.alike import choose_places, score_at, score_flat_at, shows_flat
 from rungwise.check.compare import Report, Told, compare
+from rungwise.check.reference import comparable_encodes
 from rungwise.check.rungs import LadderCheck, Metric, check_ladder, make_metric
 from rungwise.check.sources import MAX_LENGTH_SPREAD, TABLE_SUFFIXES, Column, Encode, find_encodes, read_column
 from rungwise.failures import failure
+from rungwise.pairing import PAIRING_VERSION, Crop
 from rungwise.progress import note, track
 
 TRUTH_VMAF = "vmaf"
@@ -36,6 +38,7 @@ class Wanted:
     lower_is_better: bool = False
     truth: str | None = None
     reference: Path | None = None
+    crop: Crop | None = None
     display_height: int | None = None
     content: str | None = None
     step: float | None = None
@@ -73,6 +76,8 @@ def check_source(wanted: Wanted) -> Report:
     with tempfile.TemporaryDirectory(prefix="rungwise-check-") as scratch:
         found = find_encodes(wanted.source, Path(scratch), content=wanted.content, without=wanted.reference)
         encodes, failures, notes = found.encodes, dict(found.failures), list(found.notes)
+        if wanted.truth == TRUTH_VMAF and wanted.reference is not None:
+            encodes = comparable_encodes(encodes, wanted.reference, wanted.crop, failures, notes)
         columns = [
             None if name is None or (name == TRUTH_VMAF and wanted.reference is not None)
             else _column(found.table, name, encodes, wanted)
@@ -228,9 +233,11 @@ def _by_vmaf(
 
     def score(path: Path) -> list[float]:
         threads = os.cpu_count() or 1
-        return [label(reference, path, models=(name,), display_height=height, num_threads=threads).metrics[name].mean]
+        labels = label(reference, path, models=(name,), display_height=height, num_threads=threads, crop=wanted.crop)
+        return [labels.metrics[name].mean]
 
-    key = f"{name} label {LABEL_VERSION} ffmpeg {ffmpeg_version()} against {sha256_file(reference)} at {height}"
+    versions = f"label {LABEL_VERSION} pairing {PAIRING_VERSION} ffmpeg {ffmpeg_version()}"
+    key = f"{name} {versions} against {sha256_file(reference)} cropped {wanted.crop} at {height}"
     found, unusable = _measure(encodes, key, score, cache, wanted.out, "compared")
     # What was asked for in the units of another scale is no VMAF step.
     shared = first is None or first.kind.lower().startswith("vmaf")
