@@ -215,7 +215,7 @@ def _display_aspect(video: PictureFormat) -> float:
 def _remedy(distorted: PictureFormat, reference: PictureFormat) -> str:
     """What to do about an encode of another shape: where it may show a part of the reference, which part."""
     if distorted.width >= reference.width and distorted.height >= reference.height:
-        return "if it is padded, crop the encode"
+        return "if it is padded, crop the encode; if it is stretched, set its sample aspect ratio"
     aspect = Fraction(distorted.width, distorted.height)
     aspect *= (distorted.sample_aspect or Fraction(1)) / (reference.sample_aspect or Fraction(1))
     width, height = reference.width, reference.height
@@ -225,5 +225,5 @@ def _remedy(distorted: PictureFormat, reference: PictureFormat) -> str:
         width = 2 * round(height * aspect / 2)
     return (
         f"if it shows a part of the reference, crop the reference (--crop {width}:{height}, or W:H:X:Y off the "
-        "center); if it is padded, crop the encode"
+        "center); if it is squeezed, set its sample aspect ratio"
     )

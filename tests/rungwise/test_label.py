@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rungwise.encode import EncodeSpec, FfmpegError, encode, run_ffmpeg
+from rungwise.encode import EncodeSpec, encode, run_ffmpeg
 from rungwise.label import Pooled, RawVideo, label
 
 V0 = "vmaf_v0.6.1"
@@ -98,9 +98,9 @@ def test_timestamps_do_not_pair_frames(folder: Path) -> None:
     assert label(folder / "master.y4m", odd) == label(folder / "master.y4m", folder / "coarse.mp4")
 
 
-def test_colour_tags_change_no_score(folder: Path) -> None:
+def test_tags_alone_change_no_score(folder: Path) -> None:
     retagged = folder / "retagged.mp4"
-    tags = "h264_metadata=video_full_range_flag=1:colour_primaries=1:matrix_coefficients=1"
+    tags = "h264_metadata=video_full_range_flag=0:colour_primaries=1:matrix_coefficients=1"
     run_ffmpeg(["-i", str(folder / "coarse.mp4"), "-c", "copy", "-bsf:v", tags, str(retagged)])
     assert label(folder / "master.y4m", retagged) == label(folder / "master.y4m", folder / "coarse.mp4")
 
@@ -125,12 +125,12 @@ def test_frame_counts_must_agree(folder: Path) -> None:
         label(shorter, folder / "master.y4m")
 
 
-def test_failure_shows_the_words_of_ffmpeg(folder: Path) -> None:
+def test_unreadable_files_are_named(folder: Path) -> None:
     broken = folder / "broken.mp4"
     broken.write_bytes(b"this is no video")
-    with pytest.raises(FfmpegError, match="Invalid data found when processing input"):
+    with pytest.raises(ValueError, match=r"broken\.mp4.*Invalid data found when processing input"):
         label(folder / "master.y4m", broken)
-    with pytest.raises(FfmpegError, match="No such file"):
+    with pytest.raises(ValueError, match=r"absent\.y4m.*no such file"):
         label(folder / "absent.y4m", broken)
 
 
@@ -147,8 +147,8 @@ def test_bad_arguments(folder: Path) -> None:
     for models in ([], [V0, V0], ["psnr"], [f"{V0}:x"]):
         with pytest.raises(ValueError, match="different libvmaf models"):
             label(master, master, models=models)
-    with pytest.raises(ValueError, match="display_height is 53"):
-        label(master, master, display_height=53)
+    with pytest.raises(ValueError, match="display_height is 1"):
+        label(master, master, display_height=1)
     with pytest.raises(ValueError, match="num_threads is 0"):
         label(master, master, num_threads=0)
     with pytest.raises(ValueError, match="pass raw="):
