@@ -58,6 +58,7 @@ def probe(videos: Annotated[list[Path], typer.Argument(help="video files")], as_
         elif "error" in facts:
             note(f"rungwise probe: {facts['error']}")
         else:
+            facts["notes"] = "; ".join(facts["notes"])
             print("\n".join(f"{name:22}{value}" for name, value in facts.items() if value != ""))
     if failed:
         raise typer.Exit(1)

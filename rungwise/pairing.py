@@ -13,8 +13,9 @@ from pathlib import Path
 
 from av.video.format import VideoFormat
 
+from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
+from rungwise.container import decode_all, open_video, video_stream
 from rungwise.encode import DEINTERLACER
-from rungwise.video import COLOR_SPACES, HDR_TRANSFERS, decode_all, open_video
 
 # Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
 PAIRING_VERSION = 1
@@ -98,7 +99,7 @@ def read_format(path: Path) -> PictureFormat:
         ValueError: not a video, or no frame can be decoded.
     """
     with open_video(path, threads=1) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         for frame in decode_all(container, path):
             turned = frame.rotation % 180 != 0
             aspect = Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None

@@ -208,7 +208,7 @@ class Scorer:
             return False, plain
         unlike = [each.unlike for each in judged if each.unlike]
         if facts.coded is None or 2 * len(unlike) > num_content:
-            facts.note(f"judged by its pictures alone: {unlike[0] if unlike else 'no coded stream'}")
+            facts.note(f"judged by its pictures alone: {unlike[0] if unlike else facts.no_stream}")
             return False, plain
         if unlike:  # black, or a still: no reason to doubt the rest
             facts.note(f"some windows judged by their pictures alone: {unlike[0]}")

@@ -13,52 +13,28 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rungwise.boxes import video_tracks
+from rungwise.clock import Clock, end_seconds, order_keys, runs_of_clock, shown_clock
+from rungwise.color import (
+    COLOR_PRIMARIES,
+    COLOR_RANGES,
+    COLOR_SPACES,
+    COLOR_TRANSFERS,
+    HDR_TRANSFERS,
+    MATRICES,
+    NO_BASE_LAYER,
+)
+from rungwise.container import container_notes, decode_all, demux, open_video, track_of, video_stream
 from rungwise.quantiser import StepReader
+from rungwise.tracks import VideoTrack
 
 if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
-
-HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}  # ITU-T H.273 transfer_characteristics
-COLOR_SPACES = {
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    9: "bt2020nc",
-    10: "bt2020c",
-}
-COLOR_PRIMARIES = {
-    1: "bt709",
-    4: "bt470m",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    9: "bt2020",
-    12: "p3",
-}
-COLOR_TRANSFERS = {
-    1: "bt709",
-    4: "gamma22",
-    5: "gamma28",
-    6: "smpte170m",
-    8: "linear",
-    13: "srgb",
-    14: "bt2020-10",
-}
-COLOR_RANGES = {1: "limited", 2: "full"}
-# swscale's matrices by H.273 matrix_coefficients. Files that say nothing are taken as BT.709: most encoders of
-# today mean it, and a y4m pipe, which cannot say, then gives the same pixels as the file.
-MATRICES: dict[int, int] = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M, 9: 9, 10: 9}
 
 # Without accurate rounding and full chroma swscale's RGB is darker by about one code value.
 RGB_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
@@ -91,100 +67,24 @@ class VideoInfo(BaseModel):
     interlaced: bool
     variable_frame_rate: bool
     hdr: str
+    notes: tuple[str, ...] = ()
 
 
-def open_video(path: Path, threads: int | None = None) -> av.container.InputContainer:
-    """Open a file for decoding with so many threads, as many as pay if None; their number changes no pixel.
+@dataclass(frozen=True)
+class HiddenKey:
+    """A key frame that an edit list hides and that the first shown frames look back at: its bytes and its step."""
 
-    Raises:
-        ValueError: no such file, no video, or a playlist.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    _refuse_list(path)
-    try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
-    if not container.streams.video or container.streams.video[0].disposition & Disposition.attached_pic:
-        container.close()
-        raise ValueError(f"{path}: holds no video stream")  # or a cover picture
-    if container.streams.video[0].codec_context is None:
-        number = container.streams.video[0].id
-        container.close()
-        coding = track.coding if (track := video_tracks(path).get(number)) else "unknown coding"
-        raise ValueError(f"{path}: no decoder for its video ({coding})")
-    set_threads(container.streams.video[0], threads)
-    return container
-
-
-def set_threads(stream: Any, threads: int | None) -> None:
-    """Let a stream's decoder use so many threads, as many as pay if None."""
-    stream.thread_type = "AUTO" if threads is None or threads > 1 else "NONE"
-    if threads is not None:
-        stream.codec_context.thread_count = threads
-
-
-def _refuse_list(path: Path) -> None:
-    # The decoder would follow what such a file points to, wherever that lies.
-    with path.open("rb") as stream:
-        head = stream.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
-        raise ValueError(f"{path}: not a video but a list of others (playlist, manifest or script)")
-
-
-def decode_all(container: av.container.InputContainer, path: Path) -> Iterator[VideoFrame]:
-    """Every frame of the first video stream, in presentation order."""
-    try:
-        yield from as_meant(container, container.decode(video=0))
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: broken while decoding ({error.strerror})") from error
-
-
-def as_meant(container: av.container.InputContainer, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Frames with their chroma where the video's own was: left, which y4m of 10 bits and more can't say."""
-    if container.format.name != "yuv4mpegpipe":
-        yield from frames
-        return
-    graph = None
-    for frame in frames:
-        if not frame.format.name.startswith(("yuv420p9", "yuv420p1")):
-            yield frame
-            continue
-        if graph is None:
-            from av.filter import Graph
-
-            graph = Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            graph.link_nodes(source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink"))
-            graph.configure()
-        graph.vpush(frame)
-        yield graph.vpull()
-
-
-def demux(container: av.container.InputContainer, stream: Any, path: Path) -> Iterator[Any]:
-    """The packets of one stream.
-
-    Raises:
-        ValueError: the container is broken; libav asks for impossible amounts of memory, or finds streams that it did
-            not announce, where a damaged file's sizes and numbers say so.
-    """
-    try:
-        yield from container.demux(stream)
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: broken while reading ({error.strerror})") from error
-    except IndexError as error:
-        raise ValueError(f"{path}: broken while reading (another stream begins)") from error
+    size: int
+    step: float
 
 
 @dataclass(frozen=True)
 class Packets:
-    """What the packets of a video stream say, one entry a frame in presentation order.
+    """What the packets of a video stream say, one entry a shown frame in presentation order.
 
-    `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none. Decoding can be
-    started exactly at `is_key_N`; `is_intra_N` are all that the file calls key frames. `sizes_N` are coded bytes.
+    `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none; they fall where
+    the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
+    key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
     frame's quantiser step (rungwise/quantiser.py), NaN if unknown.
     """
@@ -198,13 +98,55 @@ class Packets:
     num_bytes: int
     codec: str
     steps_N: NDArray[np.float64] | None = None
+    num_hidden: int = 0
+    hidden_key: HiddenKey | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """When frames are shown."""
+        if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
+            return Clock(np.arange(len(self.is_key_N)) / float(self.rate))
+        return shown_clock(self.ticks_N, self.time_base)
 
     @property
     def times_N(self) -> NDArray[np.float64]:
         """Seconds from the first frame, ascending."""
-        if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
-            return np.arange(len(self.is_key_N)) / float(self.rate)
-        return np.asarray((self.ticks_N - self.ticks_N[0]) * float(self.time_base))
+        return self.clock.seconds_N
+
+    @property
+    def breaks(self) -> tuple[int, ...]:
+        """Frames with which something new begins: the clock jumps or restarts, and they look back at nothing."""
+        return tuple(index for index in self.clock.breaks if self.is_intra_N[index])
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the file's clock restarts, so that a time names more than one frame."""
+        return self.ticks_N is not None and bool((np.diff(self.ticks_N) < 0).any())
+
+    def bitrate_kbps(self, duration_seconds: float) -> float:
+        """Bytes of all coded frames over the time that they would be shown; 0 without a duration."""
+        shown = len(self.is_key_N)
+        coded_seconds = duration_seconds * (shown + self.num_hidden) / shown
+        return self.num_bytes * 8 / 1000 / coded_seconds if coded_seconds else 0.0
+
+    def notes(self) -> list[str]:
+        """What is odd about the file's times."""
+        notes = list(self.clock.notes)
+        if self.num_hidden:
+            notes.append(f"trimmed: {self.num_hidden} coded frames are hidden by the container")
+        return notes
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """A coded frame as the container has it."""
+
+    pts: int | None
+    dts: int | None
+    size: int
+    is_key: bool
+    is_intra: bool
+    is_hidden: bool
 
 
 def read_packets(path: Path, *, steps: bool = False) -> Packets:
@@ -214,45 +156,69 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
         ValueError: not a video, or no frame in it.
     """
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         codec = stream.codec_context.codec.canonical_name
         seeks = container.format.name not in UNINDEXED
-        ticks: list[int | None] = []
-        keys: list[bool] = []
-        intra: list[bool] = []
-        sizes: list[int] = []
+        coded: list[_Packet] = []
         quantiser = StepReader(stream) if steps else None
-        num_bytes = 0
         for packet in demux(container, stream, path):
-            num_bytes += packet.size
-            if not packet.size or packet.is_discard:
+            if not packet.size:
                 continue
-            sizes.append(packet.size)
-            ticks.append(packet.pts if packet.pts is not None else packet.dts)
-            intra.append(packet.is_keyframe)
-            keys.append(seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream)))
+            is_key = seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream))
+            hidden = bool(packet.is_discard)
+            coded.append(_Packet(packet.pts, packet.dts, packet.size, is_key, packet.is_keyframe, hidden))
             if quantiser is not None:
                 quantiser.take(packet)
-        if not ticks:
-            raise ValueError(f"{path}: the video stream holds no frame")
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         base = Fraction(stream.time_base or 1)
-        known: NDArray[np.int64] | None = None
-        order = np.arange(len(ticks))
-        if not any(tick is None for tick in ticks):
-            order = np.argsort(np.asarray(ticks, dtype=np.int64), kind="stable")
-            known = np.asarray(ticks, dtype=np.int64)[order]
-        return Packets(
-            known,
-            np.asarray(keys)[order],
-            np.asarray(intra)[order],
-            np.asarray(sizes)[order],
-            base,
-            rate,
-            num_bytes,
-            codec,
-            None if quantiser is None else np.asarray(quantiser.steps())[order],
-        )
+        reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    if all(packet.is_hidden for packet in coded):
+        raise ValueError(f"{path}: the video stream holds no frame")
+    known = None if quantiser is None else np.asarray(quantiser.steps())
+    return _shown_packets(coded, known, base, rate, codec, reorders)
+
+
+def _shown_packets(
+    coded: list[_Packet], steps: NDArray[np.float64] | None, base: Fraction, rate: Fraction, codec: str, reorders: bool
+) -> Packets:
+    """Packets in coded order, hidden ones among them, as shown frames in presentation order."""
+    shown = np.flatnonzero([not packet.is_hidden for packet in coded])
+    ticks = _presentation_ticks(coded, reorders)
+    order = shown
+    if ticks is not None:
+        decode_ticks = [packet.dts for packet in coded]
+        runs = runs_of_clock(decode_ticks, [packet.is_intra for packet in coded])
+        order = shown[np.lexsort((order_keys(ticks, decode_ticks, base)[shown], runs[shown]))]
+    hidden_keys = [i for i, packet in enumerate(coded[: shown[0]]) if packet.is_intra]
+    hidden_key = None
+    if hidden_keys and not coded[shown[0]].is_intra:
+        last = hidden_keys[-1]
+        hidden_key = HiddenKey(coded[last].size, np.nan if steps is None else float(steps[last]))
+    return Packets(
+        ticks_N=None if ticks is None else ticks[order],
+        is_key_N=np.asarray([coded[i].is_key for i in order]),
+        is_intra_N=np.asarray([coded[i].is_intra for i in order]),
+        sizes_N=np.asarray([coded[i].size for i in order]),
+        time_base=base,
+        rate=rate,
+        num_bytes=sum(packet.size for packet in coded),
+        codec=codec,
+        steps_N=None if steps is None else steps[order],
+        num_hidden=len(coded) - len(shown),
+        hidden_key=hidden_key,
+    )
+
+
+def _presentation_ticks(coded: list[_Packet], reorders: bool) -> NDArray[np.int64] | None:
+    """Presentation times in coded order. A container without them (AVI) has decoding times, which are the same where no
+    frame is reordered; where some are (`reorders`), nothing says when each is shown, and libav makes times up."""
+    if reorders:
+        return None
+    if all(packet.pts is not None for packet in coded):
+        return np.asarray([packet.pts for packet in coded], np.int64)
+    if any(packet.dts is None for packet in coded):
+        return None
+    return np.asarray([packet.dts for packet in coded], np.int64)
 
 
 def _holds_idr(packet: Any, stream: Any) -> bool:
@@ -291,15 +257,13 @@ def probe(path: Path) -> VideoInfo:
     """
     packets = read_packets(path)
     times = packets.times_N
-    steps = np.diff(times)
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         frame = next(decode_all(container, path), None)
         if frame is None:
             raise ValueError(f"{path}: no frame can be decoded")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        last_step = float(np.median(steps)) if len(steps) else (1 / fps if fps else 0.0)
-        duration_seconds = float(times[-1]) + last_step
+        duration_seconds = end_seconds(times, fps)
         turned = frame.rotation % 180 != 0
         transfer = int(frame.color_trc)
         return VideoInfo(
@@ -310,7 +274,7 @@ def probe(path: Path) -> VideoInfo:
             fps=round(len(times) / duration_seconds, 3) if duration_seconds else fps,
             num_frames=len(times),
             duration_seconds=round(duration_seconds, 6),
-            bitrate_kbps=round(packets.num_bytes * 8 / 1000 / duration_seconds, 3) if duration_seconds else 0.0,
+            bitrate_kbps=round(packets.bitrate_kbps(duration_seconds), 3),
             pixel_format=frame.format.name,
             bit_depth=max(component.bits for component in frame.format.components),
             color_space=COLOR_SPACES.get(int(frame.colorspace), "unspecified"),
@@ -321,8 +285,14 @@ def probe(path: Path) -> VideoInfo:
             rotation_degrees=frame.rotation % 360,
             interlaced=bool(frame.interlaced_frame),
             variable_frame_rate=is_variable(times),
-            hdr=HDR_TRANSFERS.get(transfer, ""),
+            hdr=_hdr(transfer, track_of(container, stream, path)),
+            notes=(*container_notes(container, path), *packets.notes()),
         )
+
+
+def _hdr(transfer: int, track: VideoTrack | None) -> str:
+    profile = None if track is None else track.dolby_vision_profile
+    return f"Dolby Vision {NO_BASE_LAYER[profile]}" if profile in NO_BASE_LAYER else HDR_TRANSFERS.get(transfer, "")
 
 
 def is_variable(times_N: NDArray[np.float64]) -> bool:
@@ -407,7 +377,7 @@ def first_frame(path: Path) -> tuple[NDArray[Any], float]:
     """
     with open_video(path) as container:
         for frame in decode_all(container, path):
-            return np.array(luma(frame)), sample_aspect(container.streams.video[0], frame.rotation)
+            return np.array(luma(frame)), sample_aspect(video_stream(container), frame.rotation)
     raise ValueError(f"{path}: no frame can be decoded")
 
 

@@ -124,11 +124,13 @@ def _decode_last_frame(path: Path) -> None:
     """
     import av
 
+    from rungwise.container import video_stream
+
     try:
         with av.open(str(path)) as container:
             if container.duration:
                 container.seek(container.duration, backward=True)
-            frames = sum(1 for _ in container.decode(video=0))
+            frames = sum(1 for _ in container.decode(video_stream(container)))
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: broken at the end ({error.strerror})") from None
     if not frames:

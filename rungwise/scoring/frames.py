@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rungwise.video import Packets, as_meant, decode_all, filter_graph, open_video
+from rungwise.color import StatedColor, stated_color, with_color
+from rungwise.container import as_meant, decode_all, open_video, video_stream
+from rungwise.video import Packets, filter_graph
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -62,8 +65,8 @@ def read_frames(
     indices = sorted(set(wanted))
     index_of = {int(ticks[index]): index for index in indices}
     with open_video(path, threads) as container:
-        stream = container.streams.video[0]
-        context = stream.codec_context
+        stream = video_stream(container)
+        stated = stated_color(stream)
         skips = jump and packets.codec in SAYS_UNREFERENCED
         for start, run in runs(packets, indices, jump=jump):
             missing = {int(ticks[index]) for index in run}
@@ -73,7 +76,7 @@ def read_frames(
                     container.seek(int(ticks[start]), stream=stream)
                 except av.error.FFmpegError as error:
                     raise NotAsListed(f"seeking fails ({error.strerror})") from error
-            for frame in _decode(container, stream, context, missing if skips else None):
+            for frame in _decode(container, stream, stated, missing if skips else None):
                 if frame.pts is None:
                     raise NotAsListed("a frame has no time")
                 if not landed and frame.pts >= ticks[start]:
@@ -110,14 +113,15 @@ def runs(packets: Packets, indices: Sequence[int], *, jump: bool = True) -> Iter
     yield start, run
 
 
-def _decode(container: Any, stream: Any, context: Any, missing: set[int] | None) -> Iterator[VideoFrame]:
+def _decode(container: Any, stream: Any, stated: StatedColor, missing: set[int] | None) -> Iterator[VideoFrame]:
     """Decode on from where the container stands; if `missing` is given, leave out what nothing needs."""
+    context = stream.codec_context
     context.skip_frame = "DEFAULT"
     try:
         for packet in container.demux(stream):
             if missing is not None:
                 context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in missing else "NONREF"
-            yield from as_meant(container, iter(packet.decode()))
+            yield from as_meant(container, with_color(stated, iter(packet.decode())))
     except av.error.FFmpegError as error:
         raise NotAsListed(f"broken while decoding ({error.strerror})") from error
 
@@ -171,10 +175,24 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
     if not ticks:
         raise ValueError(f"{path}: no frame can be decoded")
     known: NDArray[np.int64] | None = None
-    if all(tick is not None for tick in ticks):
+    if all(tick is not None for tick in ticks) and len(set(ticks)) == len(ticks):
         known = np.asarray(ticks, np.int64)
-        if len(known) > 1 and (np.diff(known) <= 0).any():
-            known = None
-    is_key = np.zeros(len(ticks), bool)
-    unknown = np.empty(0, np.int64)  # which packet gave which frame
-    return Packets(known, is_key, is_key, unknown, packets.time_base, packets.rate, packets.num_bytes, packets.codec)
+    own = _packets_of(known, packets.ticks_N)
+    if known is not None:
+        known.sort()  # a decoder knows the order better than a container that was written without times
+    never = np.zeros(len(ticks), bool)  # where decoding could start
+    if own is None:
+        return replace(packets, ticks_N=known, is_key_N=never, is_intra_N=never, sizes_N=np.empty(0, np.int64))
+    steps = None if packets.steps_N is None else packets.steps_N[own]
+    keys, sizes = packets.is_intra_N[own], packets.sizes_N[own]
+    return replace(packets, ticks_N=known, is_key_N=never, is_intra_N=keys, sizes_N=sizes, steps_N=steps)
+
+
+def _packets_of(frames_N: NDArray[np.int64] | None, packets_M: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Which packet gave which frame, by their times; None where times don't tell."""
+    if frames_N is None or packets_M is None:
+        return None
+    places = {int(tick): place for place, tick in enumerate(packets_M)}
+    if len(places) < len(packets_M) or any(int(tick) not in places for tick in frames_N):
+        return None
+    return np.asarray([places[int(tick)] for tick in frames_N])

@@ -16,6 +16,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.clock import end_seconds
+from rungwise.color import HDR_TRANSFERS
+from rungwise.container import container_notes, decode_all, open_video, refuse_unshowable, video_stream
 from rungwise.scoring.cutting import CutFrame, Cutter
 from rungwise.scoring.flat import is_flat_frame
 from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
@@ -25,19 +28,16 @@ from rungwise.scoring.windows import (
     Span,
     content_frames,
     cut_windows,
-    end_of,
     frame_times,
     gather,
     plan_windows,
 )
 from rungwise.stream import stream_facts
 from rungwise.video import (
-    HDR_TRANSFERS,
+    HiddenKey,
     Packets,
-    decode_all,
     is_variable,
     luma,
-    open_video,
     read_packets,
     rgb,
     sample_aspect,
@@ -85,17 +85,22 @@ class Coded:
     steps_N: NDArray[np.float64]
     width: int
     height: int
+    hidden_key: HiddenKey | None = None
 
     def facts(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
-        """`stream_facts` of a stretch of time, and of the key frame before it where it has none of its own.
+        """`stream_facts` of a stretch of time, and of the key frame before it where it has none of its own, or none at
+        the stream's start, shown or not.
 
         So a long group of pictures is judged in all its windows as a clip is that starts with its key frame.
         """
         inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
+        earlier = np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds))[-1:]
         if not self.is_intra_N[inside].any():
-            inside[np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds))[-1:]] = True
-        pixels = self.width * self.height
-        return stream_facts(self.sizes_N[inside], self.steps_N[inside], pixels, self.height, display_height)
+            inside[earlier] = True
+        sizes, steps = self.sizes_N[inside], self.steps_N[inside]
+        if self.hidden_key is not None and (inside[0] or not self.is_intra_N[inside].any()):
+            sizes, steps = np.append(sizes, self.hidden_key.size), np.append(steps, self.hidden_key.step)
+        return stream_facts(sizes, steps, self.width * self.height, self.height, display_height)
 
 
 @dataclass
@@ -107,6 +112,7 @@ class Facts:
     height: int
     shown: tuple[int, int]
     coded: Coded | None = None
+    no_stream: str = "no coded stream"  # why `coded` is None
     notes: list[str] = field(default_factory=list)
     fps: float = 0.0
     duration_seconds: float = 0.0
@@ -162,24 +168,34 @@ def _judge_frames(
         differences = luma_differences(path).tolist()
         if len(differences) != len(times) - 1:
             raise NotAsListed("another number of frames decodes")
+    breaks = packets.breaks
     spans = [
-        span for length in how.lengths for span in plan_windows(times, packets.rate, length, how.recipe, differences)
+        span
+        for length in how.lengths
+        for span in plan_windows(times, packets.rate, length, how.recipe, differences, breaks)
     ]
     wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
 
     def read(wanted: list[int], how: How) -> Frames:
-        if deinterlaced or counted or how.watch is not None or packets.ticks_N is None:
+        if deinterlaced or counted or how.watch is not None or packets.ticks_N is None or packets.restarts:
             return _in_order(path, packets, wanted, how, deinterlaced=deinterlaced, counted=counted)
         return read_frames(path, packets, wanted, threads=how.threads, jump=jump)
 
     frames = read(wanted, how)
     first = next(frames)
     with open_video(path) as container:
-        facts = _facts(first[1], container.streams.video[0], str(path), how)
-        announced = (container.duration or 0) / av.time_base
+        refuse_unshowable(container, first[1], path)
+        facts = _facts(first[1], video_stream(container), str(path), how)
+        for note in container_notes(container, path):
+            facts.note(note)
+        announced = _announced_seconds(container) - packets.clock.left_out_seconds
     if packets.steps_N is not None and len(packets.sizes_N) == len(times):
         coded = packets.codec, np.asarray(times), packets.is_intra_N, packets.sizes_N, packets.steps_N
-        facts.coded = Coded(*coded, facts.width, facts.height)
+        facts.coded = Coded(*coded, facts.width, facts.height, packets.hidden_key)
+    else:
+        facts.no_stream = "its frames can't be matched with its packets"
+    for note in packets.notes():
+        facts.note(note)
     if deinterlaced:
         facts.note(DEINTERLACED)
     if is_variable(np.asarray(times)):
@@ -198,7 +214,9 @@ def _judge_frames(
             judged.append(judge(seen, facts))
     if doubtful:
         unwatched = replace(how, watch=None)
-        windows = _read_whole(doubtful, times, how.recipe, differences, lambda wanted: read(wanted, unwatched), look)
+        windows = _read_whole(
+            doubtful, times, how.recipe, differences, lambda wanted: read(wanted, unwatched), look, breaks
+        )
         judged += [judge(seen, facts) for seen in windows]
     _measure(facts, times, packets.rate)
     if announced - facts.duration_seconds > max(0.25, 0.05 * announced):
@@ -213,9 +231,10 @@ def _read_whole(
     differences: list[float],
     read: Callable[[list[int]], Frames],
     look: Callable[[list[Span], Frames], Iterator[SeenWindow]],
+    breaks: tuple[int, ...],
 ) -> Iterator[SeenWindow]:
     """Windows whose chosen frames were flat, with every frame read: flat, or with the content that they do hold."""
-    cuts = {length: cut_windows(times, length) for length in {span.length_seconds for span in spans}}
+    cuts = {length: cut_windows(times, length, breaks) for length in {span.length_seconds for span in spans}}
     ends = [cuts[span.length_seconds][span.number] for span in spans]
     frames = read(sorted({index for first, stop in ends for index in range(first, stop)}))
     is_flat = {index: is_flat_frame(frame) for index, frame in frames}
@@ -229,6 +248,12 @@ def _read_whole(
         moved.append(replace(span, frame_indices=indices, frame_seconds=tuple(times[index] for index in indices)))
     if moved:
         yield from look(moved, read(sorted({index for span in moved for index in span.frame_indices})))
+
+
+def _announced_seconds(container: av.container.InputContainer) -> float:
+    """The length that a file states. Matroska's is the end on the file's clock, which need not start at 0."""
+    start = container.start_time or 0 if container.format.name.startswith("matroska") else 0
+    return ((container.duration or 0) - max(0, start)) / av.time_base
 
 
 def _in_order(
@@ -275,6 +300,7 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
         frames = chain([first], decoded)
         if first.interlaced_frame:
             frames = chain(deinterlace(frames))
+        refuse_unshowable(container, first, name)
         facts = _facts(first, container.streams.video[0], name, how)
         judged: list[Judged] = []
         times: list[float] = []
@@ -348,5 +374,5 @@ def _shown(frame: VideoFrame, time: float, facts: Facts, how: How, cutter: Cutte
 
 def _measure(facts: Facts, times: list[float], rate: Fraction) -> None:
     facts.num_frames = len(times)
-    facts.duration_seconds = round(end_of(times, rate), 6)
+    facts.duration_seconds = round(end_seconds(times, rate), 6)
     facts.fps = round(len(times) / facts.duration_seconds, 3) if facts.duration_seconds else float(rate)

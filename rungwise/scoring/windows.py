@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.clock import end_seconds, steady_clock
 from rungwise.video import Packets
 from rungwise.views import Patches, View, ViewRecipe, choose_frames, luma_difference, stitch
 
@@ -59,15 +61,10 @@ def frame_times(packets: Packets) -> list[float]:
     The same video in another container, or through a pipe, then has the same times to the bit.
     """
     times = packets.times_N
-    steady = steady_times(len(times), packets.rate)
+    steady = steady_clock(len(times), packets.rate)
     if np.abs(times - steady).max() <= CLOCK_SECONDS:
         times = steady
     return [float(time) for time in times]
-
-
-def steady_times(count: int, rate: Fraction) -> NDArray[np.float64]:
-    """Times of frames at one rate."""
-    return np.arange(count) * rate.denominator / rate.numerator
 
 
 def window_of(time: float, length: float) -> int:
@@ -80,8 +77,13 @@ def is_late(time: float, length: float) -> bool:
     return time / length + 1e-9 - window_of(time, length) >= 0.5
 
 
-def cut_windows(times: Sequence[float], length: float) -> list[tuple[int, int]]:
-    """(first, stop) frame numbers of each window."""
+def cut_windows(times: Sequence[float], length: float, breaks: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """(first, stop) frame numbers of each window; windows are counted anew from each of the frames `breaks`, before
+    which the file's clock jumps."""
+    if breaks:
+        edges = [0, *breaks, len(times)]
+        runs = [(first, [time - times[first] for time in times[first:stop]]) for first, stop in pairwise(edges)]
+        return [(first + a, first + b) for first, run in runs for a, b in cut_windows(run, length)]
     cuts = [0]
     for index in range(1, len(times)):
         if window_of(times[index], length) != window_of(times[index - 1], length):
@@ -91,20 +93,19 @@ def cut_windows(times: Sequence[float], length: float) -> list[tuple[int, int]]:
     return list(zip(cuts, [*cuts[1:], len(times)], strict=True))
 
 
-def end_of(times: Sequence[float], rate: Fraction) -> float:
-    """When the last frame ends: it is shown as long as most are."""
-    step = float(np.median(np.diff(times))) if len(times) > 1 else float(1 / rate)
-    return times[-1] + step
-
-
 def plan_windows(
-    times: Sequence[float], rate: Fraction, length: float, recipe: ViewRecipe, differences: Sequence[float]
+    times: Sequence[float],
+    rate: Fraction,
+    length: float,
+    recipe: ViewRecipe,
+    differences: Sequence[float],
+    breaks: Sequence[int] = (),
 ) -> list[Span]:
     """The windows of a file whose times, and differences if the recipe wants them, are known."""
     spans = []
-    for number, (first, stop) in enumerate(cut_windows(times, length)):
+    for number, (first, stop) in enumerate(cut_windows(times, length, breaks)):
         chosen = choose_frames(recipe, stop - first, np.asarray(differences[first : stop - 1]))
-        end = times[stop] if stop < len(times) else end_of(times, rate)
+        end = times[stop] if stop < len(times) else end_seconds(times, rate)
         indices = tuple(first + index for index in chosen)
         spans.append(Span(length, number, times[first], end, indices, tuple(times[index] for index in indices)))
     return spans
@@ -215,7 +216,7 @@ class Assembler:
         """The windows still open at the end."""
         assert self.now is not None
         last = self.now if self.before is None else self.before
-        yield self._seen(last, last.count, end_of(self.times, rate))
+        yield self._seen(last, last.count, end_seconds(self.times, rate))
 
     def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
         differences, is_flat = window.differences[: count - 1], window.is_flat[:count]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rungwise.container import decode_all, open_video
 from rungwise.encode import run_ffmpeg
 from rungwise.scoring.cutting import Cutter
 from rungwise.scoring.frames import Interlaced, NotAsListed, deinterlace, read_frames, runs
-from rungwise.video import decode_all, open_video, read_packets, rgb
+from rungwise.video import read_packets, rgb
 
 GOP = ["-threads", "1", "-g", "30"]
 X265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params"]

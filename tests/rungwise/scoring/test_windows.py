@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rungwise.clock import end_seconds
 from rungwise.encode import run_ffmpeg
-from rungwise.scoring.windows import Assembler, Span, cut_windows, end_of, frame_times, gather, plan_windows
+from rungwise.scoring.windows import Assembler, Span, cut_windows, frame_times, gather, plan_windows
 from rungwise.video import Packets, read_packets
 from rungwise.views import Shown, ViewRecipe, display_size, place_view
 
@@ -39,8 +40,8 @@ def test_tails(count: int, expected: list[tuple[int, int]]) -> None:
 def test_windows_follow_time_and_not_the_number_of_frames() -> None:
     uneven = [0, 0.1, 0.2, 3.9, 4.0, 4.1, 9.0, 11.9]
     assert cut_windows(uneven, 4.0) == [(0, 4), (4, 6), (6, 8)]
-    assert end_of(uneven, Fraction(10)) == pytest.approx(12.0)
-    assert end_of([0.0], Fraction(10)) == 0.1
+    assert end_seconds(uneven, Fraction(10)) == pytest.approx(12.0)
+    assert end_seconds([0.0], Fraction(10)) == 0.1
 
 
 @pytest.mark.parametrize("choice", ["uniform", "difference"])

@@ -1,0 +1,176 @@
+"""What a file says of its video tracks that the decoder library keeps to itself: how a track is coded, whether it is
+encrypted, which Dolby Vision profile it has, and what part of its pictures it asks to be shown.
+
+Two kinds of file say such things: ISO base media (MP4, MOV; ISO/IEC 14496-12), whose boxes are a 32-bit size, four
+letters and contents, and Matroska (RFC 9559), whose elements are an identifier, a size and contents. Only what lies on
+the way to a track's description is read, at most `MAX_BYTES` of it; damaged files have no tracks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_BYTES = 64 * 2**20  # ten hours at 60 frames a second take less
+PLAIN_BYTES = {b"stsd": 8, b"meta": 4}  # of fields before the boxes in a box
+VISUAL_ENTRY_BYTES = 78  # fields of a VisualSampleEntry before its own boxes (12.1.3)
+SEGMENT, TRACKS, ENTRY, TYPE, CODEC, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x86, 0xE0
+CROPS = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # PixelCrop: left, top, right, bottom
+ENCODINGS, ENCODING, ENCRYPTION = 0x6D80, 0x6240, 0x5035
+ADDITION, ADDITION_TYPE, ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
+
+
+@dataclass(frozen=True)
+class VideoTrack:
+    """A video track as its file describes it: its coding (four letters or a Matroska codec), the scheme that encrypts
+    it ("" if none), its Dolby Vision profile if it has one, and the crop that is asked for ("" if none)."""
+
+    coding: str
+    encryption: str = ""
+    dolby_vision_profile: int | None = None
+    crop: str = ""
+
+
+def video_tracks(path: Path) -> tuple[VideoTrack, ...]:
+    """Video tracks in the file's order; none of another kind of file, or of one whose description is damaged."""
+    state = path.stat()
+    return _video_tracks(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)  # a file is opened several times for one score
+def _video_tracks(path: Path, modified: int, size: int) -> tuple[VideoTrack, ...]:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start == b"\x1a\x45\xdf\xa3":
+        return tuple(_matroska_tracks(path))
+    tracks = [_iso_track(data) for name, data in _boxes(_find_moov(path)) if name == b"trak"]
+    return tuple(track for track in tracks if track is not None)
+
+
+def _find_moov(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        end = stream.seek(0, 2)
+        at = 0
+        while at + 8 <= end:
+            stream.seek(at)
+            head = stream.read(16)
+            size, name, header = int.from_bytes(head[:4], "big"), head[4:8], 8
+            if at == 0 and name not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+                return b""
+            if size == 1:
+                size, header = int.from_bytes(head[8:16], "big"), 16
+            if name == b"moov":
+                stream.seek(at + header)
+                return stream.read(min(size - header if size else MAX_BYTES, MAX_BYTES))
+            if size < header:  # 0: to the end of the file; less: damaged
+                return b""
+            at += size
+    return b""
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at + 8 <= len(data):
+        size, name, header = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        if size == 1:
+            size, header = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        size = size or len(data) - at
+        if size < header:
+            return
+        yield name, data[at + header : at + size]
+        at += size
+
+
+def _inside(data: bytes, *names: bytes) -> bytes:
+    """Contents of the first box on a path of names, without its own fields; empty if there is none."""
+    for name in names:
+        data = next((contents[PLAIN_BYTES.get(name, 0) :] for found, contents in _boxes(data) if found == name), b"")
+    return data
+
+
+def _iso_track(trak: bytes) -> VideoTrack | None:
+    if _inside(trak, b"mdia", b"hdlr")[8:12] != b"vide":
+        return None
+    for name, entry in _boxes(_inside(trak, b"mdia", b"minf", b"stbl", b"stsd")):
+        boxes = dict(_boxes(entry[VISUAL_ENTRY_BYTES:]))
+        coding, encryption = name, ""
+        if name == b"encv" or b"sinf" in boxes:
+            protection = boxes.get(b"sinf", b"")
+            encryption = _letters(_inside(protection, b"schm")[4:8]) or "unknown scheme"
+            coding = _inside(protection, b"frma")[:4] or name
+        vision = next((boxes[kind] for kind in (b"dvcC", b"dvvC", b"dvwC") if kind in boxes), b"")
+        return VideoTrack(_letters(coding), encryption, _dolby_vision(vision), _clean_aperture(entry, boxes))
+    return None
+
+
+def _dolby_vision(configuration: bytes) -> int | None:
+    """The profile of a DOVIDecoderConfigurationRecord (Dolby Vision Streams Within ISOBMFF, 2.1)."""
+    return configuration[2] >> 1 if len(configuration) > 3 else None
+
+
+def _clean_aperture(entry: bytes, boxes: dict[bytes, bytes]) -> str:
+    """ "WxH" where a clap box (12.1.4.2) shows less than the coded width and height."""
+    clap = boxes.get(b"clap", b"")
+    if len(clap) < 32:
+        return ""
+    numbers = [int.from_bytes(clap[at : at + 4], "big") for at in range(0, 16, 4)]
+    size = int.from_bytes(entry[24:26], "big"), int.from_bytes(entry[26:28], "big")
+    if not numbers[1] or not numbers[3]:
+        return ""
+    shown = numbers[0] // numbers[1], numbers[2] // numbers[3]
+    return "" if shown[0] >= size[0] and shown[1] >= size[1] else f"{shown[0]}x{shown[1]}"
+
+
+def _letters(name: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in name).strip()
+
+
+def _matroska_tracks(path: Path) -> Iterator[VideoTrack]:
+    with path.open("rb") as stream:
+        data = stream.read(2**20)  # tracks come before pictures
+    for entry in _elements(data, SEGMENT, TRACKS, ENTRY):
+        if _number(entry, TYPE) != 1:
+            continue
+        coding = next(_elements(entry, CODEC), b"").decode("ascii", "replace")
+        encrypted = any(True for _ in _elements(entry, ENCODINGS, ENCODING, ENCRYPTION))
+        additions = [
+            next(_elements(addition, ADDITION_DATA), b"")
+            for addition in _elements(entry, ADDITION)
+            if _number(addition, ADDITION_TYPE).to_bytes(8, "big")[4:] in (b"dvcC", b"dvvC")
+        ]
+        crop = [max((_number(video, side) for video in _elements(entry, VIDEO)), default=0) for side in CROPS]
+        yield VideoTrack(
+            coding,
+            "Matroska" if encrypted else "",
+            _dolby_vision(additions[0]) if additions else None,
+            "{} left, {} top, {} right, {} bottom".format(*crop) if any(crop) else "",
+        )
+
+
+def _number(data: bytes, name: int) -> int:
+    return int.from_bytes(next(_elements(data, name), b"")[:8], "big")
+
+
+def _elements(data: bytes, name: int, *inner: int) -> Iterator[bytes]:
+    """Contents of all elements on a path of identifiers; of the last in `data` what there is of it."""
+    at = 0
+    while at < len(data):
+        width = _vint_bytes(data[at])
+        found, at = int.from_bytes(data[at : at + width], "big"), at + width
+        if at >= len(data):
+            return
+        width = _vint_bytes(data[at])
+        size = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+        at += width
+        if size == (1 << 7 * width) - 1:  # unknown: to the end
+            size = len(data) - at
+        if found == name:
+            contents = data[at : at + size]
+            yield from _elements(contents, *inner) if inner else (contents,)
+        at += size
+
+
+def _vint_bytes(first: int) -> int:
+    return 9 - first.bit_length() if first else 8

@@ -1,0 +1,158 @@
+"""When frames are shown: jumps, restarts, stray times and trims, on the clock and in files."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rungwise.clock import order_keys, runs_of_clock, shown_clock
+from rungwise.encode import run_ffmpeg
+from rungwise.scorer import Scorer
+from rungwise.video import probe, read_packets
+
+TICK = Fraction(1, 1000)
+STEADY = np.arange(100) * 40
+
+
+def test_an_ordinary_clock_is_the_files_own_to_the_bit() -> None:
+    uneven = np.array([5, 45, 91, 20_091, 20_131])  # a still of 20 s is shown for 20 s
+    clock = shown_clock(uneven, TICK)
+    assert clock.seconds_N.tolist() == ((uneven - 5) * float(TICK)).tolist()
+    assert (clock.notes, clock.breaks, clock.left_out_seconds) == ((), (), 0.0)
+
+
+def test_a_gap_of_hours_lasts_one_step() -> None:
+    jumped = np.where(np.arange(100) < 60, STEADY, STEADY + 8_000_000)
+    clock = shown_clock(jumped, TICK)
+    assert clock.seconds_N == pytest.approx(STEADY / 1000)
+    assert clock.breaks == (60,)
+    assert clock.left_out_seconds == pytest.approx(8000)
+    assert "8000 s at 2.400 s" in clock.notes[0]
+
+
+def test_a_restart_goes_on_where_the_clock_was() -> None:
+    decode = [*STEADY, *STEADY]
+    runs = runs_of_clock(decode, [index % 50 == 0 for index in range(200)])
+    assert runs.tolist() == [0] * 100 + [1] * 100
+    clock = shown_clock(np.array(decode), TICK)
+    assert clock.seconds_N == pytest.approx(np.arange(200) * 0.04)
+    assert clock.breaks == (100,)
+
+
+def test_a_small_fall_is_a_restart_before_a_key_frame_alone() -> None:
+    decode = [0, 40, 80, 70, 110, 150]
+    assert runs_of_clock(decode, [True, False, False, True, False, False])[-1] == 1
+    assert runs_of_clock(decode, [True] + [False] * 5)[-1] == 0
+
+
+def test_a_stray_frame_is_shown_in_its_place() -> None:
+    ticks = STEADY.copy()
+    ticks[30] += 8_000_000
+    keys = order_keys(ticks, (STEADY - 40).tolist(), TICK)
+    assert np.argsort(keys, kind="stable").tolist() == list(range(100))
+    clock = shown_clock(ticks, TICK)
+    assert clock.seconds_N == pytest.approx(STEADY / 1000)
+    assert clock.breaks == ()
+    assert len(clock.notes) == 1
+    assert "1.200 s by 8000 s" in clock.notes[0]
+
+
+X264 = ["-c:v", "libx264", "-threads", "1", "-bf", "2", "-pix_fmt", "yuv420p"]
+
+
+def make(path: Path, *options: str, seconds: int = 6) -> Path:
+    run_ffmpeg(["-f", "lavfi", "-i", f"testsrc2=s=320x180:r=24:d={seconds}", *X264, *options, str(path)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_gop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("clock") / "long.mp4", "-g", "250", "-crf", "30")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Scorer:
+    return Scorer(threads=1)
+
+
+def test_times_that_jump_or_stray_change_neither_duration_bitrate_nor_score(
+    long_gop: Path, tmp_path: Path, shipped: Scorer
+) -> None:
+    plain, score = probe(long_gop), shipped.score(long_gop).score
+    for name, expression in (
+        ("stray", "pts='if(eq(N,70),PTS+8000/TB,PTS)'"),
+        ("jump", "pts='if(gte(N,72),PTS+8000/TB,PTS)':dts='if(gte(N,72),DTS+8000/TB,DTS)'"),
+    ):
+        path = tmp_path / f"{name}.mp4"
+        run_ffmpeg(["-i", str(long_gop), "-c", "copy", "-bsf:v", f"setts={expression}", str(path)])
+        seen, judged = probe(path), shipped.score(path)
+        assert seen.duration_seconds == pytest.approx(plain.duration_seconds, abs=0.1)
+        assert seen.bitrate_kbps == pytest.approx(plain.bitrate_kbps, rel=0.02)
+        assert judged.score == pytest.approx(score, abs=0.5)
+        assert any("8000 s" in note for note in judged.notes)
+
+
+def test_a_recorder_that_restarts_weighs_both_halves(tmp_path: Path, shipped: Scorer) -> None:
+    parts = {}
+    for name, crf, offset in (("good", "20", "0"), ("bad", "48", "0"), ("late", "48", "3600")):
+        options = ["-crf", crf, "-output_ts_offset", offset, "-f", "mpegts"]
+        parts[name] = make(tmp_path / f"{name}.part", *options, seconds=3)
+    good, bad = (shipped.score(parts[name]).score for name in ("good", "bad"))
+    assert good > bad + 20
+    for second in ("bad", "late"):
+        joined = tmp_path / f"joined_{second}.ts"
+        joined.write_bytes(parts["good"].read_bytes() + parts[second].read_bytes())
+        judged, seen = shipped.score(joined), probe(joined)
+        assert seen.duration_seconds == pytest.approx(6, abs=0.1)
+        assert judged.score == pytest.approx((good + bad) / 2, abs=2)
+        assert judged.stream_used
+        assert len(seen.notes) == 1
+
+
+def test_a_trim_counts_the_time_of_hidden_frames_and_their_key_frame(
+    long_gop: Path, tmp_path: Path, shipped: Scorer
+) -> None:
+    trimmed = tmp_path / "trimmed.mp4"
+    run_ffmpeg(["-ss", "3", "-i", str(long_gop), "-c", "copy", str(trimmed)])
+    whole, seen, packets = probe(long_gop), probe(trimmed), read_packets(trimmed, steps=True)
+    assert seen.duration_seconds == pytest.approx(3, abs=0.1)
+    assert seen.bitrate_kbps == pytest.approx(whole.bitrate_kbps, rel=0.02)
+    assert packets.num_hidden == 72
+    assert packets.hidden_key is not None
+    assert packets.hidden_key.size == read_packets(long_gop).sizes_N[0]
+    assert "72 coded frames are hidden" in "; ".join(shipped.score(trimmed).notes)
+
+
+def test_a_stream_copied_without_times_scores_as_the_stream(tmp_path: Path, shipped: Scorer) -> None:
+    raw = make(tmp_path / "raw.264", "-g", "250", "-crf", "30")
+    copied = tmp_path / "copied.mp4"
+    run_ffmpeg(["-i", str(raw), "-c", "copy", str(copied)])
+    judged = shipped.score(copied)
+    assert judged.stream_used
+    assert judged.score == pytest.approx(shipped.score(raw).score, abs=3)
+
+
+def test_containers_that_start_late_or_carry_no_times_give_rise_to_no_note(
+    long_gop: Path, tmp_path: Path, shipped: Scorer
+) -> None:
+    score = shipped.score(long_gop)
+    late, avi = tmp_path / "late.mkv", tmp_path / "clip.avi"
+    run_ffmpeg(["-i", str(long_gop), "-c", "copy", "-output_ts_offset", "5", str(late)])
+    run_ffmpeg(["-i", str(long_gop), "-c", "copy", str(avi)])
+    for path in (late, avi):
+        judged, seen = shipped.score(path), probe(path)
+        assert judged.notes == score.notes
+        assert judged.score == pytest.approx(score.score, abs=0.2)
+        assert (seen.fps, seen.duration_seconds, seen.variable_frame_rate) == (24.0, pytest.approx(6, abs=1e-3), False)
+
+
+def test_frames_before_the_first_key_frame_leave_the_rest_hybrid(tmp_path: Path, shipped: Scorer) -> None:
+    whole = make(tmp_path / "whole.ts", "-g", "24", "-f", "mpegts", seconds=3).read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole[len(whole) // 4 // 188 * 188 :])
+    judged = shipped.score(cut)
+    assert judged.stream_used
+    assert not any("match" in note for note in judged.notes)
