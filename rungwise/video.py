@@ -211,8 +211,9 @@ def _shown_packets(
 
 def _presentation_ticks(coded: list[_Packet], reorders: bool) -> NDArray[np.int64] | None:
     """Presentation times in coded order. A container without them (AVI) has decoding times, which are the same where no
-    frame is reordered; where some are (`reorders`), nothing says when each is shown, and libav makes times up."""
-    if reorders:
+    frame is reordered; where some are (`reorders`), libav may make times up, each as far from its decoding time."""
+    ahead = {None if p.pts is None or p.dts is None else p.pts - p.dts for p in coded[:-1]}
+    if reorders and (len(ahead) == 1 or None in ahead):
         return None
     if all(packet.pts is not None for packet in coded):
         return np.asarray([packet.pts for packet in coded], np.int64)
