@@ -15,7 +15,7 @@ Shapes: T frames, S = grid * patch_px, a view's pixels are x_TSSC uint8 RGB.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -209,10 +209,15 @@ def _place(cell: int, extent: int, recipe: ViewRecipe, fraction: float) -> int:
     return max(0, min(corner, extent - recipe.patch_px))
 
 
-def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
+Pictures = Iterator[tuple[int, NDArray[np.uint8]]]  # a frame's number and its RGB, (H, W, 3)
+
+
+def read_views(
+    path: Path, views: Sequence[View], read: Callable[[Path, Sequence[int]], Pictures] = rgb_frames
+) -> NDArray[np.uint8]:
     """Pixels of views that share their frames, x_KTSSC uint8, K = len(views); the video is decoded once.
 
-    A frame smaller than a patch is continued by its edge pixels.
+    A frame smaller than a patch is continued by its edge pixels. `read` decodes the frames.
 
     Raises:
         ValueError: the views disagree on frames or size, or the video is shorter than they say.
@@ -226,7 +231,7 @@ def read_views(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
         ):
             raise ValueError(f"{path}: views read together must share frames and display size")
     pixels = np.empty((len(views), len(first.frame_indices), first.size_px, first.size_px, 3), np.uint8)
-    for index, frame in rgb_frames(path, first.frame_indices):
+    for index, frame in read(path, first.frame_indices):
         slots = [slot for slot, wanted in enumerate(first.frame_indices) if wanted == index]
         shown = Shown(frame, first.display_width, first.display_height)
         for number, view in enumerate(views):

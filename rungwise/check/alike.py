@@ -13,8 +13,9 @@ import numpy as np
 
 from rungwise.scorer import Scorer
 from rungwise.scoring.flat import is_flat
-from rungwise.video import probe, rgb_frames, timestamps_seconds
-from rungwise.views import View, make_views, read_views
+from rungwise.scoring.frames import Interlaced, deinterlace
+from rungwise.video import decode_all, open_video, probe, rgb, timestamps_seconds
+from rungwise.views import Pictures, View, make_views, read_views
 
 
 def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | None) -> list[View]:
@@ -25,9 +26,36 @@ def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | N
 def shows_flat(path: Path, view: View) -> bool:
     """Whether each frame of a view is one plain color (rungwise/scoring/flat.py); no if one does not decode."""
     try:
-        return all(is_flat(np.moveaxis(picture, -1, 0)) for _, picture in rgb_frames(path, view.frame_indices))
+        return all(is_flat(np.moveaxis(picture, -1, 0)) for _, picture in shown_frames(path, view.frame_indices))
     except ValueError:
         return False  # the score that follows raises the same error, for its own rung
+
+
+def shown_frames(path: Path, indices: Sequence[int]) -> Pictures:
+    """`rgb_frames`, deinterlaced where flagged, as a single score sees them; a frame may come twice, the last counts.
+
+    Raises:
+        ValueError: the video can't be decoded or is too short.
+    """
+    try:
+        yield from _frames(path, indices, deinterlaced=False)
+    except Interlaced:
+        yield from _frames(path, indices, deinterlaced=True)
+
+
+def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> Pictures:
+    missing = set(indices)
+    with open_video(path) as container:
+        frames = decode_all(container, path)
+        for index, frame in enumerate(deinterlace(frames) if deinterlaced else frames):
+            if index in missing:
+                if frame.interlaced_frame and not deinterlaced:
+                    raise Interlaced
+                missing.remove(index)
+                yield index, rgb(frame)
+            if not missing:
+                return
+    raise ValueError(f"{path}: only {index + 1} frames decode, frame {min(missing)} was wanted")
 
 
 def score_flat_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
@@ -46,7 +74,7 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
     Raises:
         ValueError: the video can't be decoded, is HDR, or is too short for those times.
     """
-    return [float(score) for score in scorer.judge(read_views(path, _views_at(path, places)))]
+    return [float(score) for score in scorer.judge(read_views(path, _views_at(path, places), shown_frames))]
 
 
 def _views_at(path: Path, places: Sequence[View]) -> list[View]:

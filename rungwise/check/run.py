@@ -170,7 +170,7 @@ def _by_column(wanted: Wanted, name: str, column: Column, encodes: Sequence[Enco
 def _by_model(
     wanted: Wanted, encodes: Sequence[Encode], height: int | None, cache: dict[str, Any], notes: list[str]
 ) -> _Qualities:
-    from rungwise.scorer import Scorer
+    from rungwise.scorer import SCORER_VERSION, Scorer
 
     assert wanted.model is not None
     scorer = Scorer(wanted.model)
@@ -190,7 +190,7 @@ def _by_model(
     top, path = _top(encodes)
     places = choose_places(scorer, path, wanted.views, height)
     drawn = sha256_json([view.model_dump() for view in places])[:16]
-    key = f"model {sha256_file(wanted.model)} at {height}, places {drawn}"
+    key = f"model {sha256_file(wanted.model)} scorer {SCORER_VERSION} at {height}, places {drawn}"
     flat = shows_flat(path, places[0])
     if flat:
         key += ", flat"

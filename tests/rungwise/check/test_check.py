@@ -288,6 +288,18 @@ def test_bitrates_are_of_the_video_stream(folder: Path, contrast_model: Path) ->
         check_source(Wanted(folder, truth="vmaf", reference=folder / "none.mkv"))
 
 
+def test_interlaced_rungs_are_deinterlaced(folder: Path, tmp_path: Path, model: Path) -> None:
+    from rungwise.encode import run_ffmpeg
+
+    path = tmp_path / "interlaced.mkv"
+    run_ffmpeg(["-i", str(folder / "h264-216-24.mp4"), "-vf", "setfield=tff", "-c:v", "ffv1", str(path)])
+    scorer = Scorer(model)
+    scores = score_at(scorer, path, choose_places(scorer, path, 1, 216))
+    assert scores[0] == pytest.approx(scorer.score(path, display_height=216).score)
+    progressive = folder / "h264-216-24.mp4"
+    assert scores != score_at(scorer, progressive, choose_places(scorer, progressive, 1, 216))
+
+
 def test_rungs_are_looked_at_in_the_same_places(folder: Path, contrast_model: Path) -> None:
     scorer = Scorer(contrast_model)
     top, small = folder / "h264-216-24.mp4", folder / "h264-108-30.mp4"
