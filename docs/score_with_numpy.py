@@ -2,7 +2,7 @@
 
 usage: python score_with_numpy.py MODEL.onnx FRAMES.npy LINES
 FRAMES.npy: the decoded frames of one window as full-range RGB, (N, H, W, 3) uint8, of square samples. LINES: display
-height.
+height. Models that choose frames by their difference are refused: that needs the decoder's luma, which RGB has not.
 """
 
 import hashlib
@@ -37,6 +37,8 @@ def score(model, frames, lines, window=0):
 def frame_of(step, steps, count, recipe):
     if recipe["frame_choice"] == "uniform":
         return int((step + 0.5) * count / steps)
+    if recipe["frame_choice"] != "pairs":
+        raise ValueError(f"frame_choice is {recipe['frame_choice']}; this example knows uniform and pairs only")
     first = min(int((step // 2 + 0.5) * count / (steps // 2)), max(0, count - 2))
     return min(first + step % 2, count - 1)
 

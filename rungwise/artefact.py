@@ -8,7 +8,6 @@ the manifest is written last and the directory renamed once: no manifest, no art
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -149,12 +148,17 @@ def hash_files(folder: Path) -> dict[str, str]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a folder's lock; a second process that wants the same artefact is told so at once."""
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{path.parent}: another process is building this artefact; wait for it") from error
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{path.parent}: another process is building this artefact; wait for it") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def run_stage(

@@ -106,8 +106,6 @@ def bd_rate(anchor_kbps: ArrayLike, anchor_quality: ArrayLike, test_kbps: ArrayL
     Only Pareto rows of each curve count, as a curve that turns back has no bitrate for a quality. Fewer than 4 of
     them, or no common quality, is refused with its reason.
     """
-    from bjontegaard import bd_rate as akima_bd_rate
-
     curves = []
     for name, bitrate, quality in (("anchor", anchor_kbps, anchor_quality), ("test", test_kbps, test_quality)):
         rate, q = _checked(bitrate, quality)
@@ -119,6 +117,10 @@ def bd_rate(anchor_kbps: ArrayLike, anchor_quality: ArrayLike, test_kbps: ArrayL
     (rate_a, q_a), (rate_t, q_t) = curves
     if min(q_a[-1], q_t[-1]) <= max(q_a[0], q_t[0]):
         return BDRate(None, "the curves have no quality in common")
+    try:
+        from bjontegaard import bd_rate as akima_bd_rate
+    except ModuleNotFoundError:  # a scorer-only install
+        return BDRate(None, "BD-rate needs more than the scorer: pip install 'rungwise[ladder]'")
     with np.errstate(over="ignore"):  # nearly flat curves are worlds apart in bitrate
         percent = float(
             akima_bd_rate(rate_a, q_a, rate_t, q_t, method="akima", require_matching_points=False, min_overlap=0)

@@ -16,12 +16,11 @@ import pandas as pd
 from rungwise.evaluate import PREDICTOR_LOG_BITRATE
 from rungwise.figures import Evaluation, PredictorResult, tables
 from rungwise.figures import format_number as _number
+from rungwise.page import COLORS, embed
 
 Timeline = Sequence[tuple[float, float]]
 Scale = Callable[[float], float]
 
-# Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, which white swallows.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
 _MAX_CONTENTS, _MAX_ROWS, _MAX_DRAWN = 36, 3000, 6
 _INTRO = {
     "Accuracy": "<p>Bracketed: 95 % intervals over contents. Log-bitrate is what one knows without looking at a "
@@ -131,13 +130,6 @@ def _series(rows: pd.DataFrame) -> list[str]:
     height = rows["height"] if "height" in rows.columns else pd.Series(np.nan, rows.index)
     sizes = ["" if pd.isna(value) else f"{value:g}p" for value in height]
     return [" ".join(part for part in (name, size) if part) or "all" for name, size in zip(codec, sizes, strict=True)]
-
-
-def embed(text: str) -> str:
-    """JSON as it may stand in a page's script element."""
-    for char in "<>&\u2028\u2029":  # what could end the script element or the text early
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
 
 
 def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:

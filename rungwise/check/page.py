@@ -22,7 +22,7 @@ from rungwise.check.text import (
     short_name,
     verdict_line,
 )
-from rungwise.report import embed
+from rungwise.page import embed
 
 _SHOWN = 12  # findings in the open; the curves should not be a long way down
 

@@ -14,7 +14,7 @@ import numpy as np
 from rungwise.check.compare import Report
 from rungwise.check.rungs import KINDS, Kind, describe, format_kbps
 from rungwise.check.text import flags_text
-from rungwise.report import COLORS
+from rungwise.page import COLORS
 
 INK = "#14181f"
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 44

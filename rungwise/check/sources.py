@@ -12,7 +12,7 @@ import numpy as np
 from rungwise.check.playlists import PLAYLIST_SUFFIXES, read_playlist, write_whole
 from rungwise.check.rungs import Rung
 from rungwise.failures import failure
-from rungwise.sources import VIDEO_SUFFIXES
+from rungwise.scoring.inputs import VIDEO_SUFFIXES
 from rungwise.table import POLARITIES
 from rungwise.video import VideoInfo, probe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from rungwise.contract import Contract, Scale
 from rungwise.scorer import Scorer
+from rungwise.stream import NUM_TERMS
 from rungwise.video import rgb_frames, timestamps_seconds
 from rungwise.views import ViewRecipe, place_view
 from student.export import export_onnx
@@ -27,24 +29,29 @@ EXAMPLE = DOCS / "score_with_numpy.py"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of pairs."""
+    return export(tmp_path_factory.mktemp("example") / "student.onnx", "pairs")
+
+
+def export(path: Path, frame_choice: str) -> Path:
     """A small untrained student whose scores differ from video to video."""
     torch.manual_seed(0)
     student = STUDENTS["mamba"](
         embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
-        pairs=True, prompts=0, aleatoric=False, stream_px=None, num_levels=5, minimum=0.0, maximum=100.0,
+        pairs=frame_choice == "pairs", prompts=0, aleatoric=False, stream_px=None, num_levels=5,
+        minimum=0.0, maximum=100.0,
     )  # fmt: skip
     head: Any = student.head
     head.levels.weight.data *= 20
     contract = Contract(
         model="mamba",
-        view=ViewRecipe(num_frames=4, frame_choice="pairs", grid=3, patch_px=32),
+        view=ViewRecipe.model_validate({"num_frames": 4, "frame_choice": frame_choice, "grid": 3, "patch_px": 32}),
         scale=Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100),
         calibration=None,
         golden=None,
         training_id="0123",
         dataset_sha256="4567",
     )
-    path = tmp_path_factory.mktemp("example") / "student.onnx"
     export_onnx(student, contract, path, opset=20)
     return path
 
@@ -104,3 +111,32 @@ def test_the_documented_vector_is_what_views_are_made_of(example: Any) -> None:
     for cell, (down, across) in enumerate(draws.reshape(-1, 2)):
         corner = example.place(cell // 2, height, 2, 80, down), example.place(cell % 2, width, 2, 80, across)
         assert list(corner) == vector["corners_yx"][cell]
+
+
+def test_the_documented_inputs_and_outputs_are_the_shipped_files() -> None:
+    """Of each its name, type and shape, and how many numbers a bitstream gives."""
+    text = (DOCS / "onnx.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`(?: \(in\))? \| (\w+) \| (batch[^|]*) \|", text, re.MULTILINE)
+    documented = {name: (kind, shape.split(", ")) for name, kind, shape in rows}
+    session = Scorer(check=False).session
+    types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    assert documented.keys() == {node.name for node in (*session.get_inputs(), *session.get_outputs())}
+    for node in (*session.get_inputs(), *session.get_outputs()):
+        kind, shape = documented[node.name]
+        assert kind == types[node.type]
+        assert len(shape) == len(node.shape)
+        for written, real in zip(shape, node.shape, strict=True):
+            assert not written.isdigit() or int(written) == real, node.name
+    assert documented["stream"][1] == ["batch", str(NUM_TERMS)]
+
+
+@pytest.mark.parametrize("choice", ["uniform", "difference"])
+def test_other_choices_of_frames_are_the_scorers_or_refused(
+    example: Any, clip: Path, tmp_path: Path, choice: str
+) -> None:
+    path = export(tmp_path / "student.onnx", choice)
+    if choice == "difference":
+        with pytest.raises(ValueError, match="frame_choice is difference"):
+            example.score(str(path), decode(clip), 108)
+    else:
+        assert example.score(str(path), decode(clip), 108) == pytest.approx(Scorer(path).score(clip).score, abs=1e-6)

@@ -230,7 +230,6 @@ def test_a_build_without_a_model_says_so(odd_files: Path, monkeypatch: pytest.Mo
 
 
 def test_playlists_are_scored_by_variant_and_stay_in_their_folder(model: Path, long_clip: Path, tmp_path: Path) -> None:
-    pytest.importorskip("rungwise.check.playlists")
     home = tmp_path / "title"
     home.mkdir()
     cut = ["-i", str(long_clip), "-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_playlist_type", "vod"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -101,3 +102,10 @@ def test_crossovers_swap_with_the_curves() -> None:
         one, other = crossovers(*curves[0], *curves[1]), crossovers(*curves[1], *curves[0])
         assert one.bitrates_kbps == pytest.approx(other.bitrates_kbps)
         assert {one.better, other.better} in ({"low", "high"}, {None})
+
+
+def test_without_the_ladder_extra_bd_rate_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bjontegaard", None)
+    found = bd_rate([1, 2, 4, 8], [20, 40, 60, 80], [1, 2, 4, 8], [22, 42, 62, 82])
+    assert found.percent is None
+    assert "rungwise[ladder]" in found.reason
