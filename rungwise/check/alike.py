@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rungwise.container import decode_all, open_video
 from rungwise.scorer import Scorer
 from rungwise.scoring.flat import is_flat
 from rungwise.scoring.frames import Interlaced, deinterlace
-from rungwise.video import decode_all, open_video, probe, rgb, timestamps_seconds
+from rungwise.video import probe, rgb, timestamps_seconds
 from rungwise.views import Pictures, View, make_views, read_views
 
 
