@@ -117,21 +117,23 @@ def label(
     # libvmaf pairs frames by their timestamps. Tags are overwritten after the conversion, as ffmpeg would convert one
     # video until its tags agree with the other's.
     tags = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709,setsar=1"
-    prepare_encode = f"{filters(encoded, (width, height), pix_fmt, matrix)},{tags}"
-    prepare_reference = f"{filters(shown, (width, height), pix_fmt, matrix, crop)},{tags}"
+    streams = (f"0:{encoded.stream_index}", f"1:{shown.stream_index}")
+    prepare_encode = f"[{streams[0]}]{filters(encoded, (width, height), pix_fmt, matrix)},{tags}"
+    prepare_reference = f"[{streams[1]}]{filters(shown, (width, height), pix_fmt, matrix, crop)},{tags}"
     model_list = "|".join(rf"version={model}\:name={model}" for model in models)
     libvmaf = (
         f"libvmaf=model='{model_list}':feature='name=psnr|name=float_ssim':n_threads={num_threads}"
         ":shortest=1:log_fmt=json:log_path=scores.json"
     )
     command = ["-filter_complex_threads", "1"]
-    for path in (distorted, reference):
-        command += ["-threads", str(num_threads), *inputs[path], "-i", str(path.absolute())]
-    command += ["-filter_complex", f"[0:v:0]{prepare_encode}[d];[1:v:0]{prepare_reference}[r];[d][r]{libvmaf}[scored]"]
+    for path, picture in ((distorted, encoded), (reference, shown)):
+        whole = ["-apply_cropping", "codec"] if picture.container_crop else []
+        command += ["-threads", str(num_threads), *inputs[path], *whole, "-i", str(path.absolute())]
+    command += ["-filter_complex", f"{prepare_encode}[d];{prepare_reference}[r];[d][r]{libvmaf}[scored]"]
     command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
     counts = ("distorted.txt", "reference.txt")  # ffmpeg writes one line per frame decoded
     for index, log in enumerate(counts):
-        command += ["-map", f"{index}:v:0", "-vf", "settb=1/25,setpts=N", "-fps_mode", "passthrough"]
+        command += ["-map", streams[index], "-vf", "settb=1/25,setpts=N", "-fps_mode", "passthrough"]
         command += ["-stats_enc_pre", log, "-f", "null", "-"]
 
     with tempfile.TemporaryDirectory() as name:

@@ -14,7 +14,7 @@ from pathlib import Path
 from av.video.format import VideoFormat
 
 from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
-from rungwise.container import decode_all, open_video, video_stream
+from rungwise.container import decode_all, open_video, track_of, video_stream
 from rungwise.encode import DEINTERLACER
 
 # Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
@@ -61,10 +61,11 @@ class Crop:
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """A video's first frame.
+    """A video's first frame, of the stream that players show: number `stream_index` of the file.
 
     `width` and `height` are in samples after rotation. `sample_aspect` is the width of a sample over its height, as
     shown; None if unspecified. `matrix` is H.273's MatrixCoefficients, `hdr` the name of an HDR transfer, "" for SDR.
+    `container_crop` says that the container asks to crop, which scoring does not follow.
     """
 
     width: int
@@ -77,6 +78,8 @@ class PictureFormat:
     hdr: str
     interlaced: bool
     fps: float | None
+    stream_index: int = 0
+    container_crop: bool = False
 
     def __str__(self) -> str:
         if self.sample_aspect is None or self.sample_aspect == 1:
@@ -100,6 +103,7 @@ def read_format(path: Path) -> PictureFormat:
     """
     with open_video(path, threads=1) as container:
         stream = video_stream(container)
+        track = track_of(container, stream, path)
         for frame in decode_all(container, path):
             turned = frame.rotation % 180 != 0
             aspect = Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None
@@ -115,6 +119,8 @@ def read_format(path: Path) -> PictureFormat:
                 hdr=HDR_TRANSFERS.get(int(frame.color_trc), ""),
                 interlaced=bool(frame.interlaced_frame),
                 fps=float(stream.average_rate) if stream.average_rate else None,
+                stream_index=stream.index,
+                container_crop=track is not None and bool(track.crop),
             )
     raise ValueError(f"{path}: no frame can be decoded")
 
@@ -174,8 +180,10 @@ def filters(video: PictureFormat, size: tuple[int, int], pix_fmt: str, matrix: s
     `shared_matrix` and in `pix_fmt`, yuv420p or yuv420p10le. Video that does not say its matrix has the shared one.
     """
     scale = f"scale={size[0]}:{size[1]}:{SCALER}"
-    if video.full_range or video.is_rgb:
+    if video.is_rgb:
         scale += ":out_range=limited"
+    elif video.full_range:  # which the container alone may state
+        scale += ":in_range=full:out_range=limited"
     own = _matrix_name(video)
     if video.is_rgb and matrix:
         scale += f":out_color_matrix={matrix}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -275,3 +276,36 @@ def test_encodes_of_our_own_fit_their_anamorphic_master(reference: Path, convert
         encode(source, path, EncodeSpec(codec, 50, crf=20))
         check_pair(read_format(path), read_format(source))
     assert anamorphic.sample_aspect == Fraction(64, 45)
+
+
+def test_the_stream_that_players_show_is_compared(reference: Path, coded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cover.mkv"
+    cover = ["-f", "lavfi", "-i", "color=c=red:s=64x64:r=1:d=1"]
+    coding = ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-c:v:1", "copy"]
+    run_ffmpeg([*cover, "-i", str(coded), "-map", "0:v", "-map", "1:v", *coding, str(path)])
+    assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
+
+
+def test_a_crop_that_the_container_asks_for_is_not_followed(reference: Path, coded: Path, tmp_path: Path) -> None:
+    """As in scoring. The box is ISO/IEC 14496-12's `clap`, for 160x90 of 192x108."""
+    box = struct.pack(">I4s8I", 40, b"clap", 160, 1, 90, 1, 0, 1, 0, 1)
+    data = bytearray(coded.read_bytes())
+    entry = data.index(b"avc1", data.index(b"stsd")) - 4
+    end = entry + int.from_bytes(data[entry : entry + 4], "big")
+    data[end:end] = box
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = data.index(name, data.index(b"moov")) - 4
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(box)).to_bytes(4, "big")
+    path = tmp_path / "clap.mp4"
+    path.write_bytes(bytes(data))
+    assert read_format(path).container_crop
+    assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
+
+
+def test_full_range_that_only_the_container_states(reference: Path, convert: Convert) -> None:
+    full = convert(reference, TO_FULL.format("yuv420p"), [*FFV1, *FULL])
+    silent = "setparams=range=limited:colorspace=unknown:color_primaries=unknown:color_trc=unknown,format=yuv420p"
+    untagged = convert(full, silent, ["-c:v", "libx264", "-threads", "1", "-qp", "0"], ".mp4")
+    stated = convert(untagged, "", ["-c", "copy", *FULL])
+    assert (read_format(untagged).full_range, read_format(stated).full_range) == (False, True)
+    assert vmaf(reference, stated) == vmaf(reference, full)
