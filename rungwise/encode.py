@@ -17,12 +17,12 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from rungwise.failures import ToolError
+from rungwise.pairing import DEINTERLACER
 
 GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
 SCALERS = ("bicubic", "bilinear", "lanczos", "area")
 DEFAULT_SCALER = "bicubic"
 BITS = 8
-DEINTERLACER = "bwdif=mode=send_frame:deint=interlaced"  # frames that are not flagged pass untouched
 SCALING = "flags={scaler}+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
 WORDS_KEPT = 12  # lines of ffmpeg's stderr an error carries
 

@@ -15,10 +15,10 @@ from av.video.format import VideoFormat
 
 from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
 from rungwise.container import decode_all, open_video, track_of, video_stream
-from rungwise.encode import DEINTERLACER
 
 # Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
 PAIRING_VERSION = 1
+DEINTERLACER = "bwdif=mode=send_frame:deint=interlaced"  # frames that are not flagged pass untouched
 SCALER = "flags=bicubic+accurate_rnd+bitexact:sws_dither=none"  # dither is noise that the encode did not make
 # Encoders need even sizes, so a scaled encode is off by less than this, in samples. Padding is not: 1082 for 1080.
 SIZE_TOLERANCE = 2
