@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rungwise.encode import FfmpegError, ffmpeg_version, run_ffmpeg
-from rungwise.pairing import Crop, PictureFormat, check_pair, filters, raw_format, read_format, shared_matrix
+from rungwise.pairing import (
+    Crop,
+    PictureFormat,
+    check_pair,
+    filters,
+    raw_format,
+    read_format,
+    read_reference,
+    shared_matrix,
+)
 
 # Raise it whenever the same pair of progressive files in limited range could get a different label; for others there is
 # PAIRING_VERSION.
@@ -63,10 +72,10 @@ def _input_arguments(path: Path, raw: RawVideo | None) -> list[str]:
     return ["-f", "rawvideo", "-video_size", size, "-pixel_format", raw.pix_fmt, "-framerate", str(raw.fps)]
 
 
-def _format(path: Path, raw: RawVideo | None) -> PictureFormat:
-    if path.suffix.lower() != ".yuv" or raw is None:
-        return read_format(path)
-    return raw_format(raw.pix_fmt, raw.width, raw.height)
+def _formats(distorted: Path, reference: Path, raw: RawVideo | None) -> tuple[PictureFormat, PictureFormat]:
+    stated = raw_format(raw.pix_fmt, raw.width, raw.height) if raw else None
+    encoded = stated if stated and distorted.suffix.lower() == ".yuv" else read_format(distorted)
+    return encoded, stated if stated and reference.suffix.lower() == ".yuv" else read_reference(reference)
 
 
 def _count_hint(distorted: int, reference: int) -> str:
@@ -108,7 +117,8 @@ def label(
         raise ValueError(f"display_height is {display_height}; it must be at least 2")
 
     inputs = {path: _input_arguments(path, raw) for path in (distorted, reference)}
-    shown, encoded = _format(reference, raw).cropped(crop), _format(distorted, raw)
+    encoded, shown = _formats(distorted, reference, raw)
+    shown = shown.cropped(crop)
     check_pair(encoded, shown)
     width, height = shown.width, shown.height
     if display_height is not None and display_height != height:
@@ -126,9 +136,9 @@ def label(
         ":shortest=1:log_fmt=json:log_path=scores.json"
     )
     command = ["-filter_complex_threads", "1"]
-    for path, picture in ((distorted, encoded), (reference, shown)):
-        whole = ["-apply_cropping", "codec"] if picture.container_crop else []
-        command += ["-threads", str(num_threads), *inputs[path], *whole, "-i", str(path.absolute())]
+    whole = ["-apply_cropping", "codec"] if encoded.container_crop else []  # of the encode, as scoring looks at it
+    for path, cropping in ((distorted, whole), (reference, [])):
+        command += ["-threads", str(num_threads), *inputs[path], *cropping, "-i", str(path.absolute())]
     command += ["-filter_complex", f"{prepare_encode}[d];{prepare_reference}[r];[d][r]{libvmaf}[scored]"]
     command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
     counts = ("distorted.txt", "reference.txt")  # ffmpeg writes one line per frame decoded

@@ -65,7 +65,7 @@ class PictureFormat:
 
     `width` and `height` are in samples after rotation. `sample_aspect` is the width of a sample over its height, as
     shown; None if unspecified. `matrix` is H.273's MatrixCoefficients, `hdr` the name of an HDR transfer, "" for SDR.
-    `container_crop` says that the container asks to crop, which scoring does not follow.
+    `container_crop` says that the container asks to crop, which scoring does not follow but ffmpeg does.
     """
 
     width: int
@@ -123,6 +123,22 @@ def read_format(path: Path) -> PictureFormat:
                 container_crop=track is not None and bool(track.crop),
             )
     raise ValueError(f"{path}: no frame can be decoded")
+
+
+def read_reference(path: Path) -> PictureFormat:
+    """`read_format`, but a crop that the container asks for is followed: encoders got what it leaves.
+
+    Raises:
+        ValueError: not a video, or no frame can be decoded.
+        FfmpegError: ffmpeg can't decode it.
+    """
+    picture = read_format(path)
+    if not picture.container_crop:
+        return picture
+    from rungwise.encode import probe
+
+    left = probe(path)
+    return replace(picture, width=left.width, height=left.height)
 
 
 def raw_format(pix_fmt: str, width: int, height: int) -> PictureFormat:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rungwise.check.sources import Encode
-from rungwise.pairing import Crop, PictureFormat, check_pair, read_format
+from rungwise.pairing import Crop, PictureFormat, check_pair, read_format, read_reference
 
 FPS_TOLERANCE = 0.002  # relative; 24 and 23.976 differ by 0.001, as containers' clocks do
 
@@ -22,7 +22,7 @@ def comparable_encodes(
     Raises:
         ValueError: the reference can't be read or is smaller than `crop`, or no encode can be compared with it.
     """
-    master = read_format(reference).cropped(crop)
+    master = read_reference(reference).cropped(crop)
     kept, formats = list[Encode](), dict[str, PictureFormat]()
     for encode in encodes:
         try:

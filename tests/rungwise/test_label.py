@@ -131,7 +131,7 @@ def test_unreadable_files_are_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"broken\.mp4.*Invalid data found when processing input"):
         label(folder / "master.y4m", broken)
     with pytest.raises(ValueError, match=r"absent\.y4m.*no such file"):
-        label(folder / "absent.y4m", broken)
+        label(folder / "absent.y4m", folder / "fine.mp4")
 
 
 def test_small_pictures_and_vmaf_v1(folder: Path) -> None:

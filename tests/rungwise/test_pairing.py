@@ -286,8 +286,8 @@ def test_the_stream_that_players_show_is_compared(reference: Path, coded: Path, 
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
 
 
-def test_a_crop_that_the_container_asks_for_is_not_followed(reference: Path, coded: Path, tmp_path: Path) -> None:
-    """As in scoring. The box is ISO/IEC 14496-12's `clap`, for 160x90 of 192x108."""
+def test_a_crop_that_the_container_asks_for(reference: Path, coded: Path, convert: Convert, tmp_path: Path) -> None:
+    """Scoring doesn't follow it, but encoders do. The box is ISO/IEC 14496-12's `clap`, for 160x90 of 192x108."""
     box = struct.pack(">I4s8I", 40, b"clap", 160, 1, 90, 1, 0, 1, 0, 1)
     data = bytearray(coded.read_bytes())
     entry = data.index(b"avc1", data.index(b"stsd")) - 4
@@ -300,6 +300,11 @@ def test_a_crop_that_the_container_asks_for_is_not_followed(reference: Path, cod
     path.write_bytes(bytes(data))
     assert read_format(path).container_crop
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
+    of_the_part = convert(path, "format=yuv420p", X264, ".mp4")
+    assert read_format(of_the_part).width == 160
+    labels = label(path, of_the_part, models=[VMAF])
+    assert labels.display_height == 90
+    assert labels.metrics["psnr"].mean > 30
 
 
 def test_full_range_that_only_the_container_states(reference: Path, convert: Convert) -> None:
