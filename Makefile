@@ -3,7 +3,7 @@ SOURCES ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart default-model test browser lint wheel clean
+.PHONY: quickstart default-model model-checksum lock licenses test browser lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
@@ -25,6 +25,11 @@ default-model: .venv/ready
 	path=$$($(BIN)/rungwise export benchmarks/default.yaml --runs $(RUNS) --json | \
 	$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && mkdir -p rungwise/models && \
 	cp $$path/student.int8.onnx rungwise/models/default.onnx && cp $$path/card.md rungwise/models/default.md
+	$(MAKE) model-checksum
+
+# The scorer refuses a shipped model that doesn't match it: run this whenever rungwise/models/default.onnx changes.
+model-checksum:
+	cd rungwise/models && sha256sum default.onnx > default.sha256
 
 wheel: .venv/ready
 	$(BIN)/python -m build --wheel

@@ -11,6 +11,15 @@ import av
 from av.stream import Disposition
 
 from rungwise.color import NO_BASE_LAYER, check_matrix, stated_color, with_color
+from rungwise.limits import (
+    DECODER_OPTIONS,
+    MAX_Y4M_HEADER_BYTES,
+    check_header,
+    check_size,
+    check_y4m,
+    decoder_threads,
+    decoding_error,
+)
 from rungwise.tracks import VideoTrack, video_tracks
 
 if TYPE_CHECKING:
@@ -32,7 +41,7 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
         raise ValueError(f"{path}: no such file")
     _refuse_list(path)
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"} | DECODER_OPTIONS)
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
     stream = video_stream(container)
@@ -47,6 +56,12 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     if track is not None and track.encryption:
         container.close()
         raise ValueError(f"{path}: encrypted ({track.encryption}); score it before it is packaged")
+    try:
+        check_header(path, stream)
+    except ValueError:
+        container.close()
+        raise
+    stream.codec_context.options = DECODER_OPTIONS
     set_threads(stream, threads)
     return container
 
@@ -106,6 +121,7 @@ def refuse_unshowable(container: av.container.InputContainer, frame: VideoFrame,
 
 def set_threads(stream: Any, threads: int | None) -> None:
     """Let a stream's decoder use so many threads, as many as pay if None."""
+    threads = decoder_threads(threads, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO" if threads is None or threads > 1 else "NONE"
     if threads is not None:
         stream.codec_context.thread_count = threads
@@ -114,7 +130,8 @@ def set_threads(stream: Any, threads: int | None) -> None:
 def _refuse_list(path: Path) -> None:
     # The decoder would follow what such a file points to, wherever that lies.
     with path.open("rb") as stream:
-        head = stream.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+        head = stream.read(MAX_Y4M_HEADER_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
+    check_y4m(head, str(path))
     if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
         raise ValueError(f"{path}: not a video but a list of others (playlist, manifest or script)")
 
@@ -125,16 +142,21 @@ def decode_all(container: av.container.InputContainer, path: Path) -> Iterator[V
     try:
         yield from as_meant(container, with_color(stated_color(stream), container.decode(stream)))
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: broken while decoding ({error.strerror})") from error
+        raise decoding_error(path, error, stream.codec_context.width) from error
 
 
 def as_meant(container: av.container.InputContainer, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Frames with their chroma where the video's own was: left, which y4m of 10 bits and more can't say."""
-    if container.format.name != "yuv4mpegpipe":
-        yield from frames
-        return
-    graph = None
+    """Frames with their chroma where the video's own was: left, which y4m of 10 bits and more can't say.
+
+    Raises:
+        ValueError: a frame is larger than `MAX_PIXELS`.
+    """
+    is_y4m, graph = container.format.name == "yuv4mpegpipe", None
     for frame in frames:
+        check_size(frame.width, frame.height, container.name.removeprefix("file:"))
+        if not is_y4m:
+            yield frame
+            continue
         if not frame.format.name.startswith(("yuv420p9", "yuv420p1")):
             yield frame
             continue

@@ -15,6 +15,7 @@ from av.video.format import VideoFormat
 
 from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
 from rungwise.container import decode_all, open_video, track_of, video_stream
+from rungwise.limits import stated_aspect
 
 # Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
 PAIRING_VERSION = 1
@@ -106,7 +107,7 @@ def read_format(path: Path) -> PictureFormat:
         track = track_of(container, stream, path)
         for frame in decode_all(container, path):
             turned = frame.rotation % 180 != 0
-            aspect = Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None
+            aspect = stated_aspect(stream)
             plain = raw_format(frame.format.name, frame.width, frame.height)
             return replace(
                 plain,

@@ -109,7 +109,7 @@ class StepReader:
             self._steps(fields)
         if codec in BLOCKS:
             self.decoder = stream.codec_context
-            self.decoder.options = DECODING
+            self.decoder.options = self.decoder.options | DECODING
             self.decoder.thread_type = "NONE"  # a frame that another thread still works on would tell half its blocks
 
     def take(self, packet: Any) -> None:

@@ -24,6 +24,7 @@ from rungwise.contract import (
 )
 from rungwise.scoring.looking import Facts, Hdr, How, Watcher, judge_file, judge_pipe
 from rungwise.scoring.windows import WINDOW_SECONDS, SeenWindow, Span
+from rungwise.shipped import check_shipped
 from rungwise.stream import NUM_TERMS, stream_terms
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
@@ -122,6 +123,8 @@ class Scorer:
             raise ValueError(
                 f"{self.path}: no such model file" if path else "no model is shipped with this build; give --model FILE"
             )
+        if self.path == SHIPPED_MODEL:
+            check_shipped(SHIPPED_MODEL)
         self.threads = threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

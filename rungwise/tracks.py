@@ -50,6 +50,11 @@ def _video_tracks(path: Path, modified: int, size: int) -> tuple[VideoTrack, ...
 
 
 def _find_moov(path: Path) -> bytes:
+    return next(_top_boxes(path, b"moov"), (b"", b""))[1]
+
+
+def _top_boxes(path: Path, *names: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and contents of a file's outermost boxes of these names; none if it begins as another kind of file does."""
     with path.open("rb") as stream:
         end = stream.seek(0, 2)
         at = 0
@@ -58,16 +63,15 @@ def _find_moov(path: Path) -> bytes:
             head = stream.read(16)
             size, name, header = int.from_bytes(head[:4], "big"), head[4:8], 8
             if at == 0 and name not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
-                return b""
+                return
             if size == 1:
                 size, header = int.from_bytes(head[8:16], "big"), 16
-            if name == b"moov":
+            if name in names:
                 stream.seek(at + header)
-                return stream.read(min(size - header if size else MAX_BYTES, MAX_BYTES))
+                yield name, stream.read(min(size - header if size else MAX_BYTES, MAX_BYTES))
             if size < header:  # 0: to the end of the file; less: damaged
-                return b""
+                return
             at += size
-    return b""
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -88,6 +92,42 @@ def _inside(data: bytes, *names: bytes) -> bytes:
     for name in names:
         data = next((contents[PLAIN_BYTES.get(name, 0) :] for found, contents in _boxes(data) if found == name), b"")
     return data
+
+
+def announced_samples(path: Path) -> int:
+    """Samples of all video tracks, as the tables of an MP4 or MOV file count them; 0 of another kind of file.
+
+    Tables may count without listing (samples of one size, runs of one duration), so a few bytes can announce billions,
+    for each of which libav makes an entry. The largest count of a track holds; those of fragments (8.8.8) are added,
+    of whatever track.
+    """
+    state = path.stat()
+    return _announced_samples(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _announced_samples(path: Path, modified: int, size: int) -> int:
+    total = 0
+    for name, data in _top_boxes(path, b"moov", b"moof"):
+        tracks = [contents for kind, contents in _boxes(data) if kind in (b"trak", b"traf")]
+        for track in tracks:
+            if name == b"moof":
+                total += sum(_count(contents, 4) for kind, contents in _boxes(track) if kind == b"trun")
+            elif _inside(track, b"mdia", b"hdlr")[8:12] == b"vide":
+                table = list(_boxes(_inside(track, b"mdia", b"minf", b"stbl")))
+                sizes = [_count(contents, 8) for kind, contents in table if kind in (b"stsz", b"stz2")]
+                runs = [_run_total(contents) for kind, contents in table if kind in (b"stts", b"ctts")]
+                total += max(sizes + runs, default=0)
+    return total
+
+
+def _count(box: bytes, at: int) -> int:
+    return int.from_bytes(box[at : at + 4], "big")
+
+
+def _run_total(box: bytes) -> int:
+    """Samples of all runs of a box of (samples, duration or offset) pairs (8.6.1)."""
+    return sum(_count(box, at) for at in range(8, len(box) - 7, 8))
 
 
 def _iso_track(trak: bytes) -> VideoTrack | None:

@@ -29,6 +29,7 @@ from rungwise.color import (
     NO_BASE_LAYER,
 )
 from rungwise.container import container_notes, decode_all, demux, open_video, track_of, video_stream
+from rungwise.limits import stated_aspect
 from rungwise.quantiser import StepReader
 from rungwise.tracks import VideoTrack
 
@@ -364,8 +365,9 @@ def filter_graph(frame: VideoFrame, name: str, arguments: str) -> Graph:
 
 
 def sample_aspect(stream: Any, rotation_degrees: int = 0) -> float:
-    """Width of a sample by its height as shown; 1 where it is within 2 % of square, which only rounding makes."""
-    ratio = float(stream.sample_aspect_ratio or 1)
+    """Width of a sample by its height as shown; 1 where it is within 2 % of square, which only rounding makes, and
+    where the file states an absurd one (rungwise/limits.py)."""
+    ratio = float(stated_aspect(stream) or 1)
     ratio = 1 / ratio if rotation_degrees % 180 else ratio
     return ratio if abs(ratio - 1) > 0.02 else 1.0
 

@@ -26,6 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rungwise.artefact import canonical_json
+from rungwise.limits import check_size
 from rungwise.video import first_frame, luma_planes, rgb_frames, timestamps_seconds
 
 VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: the same places in all videos, pairs of frames
@@ -153,6 +154,7 @@ def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height
     luma, sample_aspect_ratio = first_frame(path)
     height, width = luma.shape
     shown = display_size(width, height, display_height, sample_aspect_ratio)
+    check_size(*shown, str(path), shown=True)
     differences = luma_differences(path) if recipe.frame_choice == "difference" else np.empty(0)
     indices = choose_frames(recipe, len(times), differences)
     return [place_view(recipe, number, shown, indices, times) for number in range(count)]
@@ -261,16 +263,17 @@ class Shown:
     """A frame as shown at the display size, of which only patches are computed."""
 
     def __init__(self, frame: NDArray[np.uint8], width: int, height: int) -> None:
-        self.frame, self.width, self.height = frame, width, height
-        self.same_size = frame.shape[:2] == (height, width)
-        self.image = None if self.same_size else Image.fromarray(frame)
+        self.width, self.height = width, height
+        self.frame: NDArray[np.uint8] | None = frame if frame.shape[:2] == (height, width) else None
+        self.image = None if self.frame is not None else Image.fromarray(frame)
 
     def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) uint8 at a display corner."""
         bottom, right = min(y + size, self.height), min(x + size, self.width)
-        if self.image is None:
+        if self.frame is not None:
             part = self.frame[y:bottom, x:right]
         else:
+            assert self.image is not None
             # Pillow's kernel reaches outside the box, so a patch equals the same place of the fully scaled frame.
             down, across = self.image.height / self.height, self.image.width / self.width
             box = (x * across, y * down, right * across, bottom * down)

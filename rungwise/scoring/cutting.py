@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
 
+PACKED_RGB = {  # format -> bytes of a pixel, the first of them that is a color
+    "rgb24": (3, 0), "bgr24": (3, 0), "rgba": (4, 0), "bgra": (4, 0), "argb": (4, 1), "abgr": (4, 1),
+    "rgb0": (4, 0), "bgr0": (4, 0), "0rgb": (4, 1), "0bgr": (4, 1),
+}  # fmt: skip
 MARGIN_PX = 16
 MOST_GRAPHS = 64  # more than the places of one view
 
@@ -34,10 +38,11 @@ class Cutter:
     def can_cut(self, frame: VideoFrame, shown: tuple[int, int], patch_px: int) -> bool:
         """Whether patches of this frame, shown at (width, height), would be the whole frame's to the bit."""
         width, height = frame.width, frame.height
-        halves = frame.format.name.startswith(("yuv4", "yuvj4", "gray")) and {
+        halves: bool = frame.format.name.startswith(("yuv4", "yuvj4", "gray")) and {
             frame.format.chroma_width(16),
             frame.format.chroma_height(16),
         } <= {8, 16}
+        halves = halves or frame.format.name in PACKED_RGB
         plain = (width, height) == shown and frame.rotation % 360 == 0 and min(shown) >= patch_px
         return bool(halves and plain and width % 2 == 0 and height % 2 == 0)
 

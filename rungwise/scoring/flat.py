@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.scoring.cutting import PACKED_RGB
 from rungwise.video import rgb
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def is_flat_frame(frame: VideoFrame) -> bool:
     components = frame.format.components
     bits, name = components[0].bits, frame.format.name
     planar = len(frame.planes) == len(components) and name.startswith(("yuv", "gray", "gbr"))
+    if name in PACKED_RGB:
+        return is_flat(packed_channels(frame))
     if not planar or bits > 16 or name.endswith("be"):
         return is_flat(np.moveaxis(rgb(frame), -1, 0))
     return is_flat([_samples(plane, bits) for plane in frame.planes[:3]], bits)
@@ -39,6 +42,14 @@ def is_flat(planes: Sequence[NDArray[Any]] | NDArray[Any], bits: int = 8) -> boo
     # Nearly all frames have content in these few samples already.
     coarse = [plane[::_COARSE_PX, ::_COARSE_PX] for plane in planes]
     return all(int(plane.max()) - int(plane.min()) <= limit for plane in (*coarse, *planes))
+
+
+def packed_channels(frame: VideoFrame) -> list[NDArray[np.uint8]]:
+    """Red, green and blue, in the format's own order, of a frame in one of `PACKED_RGB`, (H, W) each, not copied."""
+    size, first = PACKED_RGB[frame.format.name]
+    lines = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
+    pixels = lines[:, : frame.width * size].reshape(frame.height, frame.width, size)
+    return [pixels[..., first + channel] for channel in range(3)]
 
 
 def _samples(plane: Any, bits: int) -> NDArray[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from rungwise.clock import end_seconds
 from rungwise.color import HDR_TRANSFERS
 from rungwise.container import container_notes, decode_all, open_video, refuse_unshowable, video_stream
+from rungwise.limits import MAX_SAMPLE_ASPECT, CheckedY4m, check_size, is_absurd_aspect
 from rungwise.scoring.cutting import CutFrame, Cutter
 from rungwise.scoring.flat import is_flat_frame
 from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
@@ -52,6 +52,7 @@ DEINTERLACED = "interlaced: deinterlaced with bwdif"
 Hdr = Literal["refuse", "tonemap"]
 Watcher = Callable[[float, "VideoFrame"], None]
 Judged = TypeVar("Judged")
+Item = TypeVar("Item")
 Judge = Callable[[SeenWindow, "Facts"], Judged]
 Frames = Iterator[tuple[int, "VideoFrame"]]
 
@@ -182,10 +183,10 @@ def _judge_frames(
         return read_frames(path, packets, wanted, threads=how.threads, jump=jump)
 
     frames = read(wanted, how)
-    first = next(frames)
+    first = [next(frames)]
     with open_video(path) as container:
-        refuse_unshowable(container, first[1], path)
-        facts = _facts(first[1], video_stream(container), str(path), how)
+        refuse_unshowable(container, first[0][1], path)
+        facts = _facts(first[0][1], video_stream(container), str(path), how)
         for note in container_notes(container, path):
             facts.note(note)
         announced = _announced_seconds(container) - packets.clock.left_out_seconds
@@ -207,7 +208,7 @@ def _judge_frames(
         return gather(spans, _placer(facts, how.recipe, times), shown)
 
     judged, doubtful = [], []
-    for seen in look(spans, chain([first], frames)):
+    for seen in look(spans, _chained(first, frames)):
         if seen.flat:
             doubtful.append(seen.span)
         else:
@@ -250,6 +251,12 @@ def _read_whole(
         yield from look(moved, read(sorted({index for span in moved for index in span.frame_indices})))
 
 
+def _chained(first: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
+    """The one item of `first`, then the rest; `first` is emptied, since a frame kept in it could be very large."""
+    yield first.pop()
+    yield from rest
+
+
 def _announced_seconds(container: av.container.InputContainer) -> float:
     """The length that a file states. Matroska's is the end on the file's clock, which need not start at 0."""
     start = container.start_time or 0 if container.format.name.startswith("matroska") else 0
@@ -286,8 +293,9 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
     Raises:
         ValueError: it is no y4m, or ends before its first frame.
     """
+    checked = stream if isinstance(stream, str) else CheckedY4m(stream, name)
     try:
-        container: Any = av.open(stream, format="yuv4mpegpipe")
+        container: Any = av.open(checked, format="yuv4mpegpipe")
     except (av.error.FFmpegError, EOFError) as error:
         words = getattr(error, "strerror", None) or "it ends at once"
         raise ValueError(f"{name}: no y4m stream ({words}); ffmpeg -i FILE -f yuv4mpegpipe - makes one") from error
@@ -297,11 +305,13 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
         first = next(decoded, None)
         if first is None:
             raise ValueError(f"{name}: the y4m stream holds no frame")
-        frames = chain([first], decoded)
-        if first.interlaced_frame:
-            frames = chain(deinterlace(frames))
+        interlaced = first.interlaced_frame
+        frames = _chained([first], decoded)
+        if interlaced:
+            frames = deinterlace(frames)
         refuse_unshowable(container, first, name)
         facts = _facts(first, container.streams.video[0], name, how)
+        del first  # a frame may be very large
         judged: list[Judged] = []
         times: list[float] = []
         place = _placer(facts, how.recipe, times)
@@ -318,7 +328,7 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
         for assembler in assemblers:
             for seen in assembler.finish(rate):
                 judged.append(judge(seen, facts))
-        if first.interlaced_frame:
+        if interlaced:
             facts.note(DEINTERLACED)
         _measure(facts, times, rate)
         return facts, judged
@@ -335,6 +345,11 @@ def _facts(frame: VideoFrame, stream: Any, name: str, how: How) -> Facts:
     height, width = plane.shape
     ratio = sample_aspect(stream, frame.rotation)
     facts = Facts(name, width, height, display_size(width, height, how.display_height, ratio))
+    check_size(*facts.shown, name, shown=True)
+    if is_absurd_aspect(stream.sample_aspect_ratio):
+        facts.note(
+            f"sample aspect ratio {stream.sample_aspect_ratio}: more than {MAX_SAMPLE_ASPECT}:1, taken as square"
+        )
     if transfer:
         facts.note(f"tone-mapped from {transfer} for an SDR screen")
     if frame.rotation % 360:

@@ -143,6 +143,7 @@ def gather(
                 content.add(job)
             if slot == len(span.frame_indices) - 1:
                 yield SeenWindow(span, pixels.pop(job), job not in content)
+        del shown  # before the next is made: a whole frame may be very large
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from rungwise.cli import app
@@ -28,6 +29,22 @@ def test_it_is_small_says_what_it_is_and_comes_with_its_card() -> None:
     card = SHIPPED_MODEL.with_suffix(".md").read_text()
     assert contract.training_id in card
     assert "## Limits" in card
+
+
+def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "default.onnx"
+    data = bytearray(SHIPPED_MODEL.read_bytes())
+    model.write_bytes(data)
+    monkeypatch.setattr("rungwise.scorer.SHIPPED_MODEL", model)
+    with pytest.raises(ValueError, match="sha256"):  # no checksum beside it
+        Scorer()
+    model.with_suffix(".sha256").write_text(SHIPPED_MODEL.with_suffix(".sha256").read_text())
+    Scorer()
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    for path in (None, model):
+        with pytest.raises(ValueError, match="sha256"):
+            Scorer(path)
 
 
 def test_it_goes_into_the_wheel() -> None:
