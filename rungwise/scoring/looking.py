@@ -234,7 +234,7 @@ def _read_whole(
     look: Callable[[list[Span], Frames], Iterator[SeenWindow]],
     breaks: tuple[int, ...],
 ) -> Iterator[SeenWindow]:
-    """Windows whose chosen frames were flat, with every frame read: flat, or with the content that they do hold."""
+    """Windows for which a flat frame was chosen, with every frame read: all flat, or judged by those that are not."""
     cuts = {length: cut_windows(times, length, breaks) for length in {span.length_seconds for span in spans}}
     ends = [cuts[span.length_seconds][span.number] for span in spans]
     frames = read(sorted({index for first, stop in ends for index in range(first, stop)}))

@@ -4,8 +4,8 @@ Windows are `length` seconds long and counted from the first frame. A tail that 
 middle is too short for a view of its own and joins the window before. Window k is looked at where view k of
 `make_views` is, so a video of one window is seen as training sees it. Frames are chosen inside each window.
 
-A window whose frames so chosen are all of one flat color (flat.py), though others are not, takes its frames from those
-others.
+Frames of one flat color (flat.py) tell a model nothing. A window in which such a frame is chosen, and that has others,
+takes its frames from those others.
 
 A file's times are known beforehand, so only the wanted frames are read. A pipe's are not: the patches of every frame
 of at most one and a half windows are kept, never whole frames.
@@ -123,7 +123,7 @@ def gather(
 ) -> Iterator[SeenWindow]:
     """Windows as their frames come; `frames` holds all that they want: index, ascending, frame as shown, is it flat.
 
-    A window is `flat` here if the frames that it wants are.
+    A window is `flat` here if any of them is; the frames that it does not want decide what becomes of it.
     """
     uses: dict[int, list[tuple[int, int]]] = {}
     for job, span in enumerate(spans):
@@ -131,7 +131,7 @@ def gather(
             uses.setdefault(index, []).append((job, slot))
     views: dict[int, View] = {}
     pixels: dict[int, NDArray[np.uint8]] = {}
-    content: set[int] = set()
+    flat: set[int] = set()
     for index, shown, is_flat in frames:
         for job, slot in uses.get(index, ()):
             span = spans[job]
@@ -139,10 +139,10 @@ def gather(
                 view = views[job] = place(span)
                 pixels[job] = np.empty((len(span.frame_indices), view.size_px, view.size_px, 3), np.uint8)
             stitch(shown, views[job], pixels[job][slot])
-            if not is_flat:
-                content.add(job)
+            if is_flat:
+                flat.add(job)
             if slot == len(span.frame_indices) - 1:
-                yield SeenWindow(span, pixels.pop(job), job not in content)
+                yield SeenWindow(span, pixels.pop(job), job in flat)
         del shown  # before the next is made: a whole frame may be very large
 
 
@@ -222,7 +222,7 @@ class Assembler:
     def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
         differences, is_flat = window.differences[: count - 1], window.is_flat[:count]
         chosen = choose_frames(self.recipe, count, np.asarray(differences))
-        if all(is_flat[index] for index in chosen) and not all(is_flat):
+        if any(is_flat[index] for index in chosen) and not all(is_flat):
             chosen = content_frames(self.recipe, is_flat, differences)
         indices = tuple(window.first + index for index in chosen)
         pixels = np.stack([window.blocks[index // BLOCK_FRAMES][index % BLOCK_FRAMES] for index in chosen])

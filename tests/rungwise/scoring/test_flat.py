@@ -149,6 +149,24 @@ def test_content_between_the_frames_looked_at_is_found(
     assert piped(scorer, path) == score
 
 
+def test_black_in_half_of_a_window_does_not_count(model: Path, tmp_path: Path) -> None:
+    """A cut to black within a window: its score is that of the frames before."""
+    path = make(tmp_path / "cut.mkv", "testsrc2=d=2.5", "color=c=black:d=1.5")
+    (window,) = Scorer(model).score(path).windows
+    assert not window.flat
+    assert max(window.frame_indices) <= 30  # the first black frame may hold traces of the last picture
+    assert len(set(window.frame_indices)) == len(window.frame_indices)
+
+
+def test_a_moments_text_is_enough(model: Path, tmp_path: Path) -> None:
+    scorer = Scorer(model)
+    path = make(tmp_path / "a.mkv", "color=c=black:d=3", "color=c=black:d=0.5,drawbox=x=40:y=30:w=3:h=2:c=white:t=fill")
+    score = scorer.score(path)
+    assert min(score.windows[0].frame_indices) >= 36
+    assert not any("flat" in note for note in score.notes)
+    assert piped(scorer, path) == score
+
+
 def test_frames_with_content_by_their_differences() -> None:
     recipe = ViewRecipe(num_frames=2, frame_choice="difference", grid=1, patch_px=8)
     is_flat = [True, True, False, False, False, False, True]
