@@ -119,6 +119,22 @@ def refuse_unshowable(container: av.container.InputContainer, frame: VideoFrame,
     check_matrix(frame, str(path))
 
 
+def refuse_fields(frame: VideoFrame, codec: str, path: Path) -> None:
+    """Refuse pictures that are single fields: half of the lines at twice the rate.
+
+    libav flags an HEVC picture as interlaced only where it is one field (H.265 D.3.3, pic_struct 1 or 2).
+
+    Raises:
+        ValueError: it is.
+    """
+    if codec == "hevc" and frame.interlaced_frame:
+        width, height = frame.width, frame.height
+        raise ValueError(
+            f"{path}: each picture is one field ({width}x{height}) of an interlaced {width}x{2 * height} video; "
+            "weave and deinterlace it first (ffmpeg -vf weave,bwdif)"
+        )
+
+
 def set_threads(stream: Any, threads: int | None) -> None:
     """Let a stream's decoder use so many threads, as many as pay if None."""
     threads = decoder_threads(threads, stream.codec_context.width, stream.codec_context.height)

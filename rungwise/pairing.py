@@ -14,7 +14,7 @@ from pathlib import Path
 from av.video.format import VideoFormat
 
 from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
-from rungwise.container import decode_all, open_video, track_of, video_stream
+from rungwise.container import decode_all, open_video, refuse_fields, track_of, video_stream
 from rungwise.limits import stated_aspect
 
 # Raise it whenever the same pair could be compared otherwise because of its scan type, range or color matrix.
@@ -106,6 +106,7 @@ def read_format(path: Path) -> PictureFormat:
         stream = video_stream(container)
         track = track_of(container, stream, path)
         for frame in decode_all(container, path):
+            refuse_fields(frame, stream.codec_context.codec.canonical_name, path)
             turned = frame.rotation % 180 != 0
             aspect = stated_aspect(stream)
             plain = raw_format(frame.format.name, frame.width, frame.height)

@@ -29,6 +29,8 @@ from av.bitstream import BitStreamFilterContext
 from av.sidedata.encparams import VideoEncParamsType
 from numpy.typing import NDArray
 
+from rungwise.coded_size import CodedSize, SizeReader
+
 Number = TypeVar("Number", float, NDArray[np.float64])
 CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from one another
 OLDER = ("vp8", "mpeg2video")  # whose headers say it too
@@ -99,6 +101,8 @@ class StepReader:
         self.start_qps: dict[int, float] = {}
         self.linear = True  # MPEG-2's scale, as the last picture said
         self.found: list[float] = []
+        self.sizes: list[CodedSize] = []
+        self.size_reader = SizeReader()
         self.filter: Any = None
         self.decoder: Any = None
         codec = stream.codec_context.codec.canonical_name
@@ -107,6 +111,7 @@ class StepReader:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
                 self.filter = BitStreamFilterContext("trace_headers", stream)
             self._steps(fields)
+            self.size_reader.take(fields)
         if codec in BLOCKS:
             self.decoder = stream.codec_context
             self.decoder.options = self.decoder.options | DECODING
@@ -116,12 +121,14 @@ class StepReader:
         """The next packet; its data and times are gone afterwards."""
         number = len(self.found)
         self.found.append(math.nan if self.of_packet is None else self.of_packet(bytes(packet)))
+        self.sizes.append(CodedSize())
         if self.decoder is not None:
             packet.pts = packet.dts = number  # by which its frame is known
             self._decode(packet)
         if self.filter is not None:
             with _fields() as fields, suppress(av.error.FFmpegError):  # of a damaged header the decoder says more
                 self.filter.filter(packet)
+            self.sizes[number] = self.size_reader.take(fields)
             steps = [step for step in self._steps(fields) if not math.isnan(step)]
             if steps and math.isnan(self.found[number]):
                 self.found[number] = sum(steps) / len(steps)
@@ -136,9 +143,13 @@ class StepReader:
     def _decode(self, packet: Any) -> None:
         with suppress(av.error.FFmpegError):  # its header may still say something
             for frame in self.decoder.decode(packet):
+                if frame.pts is None:
+                    continue
                 step = blocks_step(frame)
-                if frame.pts is not None and not math.isnan(step):
+                if not math.isnan(step):
                     self.found[frame.pts] = step
+                if not self.sizes[frame.pts].width:
+                    self.sizes[frame.pts] = CodedSize(frame.width, frame.height)
 
     def _steps(self, fields: list[tuple[str, int]]) -> list[float]:
         steps = []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rungwise.clock import Clock, end_seconds, order_keys, runs_of_clock, shown_clock
+from rungwise.coded_size import size_ratios
 from rungwise.color import (
     COLOR_PRIMARIES,
     COLOR_RANGES,
@@ -87,7 +88,8 @@ class Packets:
     the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
     key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
-    frame's quantiser step (rungwise/quantiser.py), NaN if unknown.
+    frame's quantiser step (rungwise/quantiser.py), NaN if unknown; `size_ratios_N2`, with them, how wide and high each
+    frame was coded in shares of the first (rungwise/coded_size.py).
     """
 
     ticks_N: NDArray[np.int64] | None
@@ -99,6 +101,7 @@ class Packets:
     num_bytes: int
     codec: str
     steps_N: NDArray[np.float64] | None = None
+    size_ratios_N2: NDArray[np.float64] | None = None
     num_hidden: int = 0
     hidden_key: HiddenKey | None = None
 
@@ -176,11 +179,18 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
     if all(packet.is_hidden for packet in coded):
         raise ValueError(f"{path}: the video stream holds no frame")
     known = None if quantiser is None else np.asarray(quantiser.steps())
-    return _shown_packets(coded, known, base, rate, codec, reorders)
+    ratios = None if quantiser is None else size_ratios(quantiser.sizes)
+    return _shown_packets(coded, known, ratios, base, rate, codec, reorders)
 
 
 def _shown_packets(
-    coded: list[_Packet], steps: NDArray[np.float64] | None, base: Fraction, rate: Fraction, codec: str, reorders: bool
+    coded: list[_Packet],
+    steps: NDArray[np.float64] | None,
+    ratios: NDArray[np.float64] | None,
+    base: Fraction,
+    rate: Fraction,
+    codec: str,
+    reorders: bool,
 ) -> Packets:
     """Packets in coded order, hidden ones among them, as shown frames in presentation order."""
     shown = np.flatnonzero([not packet.is_hidden for packet in coded])
@@ -205,6 +215,7 @@ def _shown_packets(
         num_bytes=sum(packet.size for packet in coded),
         codec=codec,
         steps_N=None if steps is None else steps[order],
+        size_ratios_N2=None if ratios is None else ratios[order],
         num_hidden=len(coded) - len(shown),
         hidden_key=hidden_key,
     )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rungwise.color import StatedColor, stated_color, with_color
-from rungwise.container import as_meant, decode_all, open_video, video_stream
+from rungwise.container import as_meant, decode_all, open_video, refuse_fields, video_stream
 from rungwise.video import Packets, filter_graph
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def read_frames(
                     landed = True
                 if landed and frame.pts in missing:
                     if frame.interlaced_frame:
+                        refuse_fields(frame, packets.codec, path)
                         raise Interlaced
                     if index_of[frame.pts] != run[len(run) - len(missing)]:
                         raise NotAsListed("frames come in another order than their times")
@@ -184,8 +185,9 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
     if own is None:
         return replace(packets, ticks_N=known, is_key_N=never, is_intra_N=never, sizes_N=np.empty(0, np.int64))
     steps = None if packets.steps_N is None else packets.steps_N[own]
-    keys, sizes = packets.is_intra_N[own], packets.sizes_N[own]
-    return replace(packets, ticks_N=known, is_key_N=never, is_intra_N=keys, sizes_N=sizes, steps_N=steps)
+    ratios = None if packets.size_ratios_N2 is None else packets.size_ratios_N2[own]
+    packets = replace(packets, is_intra_N=packets.is_intra_N[own], sizes_N=packets.sizes_N[own])
+    return replace(packets, ticks_N=known, is_key_N=never, steps_N=steps, size_ratios_N2=ratios)
 
 
 def _packets_of(frames_N: NDArray[np.int64] | None, packets_M: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

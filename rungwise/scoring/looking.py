@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rungwise.clock import end_seconds
 from rungwise.color import HDR_TRANSFERS
-from rungwise.container import container_notes, decode_all, open_video, refuse_unshowable, video_stream
+from rungwise.container import container_notes, decode_all, open_video, refuse_fields, refuse_unshowable, video_stream
 from rungwise.limits import MAX_SAMPLE_ASPECT, CheckedY4m, check_size, is_absurd_aspect
 from rungwise.scoring.cutting import CutFrame, Cutter
 from rungwise.scoring.flat import is_flat_frame
@@ -32,7 +32,7 @@ from rungwise.scoring.windows import (
     gather,
     plan_windows,
 )
-from rungwise.stream import stream_facts
+from rungwise.stream import NUM_FACTS, stream_facts
 from rungwise.video import (
     HiddenKey,
     Packets,
@@ -86,22 +86,27 @@ class Coded:
     steps_N: NDArray[np.float64]
     width: int
     height: int
+    size_ratios_N2: NDArray[np.float64]
     hidden_key: HiddenKey | None = None
 
     def facts(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
         """`stream_facts` of a stretch of time, and of the key frame before it where it has none of its own, or none at
         the stream's start, shown or not.
 
-        So a long group of pictures is judged in all its windows as a clip is that starts with its key frame.
+        So a long group of pictures is judged in all its windows as a clip is that starts with its key frame. All are
+        NaN where frames differ in coded size, or fewer columns were coded than are shown.
         """
         inside = (self.times_N >= start_seconds - 1e-9) & (self.times_N < end_seconds - 1e-9)
         earlier = np.flatnonzero(self.is_intra_N & (self.times_N < start_seconds))[-1:]
         if not self.is_intra_N[inside].any():
             inside[earlier] = True
-        sizes, steps = self.sizes_N[inside], self.steps_N[inside]
+        sizes, steps, ratios = self.sizes_N[inside], self.steps_N[inside], self.size_ratios_N2[inside]
+        if np.isnan(ratios).any() or (ratios != ratios[0]).any():
+            return np.full(NUM_FACTS, np.nan)
+        width, height = (self.width * ratios[0, 0], self.height * ratios[0, 1])
         if self.hidden_key is not None and (inside[0] or not self.is_intra_N[inside].any()):
             sizes, steps = np.append(sizes, self.hidden_key.size), np.append(steps, self.hidden_key.step)
-        return stream_facts(sizes, steps, self.width * self.height, self.height, display_height)
+        return stream_facts(sizes, steps, round(width * height), height, display_height)
 
 
 @dataclass
@@ -192,7 +197,8 @@ def _judge_frames(
         announced = _announced_seconds(container) - packets.clock.left_out_seconds
     if packets.steps_N is not None and len(packets.sizes_N) == len(times):
         coded = packets.codec, np.asarray(times), packets.is_intra_N, packets.sizes_N, packets.steps_N
-        facts.coded = Coded(*coded, facts.width, facts.height, packets.hidden_key)
+        assert packets.size_ratios_N2 is not None
+        facts.coded = Coded(*coded, facts.width, facts.height, packets.size_ratios_N2, packets.hidden_key)
     else:
         facts.no_stream = "its frames can't be matched with its packets"
     for note in packets.notes():
@@ -278,6 +284,7 @@ def _in_order(
                 how.watch(times[index], frame)
             if position < len(wanted) and index == wanted[position]:
                 if frame.interlaced_frame and not deinterlaced:
+                    refuse_fields(frame, packets.codec, path)
                     raise Interlaced
                 position += 1
                 yield index, frame
