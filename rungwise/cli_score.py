@@ -198,7 +198,7 @@ class _Writer:
 
     def _stem(self, name: str) -> str:
         """What a result's files are called."""
-        from rungwise.check.playlists import PLAYLIST_SUFFIXES
+        from rungwise.suffixes import PLAYLIST_SUFFIXES
 
         path, _, variant = name.partition("#")
         stem = "stdin" if name == "-" else Path(path).stem

@@ -22,9 +22,9 @@ from rungwise.masters import FAMILIES, MASTERS_VERSION, SCENES, find_scene, writ
 from rungwise.masters.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.masters.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
 from rungwise.progress import note, run_jobs, track
+from rungwise.suffixes import VIDEO_SUFFIXES
 from rungwise.video import probe, timestamps_seconds
 
-VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".y4m", ".avi", ".m4v", ".ts")
 SIZE = ("width", "height", "num_frames", "fps")
 
 

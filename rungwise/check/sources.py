@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rungwise.check.playlists import PLAYLIST_SUFFIXES, read_playlist, write_whole
+from rungwise.check.playlists import read_playlist, write_whole
 from rungwise.check.rungs import Rung
 from rungwise.failures import failure
-from rungwise.scoring.inputs import VIDEO_SUFFIXES
+from rungwise.progress import note
+from rungwise.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
 from rungwise.table import POLARITIES
 from rungwise.video import VideoInfo, probe
 
@@ -89,12 +90,15 @@ def _codec_place(codec: str) -> tuple[int, str]:
 
 
 def _folder(folder: Path, without: Path | None) -> Found:
-    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    videos = [path for path in files if is_video_name(path)]
     if not videos:
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
         hint = f"; name its playlist, {folder / lists[0]}" if lists else ""
         raise ValueError(f"{folder}: holds no video of its own ({', '.join(VIDEO_SUFFIXES)}){hint}")
     found = Found()
+    if unread := unread_files(files):
+        note(f"{folder}: {unread}")
     for path in videos:
         if without is not None and without.exists() and path.samefile(without):
             found.notes.append(f"{path.name} is the reference, so no rung")
@@ -127,7 +131,7 @@ def _probed(path: Path, name: str, declared_kbps: float | None = None, seen: Vid
 
 def _playlist(path: Path, scratch: Path) -> Found:
     found = Found()
-    for number, variant in enumerate(read_playlist(path)):
+    for number, variant in enumerate(read_playlist(path, found.notes)):
         whole = scratch / f"{number}.video"
         try:
             if variant.problem:

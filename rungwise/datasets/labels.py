@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.datasets.derive import REFUSED
 from rungwise.datasets.description import Description, Join, LabelFile, Layout
+from rungwise.suffixes import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LINE = "_line"  # where a row came from, "FILE:NUMBER"
-VIDEO_ENDINGS = frozenset(
-    [".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".y4m", ".ts", ".mts", ".flv", ".wmv", ".3gp", ".mpg", ".yuv"]
-)
+VIDEO_ENDINGS = frozenset((*VIDEO_SUFFIXES, ".yuv"))
 
 
 def without_ending(name: str) -> str:

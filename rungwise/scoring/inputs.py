@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rungwise.check.playlists import PLAYLIST_SUFFIXES, Variant, read_playlist, write_whole
+from rungwise.check.playlists import Variant, read_playlist, write_whole
 from rungwise.failures import failure
+from rungwise.progress import note
+from rungwise.suffixes import PLAYLIST_SUFFIXES, is_video_name, unread_files
 
 PIPE = "-"
-VIDEO_SUFFIXES = (
-    *(".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".mxf"),
-    *(".flv", ".wmv", ".ogv", ".nut", ".ivf", ".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".obu"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,10 @@ def _expand(argument: str) -> Iterator[Input]:
     if argument == PIPE:
         yield Input(PIPE)
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
+        held = sorted(file for file in path.rglob("*") if file.is_file())
+        files = [file for file in held if is_video_name(file)]
+        if unread := unread_files(held):
+            note(f"{argument}: {unread}")
         if not files:
             yield Input(argument, problem=f"{argument}: no video in this folder")
         yield from (Input(str(file), file) for file in files)
@@ -67,18 +68,16 @@ def _expand(argument: str) -> Iterator[Input]:
 
 
 def _variants(path: Path) -> Iterator[Input]:
+    notes: list[str] = []
     try:
-        variants = read_playlist(path)
+        variants = read_playlist(path, notes)
     except ValueError as error:
         yield Input(str(path), problem=str(error))
         return
-    home = path.parent.resolve()
+    for text in notes:
+        note(f"{path}: {text}")
     for variant in variants:
-        outside = [piece.path for piece in variant.pieces if not piece.path.resolve().is_relative_to(home)]
-        problem = variant.problem
-        if outside:
-            problem = f"{path}: {variant.name} points to {outside[0]}, outside the playlist's own folder; refused"
-        yield Input(f"{path}#{variant.name}", path, variant, problem)
+        yield Input(f"{path}#{variant.name}", path, variant, variant.problem)
 
 
 def join_variant(found: Input, folder: Path) -> Path:

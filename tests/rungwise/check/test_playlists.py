@@ -93,7 +93,7 @@ def test_dash(tmp_path: Path, clips: list[Path], kind: str) -> None:
 
 
 def write_hls(folder: Path, body: str, master: str = "") -> Path:
-    (folder / "a.m3u8").write_text("#EXTM3U\n" + body)
+    (folder / "a.m3u8").write_text("#EXTM3U\n" + body + "#EXT-X-ENDLIST\n")
     path = folder / "all.m3u8"
     path.write_text("#EXTM3U\n" + (master or "#EXT-X-STREAM-INF:BANDWIDTH=9000,AVERAGE-BANDWIDTH=8000\na.m3u8\n"))
     return path
@@ -103,7 +103,7 @@ def test_hls_ranges_and_names(tmp_path: Path) -> None:
     body = (
         '#EXT-X-MAP:URI="a%20b.mp4",BYTERANGE="10@0"\n#EXT-X-KEY:METHOD=NONE\n#EXT-X-DISCONTINUITY\n'
         "#EXT-X-BYTERANGE:5@10\n#EXTINF:1,\na%20b.mp4\n#EXT-X-BYTERANGE:7\n#EXTINF:1,\na%20b.mp4\n"
-        "#EXTINF:1,\nsub/c.m4s?token=1\n#EXT-X-ENDLIST\n"
+        "#EXTINF:1,\nsub/c.m4s?token=1\n"
     )
     (variant,) = read_playlist(write_hls(tmp_path, body))
     file = tmp_path / "a b.mp4"
@@ -135,7 +135,7 @@ def test_hls_lists_audio_twice_and_a_picture_once(tmp_path: Path) -> None:
         ('#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\nx.ts\n', "encrypted .AES-128."),
         ("#EXTINF:1,\nhttps://cdn.example/x.ts\n", "remote; only local files"),
         ("#EXTINF:1,\nx.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:1,\ny.ts\n", "discontinuity"),
-        ("#EXT-X-ENDLIST\n", "lists no segment"),
+        ("", "lists no segment"),
     ],
 )
 def test_hls_that_cannot_be_read_says_why(tmp_path: Path, body: str, words: str) -> None:
@@ -236,3 +236,153 @@ def test_what_is_no_playlist(tmp_path: Path) -> None:
         find_encodes(tmp_path, tmp_path)
     with pytest.raises(ValueError, match="remote; only local files"):
         find_encodes(Path("https://cdn.example/all.m3u8"), tmp_path)
+
+
+SEGMENT = "#EXTINF:1,\nx.ts\n"
+
+
+@pytest.mark.parametrize("kind", ["", "#EXT-X-PLAYLIST-TYPE:EVENT\n"])
+def test_hls_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    write_hls(tmp_path, kind + SEGMENT)
+    assert read_playlist(tmp_path / "all.m3u8")[0].problem == ""
+    (tmp_path / "a.m3u8").write_text(f"#EXTM3U\n{kind}{SEGMENT}")
+    for name in ("a.m3u8", "all.m3u8"):
+        with pytest.raises(ValueError, match=r"a\.m3u8: live .*ENDLIST"):
+            read_playlist(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("#EXT-X-GAP\n#EXTINF:1,\nx.ts\n", "EXT-X-GAP"),
+        ("#EXT-X-I-FRAMES-ONLY\n" + SEGMENT, "I-frames only"),
+        ("#EXT-X-BYTERANGE:-5@0\n" + SEGMENT, "byte range '-5@0'"),
+        ("#EXTINF:1,\n../x.ts\n", "outside the playlist's own folder"),
+        ("#EXTINF:1,\n%2e%2e/x.ts\n", "outside the playlist's own folder"),
+        ('#EXT-X-DEFINE:NAME="up",VALUE=".."\n#EXTINF:1,\n{$up}/x.ts\n', "outside the playlist's own folder"),
+        ("#EXTINF:1,\n{$cdn}/x.ts\n", "{$cdn} is used"),
+        ('#EXT-X-DEFINE:IMPORT="cdn"\n' + SEGMENT, "imports cdn"),
+        ('#EXT-X-DEFINE:QUERYPARAM="cdn"\n' + SEGMENT, "address"),
+        ('#EXT-X-DEFINE:NAME="cdn"\n' + SEGMENT, "no VALUE"),
+    ],
+)
+def test_hls_faults_are_named(tmp_path: Path, body: str, words: str) -> None:
+    (variant,) = read_playlist(write_hls(tmp_path, body))
+    assert words in variant.problem
+    assert not variant.pieces
+
+
+def test_hls_variables(tmp_path: Path) -> None:
+    master = (
+        '#EXT-X-DEFINE:NAME="list",VALUE="a"\n#EXT-X-DEFINE:NAME="file",VALUE="seg"\n'
+        "#EXT-X-STREAM-INF:BANDWIDTH=9000\n{$list}.m3u8?part=p%20q\n"
+    )
+    body = (
+        '#EXT-X-DEFINE:IMPORT="file"\n#EXT-X-DEFINE:QUERYPARAM="part"\n'
+        '#EXT-X-MAP:URI="{$file}.mp4"\n#EXTINF:1,\n{$file}/{$part}.m4s\n'
+    )
+    (variant,) = read_playlist(write_hls(tmp_path, body, master))
+    assert (variant.name, variant.problem) == ("a.m3u8", "")
+    assert [piece.path for piece in variant.pieces] == [tmp_path / "seg.mp4", tmp_path / "seg" / "p q.m4s"]
+    with pytest.raises(ValueError, match=r"imports file .*without one"):
+        read_playlist(tmp_path / "a.m3u8")
+
+
+def test_a_master_playlist_opens_nothing_outside_its_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "secret.m3u8").write_text("not a playlist, and never read")
+    master = "#EXT-X-STREAM-INF:BANDWIDTH=9000\n../secret.m3u8\n"
+    (variant,) = read_playlist(write_hls(home, SEGMENT, master))
+    assert "outside the playlist's own folder" in variant.problem
+    with pytest.raises(ValueError, match="outside"):
+        find_encodes(home / "all.m3u8", tmp_path)
+
+
+@pytest.mark.parametrize("second", ["cdn2/a.m3u8", "https://cdn2.example/a.m3u8", "a.m3u8?cdn=2"])
+def test_a_rendition_at_two_addresses_is_one_rung(tmp_path: Path, second: str) -> None:
+    stated = '#EXT-X-STREAM-INF:BANDWIDTH=9000,RESOLUTION=64x36,CODECS="avc1.4d401f,mp4a.40.2"\n'
+    path = write_hls(tmp_path, SEGMENT, f"{stated}a.m3u8\n{stated}{second}\n")
+    (tmp_path / "cdn2").mkdir()
+    for folder in (tmp_path, tmp_path / "cdn2"):
+        (folder / "a.m3u8").write_text(f"#EXTM3U\n{SEGMENT}#EXT-X-ENDLIST\n")
+        (folder / "x.ts").write_bytes(b"segment")
+    notes: list[str] = []
+    (variant,) = read_playlist(path, notes)
+    assert (variant.name, variant.problem, variant.declared_kbps) == ("a.m3u8", "", 9.0)
+    assert len(notes) == 1
+    assert "redundant" in notes[0]
+    (tmp_path / "cdn2" / "x.ts").write_bytes(b"another")
+    if second.startswith("cdn2"):
+        assert len(read_playlist(path)) == 2
+
+
+TRICK = "http://dashif.org/guidelines/trickmode"
+PLAYED = "<AdaptationSet mimeType='video/mp4'><Representation id='v'><BaseURL>v.mp4</BaseURL></Representation>"
+
+
+@pytest.mark.parametrize(
+    ("properties", "played", "noted"),
+    [
+        (f"<EssentialProperty schemeIdUri='{TRICK}' value='0'/>", False, False),
+        (f"<SupplementalProperty schemeIdUri='{TRICK}' value='0'/>", False, False),
+        ("<EssentialProperty schemeIdUri='http://dashif.org/guidelines/thumbnail_tile' value='5x5'/>", False, False),
+        ("<EssentialProperty schemeIdUri='urn:example:unknown'/>", False, True),
+        ("<SupplementalProperty schemeIdUri='urn:example:unknown'/>", True, False),
+        ("<EssentialProperty schemeIdUri='urn:mpeg:mpegB:cicp:MatrixCoefficients' value='1'/>", True, False),
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_dash_sets_that_are_not_played(tmp_path: Path, properties: str, played: bool, noted: bool, inner: bool) -> None:
+    of_set, of_representation = ("", properties) if inner else (properties, "")
+    other = (
+        f"<AdaptationSet mimeType='video/mp4'>{of_set}<Representation id='w' height='36'>"
+        f"{of_representation}<BaseURL>w.mp4</BaseURL></Representation></AdaptationSet>"
+    )
+    notes: list[str] = []
+    variants = read_playlist(write_mpd(tmp_path / "a.mpd", f"{PLAYED}</AdaptationSet>{other}"), notes)
+    assert [variant.name for variant in variants] == (["v", "w"] if played else ["v"])
+    assert any("urn:example:unknown" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("duration", "count"),
+    [("P1W", 7), ("P1M", 30), ("P1Y", 365), ("P1Y2M1W3DT24H", 436), ("PT36H", 2), ("P0,5D", 1), ("P2D", 2)],
+)
+def test_dash_durations(tmp_path: Path, duration: str, count: int) -> None:
+    inside = "<SegmentTemplate duration='86400' media='$Number%02d$.m4s'/><Representation id='v'/>"
+    path = write_mpd(
+        tmp_path / "a.mpd",
+        f"<AdaptationSet mimeType='video/mp4'>{inside}</AdaptationSet>",
+        mediaPresentationDuration=duration,
+    )
+    (tmp_path / f"{count:02}.m4s").write_bytes(b"last")
+    assert len(read_playlist(path)[0].pieces) == count
+
+
+@pytest.mark.parametrize("duration", ["P", "PT", "-PT5S", "1:30", "PT5"])
+def test_what_is_no_duration(tmp_path: Path, duration: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.mpd: .*no duration"):
+        read_playlist(write_mpd(tmp_path / "a.mpd", f"{PLAYED}</AdaptationSet>", mediaPresentationDuration=duration))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("<SegmentTemplate duration='0' media='$Number$'/>", "above 0"),
+        (
+            "<SegmentTemplate media='$Time$'><SegmentTimeline><S d='0' r='-1'/></SegmentTimeline></SegmentTemplate>",
+            "above 0",
+        ),
+        (
+            "<SegmentTemplate media='$Time$'><SegmentTimeline><S d='1' r='999999'/></SegmentTimeline></SegmentTemplate>",
+            "more than",
+        ),
+        ("<SegmentTemplate timescale='1000000' duration='1' media='$Number$'/>", "more than"),
+        ("<SegmentList><SegmentURL media='a.m4s' mediaRange='9-'/></SegmentList>", "byte range '9-'"),
+    ],
+)
+def test_dash_faults_are_named(tmp_path: Path, template: str, words: str) -> None:
+    inside = f"<AdaptationSet mimeType='video/mp4'>{template}<Representation id='v'/></AdaptationSet>"
+    (variant,) = read_playlist(write_mpd(tmp_path / "a.mpd", inside, mediaPresentationDuration="PT1H"))
+    assert words in variant.problem
