@@ -82,8 +82,9 @@ def decoder_threads(threads: int | None, width: int, height: int) -> int | None:
 
 def decoding_error(name: object, error: av.error.FFmpegError, width: int) -> ValueError:
     """One line for a failed decoder, whose `width` is 0 where it refused a frame by its size."""
-    reason = f"{error.strerror}" if width else f"{error.strerror}, or a frame of more than {MAX_PIXELS:,} pixels"
-    return ValueError(f"{name}: broken while decoding ({reason})")
+    may_be_large = not width and isinstance(error, av.error.ArgumentError)
+    hint = f", or a frame of more than {MAX_PIXELS:,} pixels" if may_be_large else ""
+    return ValueError(f"{name}: broken while decoding ({error.strerror}{hint})")
 
 
 def stated_aspect(stream: Any) -> Fraction | None:
