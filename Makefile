@@ -31,6 +31,16 @@ default-model: .venv/ready
 model-checksum:
 	cd rungwise/models && sha256sum default.onnx > default.sha256
 
+# Every dependency with the hashes of its files: the scorer's for any system, all of them for Linux on x86-64. Wants uv.
+LOCK = uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-annotate --python-version 3.11 \
+	--custom-compile-command "make lock"
+lock:
+	$(LOCK) --universal -o requirements.lock
+	$(LOCK) --extra all --python-platform x86_64-manylinux_2_28 -o requirements-all.lock
+
+licenses: .venv/ready
+	$(BIN)/python docs/licenses.py > docs/licenses.md
+
 wheel: .venv/ready
 	$(BIN)/python -m build --wheel
 

@@ -59,7 +59,7 @@ def work(model: str) -> None:
         reset_peak()
         [result] = score_all(scorer, [Input(path, Path(path))], Options(pictures_only=MODES[mode]))
         text = result.error
-        unexpected = "please report this" in text or "\n" in text
+        unexpected = "please report this" in text or "\n" in text or not text.startswith(path)
         outcome = "scored" if result.score else "unexpected error" if unexpected else "one-line error"
         print(json.dumps([outcome, text, peak_mb()]), flush=True)
 

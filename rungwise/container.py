@@ -14,8 +14,9 @@ from rungwise.color import NO_BASE_LAYER, check_matrix, stated_color, with_color
 from rungwise.limits import (
     DECODER_OPTIONS,
     MAX_Y4M_HEADER_BYTES,
-    check_header,
     check_size,
+    check_stated_size,
+    check_tables,
     check_y4m,
     decoder_threads,
     decoding_error,
@@ -40,8 +41,10 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     _refuse_list(path)
+    check_tables(path)
+    options = {"protocol_whitelist": "file"} | DECODER_OPTIONS
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"} | DECODER_OPTIONS)
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
     stream = video_stream(container)
@@ -57,7 +60,7 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
         container.close()
         raise ValueError(f"{path}: encrypted ({track.encryption}); score it before it is packaged")
     try:
-        check_header(path, stream)
+        check_stated_size(path, stream)
     except ValueError:
         container.close()
         raise

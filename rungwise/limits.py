@@ -36,32 +36,40 @@ def check_size(width: int, height: int, name: str, *, shown: bool = False) -> No
         )
 
 
-def check_header(path: Path, stream: Any) -> None:
-    """Refuse a file by what its header states: its frames' size, or the entries of its sample tables.
+def check_tables(path: Path) -> None:
+    """Refuse a file whose tables announce more samples than it has bytes. To be called before libav opens it, which
+    makes an entry of 24 bytes for each.
+
+    Raises:
+        ValueError: it does.
+    """
+    num_bytes, num_samples = path.stat().st_size, announced_samples(path)
+    if num_samples > num_bytes:
+        raise ValueError(f"{path}: broken sample table: it announces {num_samples:,} samples in {num_bytes:,} bytes")
+
+
+def check_stated_size(path: Path, stream: Any) -> None:
+    """Refuse a file by the size of the frames that its header states.
 
     Args:
         path: the video.
         stream: the one that is looked at, of a container opened with `DECODER_OPTIONS`.
 
     Raises:
-        ValueError: a limit is exceeded.
+        ValueError: more than `MAX_PIXELS`.
     """
     context = stream.codec_context
     width, height = context.width, context.height
     if not width or not height:  # libav forgets the size of a frame that it refuses while it probes
         width, height = _stated_size(path, stream.index)
     check_size(width, height, str(path))
-    num_bytes = path.stat().st_size
-    num_samples = announced_samples(path)
-    if num_samples > num_bytes:
-        raise ValueError(f"{path}: broken sample table: it announces {num_samples:,} samples in {num_bytes:,} bytes")
 
 
 def _stated_size(path: Path, index: int) -> tuple[int, int]:
     """Width and height by the container and the parser, no decoder opened; 0 where they state none."""
     options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
     try:
-        with av.open(f"file:{path}", options=options) as container:
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             context: Any = container.streams[index].codec_context
             return (context.width, context.height) if context else (0, 0)
     except (av.error.FFmpegError, IndexError):

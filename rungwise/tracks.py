@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_BYTES = 64 * 2**20  # ten hours at 60 frames a second take less
+MAX_BOXES = 500_000  # outermost ones: ten hours of fragments of 150 ms
+FIRST_BOXES = (
+    b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"uuid", b"pnot", b"udta", b"junk",
+    b"prfl", b"ediw", b"pict", b"emsg", b"prft",
+)  # fmt: skip
 PLAIN_BYTES = {b"stsd": 8, b"meta": 4}  # of fields before the boxes in a box
 VISUAL_ENTRY_BYTES = 78  # fields of a VisualSampleEntry before its own boxes (12.1.3)
 SEGMENT, TRACKS, ENTRY, TYPE, CODEC, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x86, 0xE0
@@ -58,11 +63,13 @@ def _top_boxes(path: Path, *names: bytes) -> Iterator[tuple[bytes, bytes]]:
     with path.open("rb") as stream:
         end = stream.seek(0, 2)
         at = 0
-        while at + 8 <= end:
+        for _ in range(MAX_BOXES):
+            if at + 8 > end:
+                return
             stream.seek(at)
             head = stream.read(16)
             size, name, header = int.from_bytes(head[:4], "big"), head[4:8], 8
-            if at == 0 and name not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+            if at == 0 and name not in FIRST_BOXES:
                 return
             if size == 1:
                 size, header = int.from_bytes(head[8:16], "big"), 16

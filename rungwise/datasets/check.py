@@ -124,10 +124,10 @@ def _decode_last_frame(path: Path) -> None:
     """
     import av
 
-    from rungwise.container import video_stream
+    from rungwise.container import open_video, video_stream
 
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             if container.duration:
                 container.seek(container.duration, backward=True)
             frames = sum(1 for _ in container.decode(video_stream(container)))
