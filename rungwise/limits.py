@@ -1,4 +1,4 @@
-"""What a file may ask for before it is refused: pixels of a frame, the shape of a sample, entries of its tables.
+"""What a file may ask for before it is refused: pixels of a frame, the number of frames, the shape of a sample.
 
 A file's header may state any number, and its frames may be larger than its header states. The limits are checked where
 a file is opened, by libav before it allocates a frame, and on every decoded frame.
@@ -17,6 +17,7 @@ import av
 from rungwise.tracks import announced_samples
 
 MAX_PIXELS = 8192 * 8192  # 8K video has 7680 x 4320; H.264, HEVC and AV1 define levels up to 8192 x 4352
+MAX_FRAMES = 2**22  # 19 hours at 60 frames a second; about 400 bytes of memory each
 MAX_SAMPLE_ASPECT = 16  # width of a sample over its height, or height over width; real ones stay below 4
 MAX_Y4M_HEADER_BYTES = 4096
 # libav compares with rows that it pads to a multiple of 64 pixels, so its own limit is a little higher.
@@ -37,15 +38,27 @@ def check_size(width: int, height: int, name: str, *, shown: bool = False) -> No
 
 
 def check_tables(path: Path) -> None:
-    """Refuse a file whose tables announce more samples than it has bytes. To be called before libav opens it, which
-    makes an entry of 24 bytes for each.
+    """Refuse a file whose tables announce more samples than it has bytes, or more frames than `MAX_FRAMES`. To be
+    called before libav opens it, which makes an entry of 24 bytes for each.
 
     Raises:
         ValueError: it does.
     """
-    num_bytes, num_samples = path.stat().st_size, announced_samples(path)
+    num_bytes = path.stat().st_size
+    num_frames, num_samples = announced_samples(path)
     if num_samples > num_bytes:
         raise ValueError(f"{path}: broken sample table: it announces {num_samples:,} samples in {num_bytes:,} bytes")
+    check_frames(num_frames, path)
+
+
+def check_frames(num_frames: int, name: object) -> None:
+    """Refuse a video of too many frames.
+
+    Raises:
+        ValueError: more than `MAX_FRAMES`.
+    """
+    if num_frames > MAX_FRAMES:
+        raise ValueError(f"{name}: too long; the limit is {MAX_FRAMES:,} frames (19 hours at 60 frames a second)")
 
 
 def check_stated_size(path: Path, stream: Any) -> None:

@@ -101,31 +101,37 @@ def _inside(data: bytes, *names: bytes) -> bytes:
     return data
 
 
-def announced_samples(path: Path) -> int:
-    """Samples of all video tracks, as the tables of an MP4 or MOV file count them; 0 of another kind of file.
+def announced_samples(path: Path) -> tuple[int, int]:
+    """Samples that the tables of an MP4 or MOV file count: of its video tracks, and of these and all fragments; (0, 0)
+    of another kind of file.
 
     Tables may count without listing (samples of one size, runs of one duration), so a few bytes can announce billions,
-    for each of which libav makes an entry. The largest count of a track holds; those of fragments (8.8.8) are added,
-    of whatever track.
+    for each of which libav makes an entry. The largest count of a track holds; those of fragments (8.8.8) are added.
     """
     state = path.stat()
     return _announced_samples(path, state.st_mtime_ns, state.st_size)
 
 
 @functools.lru_cache(maxsize=4)
-def _announced_samples(path: Path, modified: int, size: int) -> int:
-    total = 0
+def _announced_samples(path: Path, modified: int, size: int) -> tuple[int, int]:
+    of_video, of_others = 0, 0
+    numbers = set()
     for name, data in _top_boxes(path, b"moov", b"moof"):
-        tracks = [contents for kind, contents in _boxes(data) if kind in (b"trak", b"traf")]
-        for track in tracks:
+        for track in [contents for kind, contents in _boxes(data) if kind in (b"trak", b"traf")]:
             if name == b"moof":
-                total += sum(_count(contents, 4) for kind, contents in _boxes(track) if kind == b"trun")
+                count = sum(_count(contents, 4) for kind, contents in _boxes(track) if kind == b"trun")
+                if _count(_inside(track, b"tfhd"), 4) in numbers:
+                    of_video += count
+                else:
+                    of_others += count
             elif _inside(track, b"mdia", b"hdlr")[8:12] == b"vide":
+                header = _inside(track, b"tkhd")
+                numbers.add(_count(header, 20 if header[:1] == b"\1" else 12))
                 table = list(_boxes(_inside(track, b"mdia", b"minf", b"stbl")))
                 sizes = [_count(contents, 8) for kind, contents in table if kind in (b"stsz", b"stz2")]
                 runs = [_run_total(contents) for kind, contents in table if kind in (b"stts", b"ctts")]
-                total += max(sizes + runs, default=0)
-    return total
+                of_video += max(sizes + runs, default=0)
+    return of_video, of_video + of_others
 
 
 def _count(box: bytes, at: int) -> int:

@@ -30,7 +30,7 @@ from rungwise.color import (
     NO_BASE_LAYER,
 )
 from rungwise.container import container_notes, decode_all, demux, open_video, track_of, video_stream
-from rungwise.limits import stated_aspect
+from rungwise.limits import check_frames, stated_aspect
 from rungwise.quantiser import StepReader
 from rungwise.tracks import VideoTrack
 
@@ -141,7 +141,7 @@ class Packets:
         return notes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Packet:
     """A coded frame as the container has it."""
 
@@ -173,6 +173,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
             coded.append(_Packet(packet.pts, packet.dts, packet.size, is_key, packet.is_keyframe, hidden))
             if quantiser is not None:
                 quantiser.take(packet)
+            check_frames(len(coded), path)
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         base = Fraction(stream.time_base or 1)
         reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rungwise.clock import end_seconds
 from rungwise.color import HDR_TRANSFERS
 from rungwise.container import container_notes, decode_all, open_video, refuse_fields, refuse_unshowable, video_stream
-from rungwise.limits import MAX_SAMPLE_ASPECT, CheckedY4m, check_size, is_absurd_aspect
+from rungwise.limits import MAX_SAMPLE_ASPECT, CheckedY4m, check_frames, check_size, is_absurd_aspect
 from rungwise.scoring.cutting import CutFrame, Cutter
 from rungwise.scoring.flat import is_flat_frame
 from rungwise.scoring.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
@@ -325,6 +325,7 @@ def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]
         assemblers = [Assembler(length, how.recipe, place) for length in how.lengths]
         cutter = Cutter()
         for index, frame in enumerate(frames):
+            check_frames(index + 1, name)
             times.append(index * rate.denominator / rate.numerator)
             if how.watch is not None:
                 how.watch(times[-1], frame)

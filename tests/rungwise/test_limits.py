@@ -156,6 +156,23 @@ def test_a_sample_table_longer_than_its_file_is_refused(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "fragments.mp4", "h264.ts", "moving.gif", "frames.y4m"])
+def test_more_frames_than_the_limit_are_refused(
+    name: str, files: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_FRAMES", 6)
+    assert scored(model, files / name).exit_code == 0
+    monkeypatch.setattr(limits, "MAX_FRAMES", 5)
+    if name.endswith("mp4"):
+        monkeypatch.delattr("rungwise.container.av.open")  # the tables say it before libav reads them
+    done = scored(model, files / name)
+    assert done.exit_code == 1
+    assert "5 frames" in done.stderr
+    if name.endswith("y4m"):
+        with pytest.raises(ValueError, match="5 frames"):
+            Scorer(model).score(io.BytesIO((files / name).read_bytes()))
+
+
 @pytest.mark.parametrize("ratio", [(1_000_000, 1), (1, 1_000_000), (17, 1)])
 def test_samples_of_an_absurd_shape_are_taken_as_square(ratio: tuple[int, int], model: Path, tmp_path: Path) -> None:
     path = tmp_path / "absurd.mp4"
