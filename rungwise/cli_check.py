@@ -76,6 +76,7 @@ def check(
     from rungwise.pairing import Crop
     from rungwise.progress import note
     from rungwise.scorer import SHIPPED_MODEL
+    from rungwise.table_files import TABLE_SUFFIXES
 
     try:
         gates = parse_gates(fail_on) if fail_on is not None else ()
@@ -85,7 +86,7 @@ def check(
         raise typer.BadParameter("give one of --model and --quality; the other may be the --truth")
     if model is None and quality is None and truth is None:
         model = SHIPPED_MODEL
-    if truth == TRUTH_VMAF and reference is None and source.suffix.lower() not in (".parquet", ".csv"):
+    if truth == TRUTH_VMAF and reference is None and source.suffix.lower() not in TABLE_SUFFIXES:
         raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
     if crop is not None and (truth != TRUTH_VMAF or reference is None):
         raise typer.BadParameter("it crops the reference: give --truth vmaf and --reference", param_hint="--crop")

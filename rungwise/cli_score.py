@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,12 +117,22 @@ def _note(text: str) -> None:
 
 
 def _arguments(videos: list[str], listed: str | None) -> Iterator[str]:
+    """Inputs of the command line, then of a list: one a line, blank lines and those that begin with # left out."""
     yield from videos
     if listed == "-":
-        yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        yield from _listed(sys.stdin)
     elif listed is not None:
-        with open(listed, encoding="utf-8") as lines:
-            yield from (line.rstrip("\r\n") for line in lines if line.strip())
+        from rungwise.table_files import read_text
+
+        yield from _listed(read_text(Path(listed)).splitlines())
+
+
+def _listed(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        text = line.strip("\r\n").removeprefix("\ufeff")
+        text = text if os.path.exists(text) else text.strip()
+        if text and (not text.startswith("#") or os.path.exists(text)):
+            yield text
 
 
 def _gates(score: Score, fail_under: float | None, fail_under_worst: float | None) -> Iterator[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from rungwise.evaluate import PREDICTOR_LOG_BITRATE
 from rungwise.failures import failure
 from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS
+from rungwise.table_files import read_table_file, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,29 +26,6 @@ COLUMNS = ("content", "codec", "preset", "width", "height", "bitrate_kbps", "sco
 """What `columns` may point at columns of other names."""
 _IMPAIRMENT_WORDS = ("dmos", "impair", "degrad", "distort", "jod_loss")
 _NAMES_SHOWN = 5
-
-
-def read_any(path: Path) -> pd.DataFrame:
-    """A table as it is: .csv, .tsv (or .txt, comma or tab), .parquet, or .json (a list of records).
-
-    Raises:
-        ValueError: no such file, another ending, or it can't be parsed.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such table")
-    try:
-        if path.suffix in (".csv", ".tsv", ".txt"):
-            return pd.read_csv(path, sep=None if path.suffix == ".txt" else "\t" if path.suffix == ".tsv" else ",",
-                               engine="python" if path.suffix == ".txt" else "c", encoding="utf-8-sig")  # fmt: skip
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".json":
-            return pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: can't be read as a table ({str(error).splitlines()[0]})") from error
-    raise ValueError(f"{path}: a table ends in .csv, .tsv, .txt, .parquet or .json")
 
 
 def read_scores(
@@ -78,7 +56,8 @@ def read_scores(
     """
     import pandas as pd
 
-    table, notes = read_any(path), list[str]()
+    notes: list[str] = []
+    table = read_table_file(path, notes=notes)
     renamed = {ours: theirs for ours, theirs in (columns or {}).items() if theirs != ours}
     missing = [name for name in (truth, *renamed.values()) if name not in table.columns]
     if missing:
@@ -89,13 +68,13 @@ def read_scores(
     falls = set(_expand(falling, table, set(), path))
     if unknown := falls - set(names):
         raise ValueError(f"{path}: {sorted(unknown)[0]!r} is said to be lower for better, but is no predictor here")
-    labels = _numbers(table[truth], truth, path)
+    labels = to_numbers(table[truth], truth, path)
     for name in names:
-        table[name] = _numbers(table[name], name, path) * (-1 if name in falls else 1)
+        table[name] = to_numbers(table[name], name, path) * (-1 if name in falls else 1)
     table[truth] = labels
     for name in COLUMNS[3:]:
         if name in table.columns:
-            table[name] = _numbers(table[name], name, path)
+            table[name] = to_numbers(table[name], name, path)
     if "content" not in table.columns:
         table["content"] = [f"row {i}" for i in range(len(table))]
         notes.append("No content column was named: every row counts as a content of its own, and where rows share one "
@@ -174,22 +153,6 @@ def _expand(patterns: Sequence[str], table: pd.DataFrame, taken: set[str], path:
             raise ValueError(f"{path}: no column {pattern!r}; number columns are {', '.join(numeric) or 'none'}")
         found |= dict.fromkeys(matched)
     return list(found)
-
-
-def _numbers(column: pd.Series[float], name: str, path: Path) -> pd.Series[float]:
-    """As numbers, empty cells NaN; a cell that is neither is an error."""
-    import pandas as pd
-
-    text = column.astype(str).str.strip().str.lower()
-    empty = column.isna() | text.isin(["", "nan", "na", "n/a", "none", "null", "-"])
-    numbers = pd.to_numeric(column.where(~empty), errors="coerce").astype(float)
-    wrong = np.flatnonzero(numbers.isna() & ~empty)
-    if wrong.size:
-        raise ValueError(
-            f"{path}: {name!r} holds {column.iloc[wrong[0]]!r} in row {wrong[0] + 1}, which is no number "
-            f"({wrong.size} such rows)"
-        )
-    return numbers
 
 
 def score_videos(

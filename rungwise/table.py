@@ -27,6 +27,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rungwise.table_files import read_table_file
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -92,21 +94,12 @@ def check_table(table: pd.DataFrame, where: str = "table") -> pd.DataFrame:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read and check a table (`.parquet` or `.csv`).
+    """Read and check a table, of the files that `read_table_file` reads.
 
     Raises:
         ValueError: as `check_table`, or another file ending.
     """
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
-    elif path.suffix == ".csv":
-        table = pd.read_csv(path, keep_default_na=True, dtype=dict.fromkeys(TEXT_COLUMNS, "string"))
-        text = [name for name in TEXT_COLUMNS if name in table.columns]
-        table[text] = table[text].fillna("").astype(object)
-    else:
-        raise ValueError(f"{path}: a table ends in .parquet or .csv")
+    table = read_table_file(path, text_columns=TEXT_COLUMNS)
     return check_table(table, str(path))
 
 

@@ -100,7 +100,7 @@ def check_source(wanted: Wanted) -> Report:
         failures |= {encodes[place].rung.name: reason for place, reason in qualities.unusable.items()}
     places = [i for i in range(len(encodes)) if all(i in qualities.values for qualities in measured)]
     if not places:
-        raise ValueError(f"{wanted.source}: no rung could be scored; {next(iter(failures.items()))}")
+        raise ValueError(f"{wanted.source}: no rung could be scored; {': '.join(next(iter(failures.items())))}")
     rungs = [encodes[place].rung for place in places]
     told = []
     for qualities in measured:

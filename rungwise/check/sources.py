@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +12,18 @@ import numpy as np
 
 from rungwise.check.playlists import read_playlist, write_whole
 from rungwise.check.rungs import Rung
+from rungwise.codec_names import codec_name
 from rungwise.failures import failure
 from rungwise.progress import note
 from rungwise.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
 from rungwise.table import POLARITIES
+from rungwise.table_files import TABLE_SUFFIXES as TABLE_SUFFIXES
+from rungwise.table_files import read_table_file, to_numbers
 from rungwise.video import VideoInfo, probe
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE_SUFFIXES = (".parquet", ".csv")
 CODEC_ORDER = ("h264", "hevc", "vp9", "av1", "vvc")
 # Columns whose names say that less is better; the data are looked at as well.
 LOWER_IS_BETTER = ("dmos", "lpips", "dists", "mse", "rmse", "niqe", "brisque", "flip")
@@ -156,7 +159,8 @@ def _playlist(path: Path, scratch: Path) -> Found:
 def _table(path: Path, content: str | None) -> Found:
     import pandas as pd
 
-    table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
+    notes: list[str] = []
+    table = _usual_names(read_table_file(path, notes=notes), ("codec", "height", "width", "bitrate_kbps", "content"))
     missing = [name for name in ("codec", "height", "bitrate_kbps") if name not in table.columns]
     if missing:
         raise ValueError(f"{path}: has no column {', '.join(missing)}; want codec, height, bitrate_kbps and a quality")
@@ -169,13 +173,16 @@ def _table(path: Path, content: str | None) -> Found:
         table = table[table["content"].astype(str) == (content or contents[0])]
     elif content is not None:
         raise ValueError(f"--content {content}: {path} has no column content")
-    table = table.reset_index(drop=True)
-    found = Found(table=table)
+    table = _merge_alike(table.reset_index(drop=True), path, notes)
+    written = list(dict.fromkeys(str(codec) for codec in table["codec"]))
+    renamed = [f"{codec} as {codec_name(codec)}" for codec in written if codec != codec_name(codec)]
+    if renamed:
+        notes.append(f"codecs are read by their usual names: {', '.join(renamed)}")
+    found = Found(table=table, notes=notes)
     for i, row in table.iterrows():
         place = int(str(i))
         name = next((str(row[key]) for key in ("clip", "name", "path") if key in table.columns), f"row {place}")
-        numbers = pd.to_numeric(pd.Series([row["bitrate_kbps"], row["height"], row.get("width")]), errors="coerce")
-        kbps, height, width = (float(value) for value in numbers)
+        kbps, height, width = (_number(row.get(key)) for key in ("bitrate_kbps", "height", "width"))
         if not (np.isfinite(kbps) and kbps > 0 and height > 0):
             found.failures[name] = (
                 f"bitrate_kbps is {row['bitrate_kbps']}, height is {row['height']}; want numbers above 0"
@@ -183,7 +190,7 @@ def _table(path: Path, content: str | None) -> Found:
             continue
         rung = Rung(
             name=name,
-            codec=str(row["codec"]),
+            codec=codec_name(str(row["codec"])),
             height=int(height),
             width=int(width) if width > 0 else None,
             bitrate_kbps=kbps,
@@ -191,6 +198,49 @@ def _table(path: Path, content: str | None) -> Found:
         file = path.parent / str(row["path"]) if "path" in table.columns and pd.notna(row["path"]) else None
         found.encodes.append(Encode(rung, file, row=place))
     return found
+
+
+def _number(cell: Any) -> float:
+    """A cell as a number, NaN where it is none."""
+    import pandas as pd
+
+    try:
+        return float(to_numbers(pd.Series([cell], dtype=object), "cell", "").iloc[0])
+    except ValueError:
+        return float("nan")
+
+
+def _usual_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Columns by our names where only case, spaces or brackets differ: "Bitrate (kbps)" is bitrate_kbps."""
+    plain = {str(column): re.sub(r"[^a-z0-9]+", "_", str(column).lower()).strip("_") for column in table.columns}
+    renamed = {}
+    for name in names:
+        alike = [column for column, usual in plain.items() if usual == name]
+        if name not in table.columns and len(alike) == 1:
+            renamed[alike[0]] = name
+    return table.rename(columns=renamed)
+
+
+def _merge_alike(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    """Rows that are the same in every column once.
+
+    Raises:
+        ValueError: two rows of one encode, by its name, codec, height and bitrate, that differ elsewhere.
+    """
+    repeated = table.duplicated()
+    if repeated.any():
+        notes.append(f"{int(repeated.sum())} of {len(table)} rows repeat another in every column, and count once")
+        table = table[~repeated].reset_index(drop=True)
+    names = [key for key in ("clip", "name", "path") if key in table.columns][:1]
+    if names:
+        again = table[table.duplicated([*names, "codec", "height", "bitrate_kbps"], keep=False)]
+        if len(again):
+            first = again.iloc[0]
+            raise ValueError(
+                f"{path}: {first[names[0]]} at {first['bitrate_kbps']} kbps is there more than once, with other values "
+                "elsewhere; leave one row an encode"
+            )
+    return table
 
 
 @dataclass(frozen=True)
@@ -210,12 +260,15 @@ def read_column(table: pd.DataFrame, name: str, rungs: Sequence[Encode], *, lowe
         ValueError: no such column, mixed kinds or display heights, or one that looks lower-is-better and isn't said
             to be.
     """
-    import pandas as pd
 
+    if name not in table.columns:
+        table = _usual_names(table, [name])
+        alike = [str(column) for column in table.columns if str(column).lower() == name.lower()]
+        table = table.rename(columns={alike[0]: name}) if len(alike) == 1 else table
     if name not in table.columns:
         numeric = ", ".join(str(column) for column in table.select_dtypes("number").columns)
         raise ValueError(f"the table has no column {name!r}; its numeric ones are {numeric}")
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    values = to_numbers(table[name], name, "the table").to_numpy(dtype=float)
     if name == "score" and "score_polarity" in table.columns:
         polarity = _single(table, "score_polarity")
         if polarity not in POLARITIES:

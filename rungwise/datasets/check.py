@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.artefact import sha256_file
 from rungwise.failures import failure
-from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS, check_table
+from rungwise.table import TEXT_COLUMNS, check_table
+from rungwise.table_files import read_table_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,24 +53,10 @@ def check_videos(path: Path) -> tuple[dict[str, list[str]], int]:
 
 def _read(path: Path) -> pd.DataFrame:
     """A table as it is, its contract not yet asked for."""
-    import pandas as pd
-
-    if path.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{path}: a table ends in .parquet or .csv")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        text = dict.fromkeys(TEXT_COLUMNS, "string")
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=text)
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' errors are of these
-        raise ValueError(f"{path}: no table ({error})") from None
-    for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS):
+    table = read_table_file(path, text_columns=TEXT_COLUMNS)
+    for column in ("clip", "path"):
         if column not in table.columns:
-            if column in ("clip", "path"):
-                raise ValueError(f"{path}: missing column {column!r}")
-            continue
-        if column in TEXT_COLUMNS:
-            table[column] = table[column].fillna("").astype(object)
+            raise ValueError(f"{path}: missing column {column!r}")
     return table
 
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from rungwise import cli, scorer
 from rungwise.evaluate import evaluate_predictors
 from rungwise.figures import Evaluation
-from rungwise.scores import read_any, read_scores, score_videos
+from rungwise.scores import read_scores, score_videos
+from rungwise.table_files import read_table_file
 
 run = CliRunner()
 MOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mos"
@@ -73,7 +74,7 @@ def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
         path.write_text(json.dumps(table.where(table.notna(), None).to_dict("records")).replace("NaN", "null"))
     else:
         table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",", encoding="utf-8-sig")
-    pd.testing.assert_frame_equal(read_any(path), table, check_dtype=False)
+    pd.testing.assert_frame_equal(read_table_file(path), table, check_dtype=False)
 
 
 def test_a_dmos_is_never_taken_for_a_mos(path: Path) -> None:
@@ -143,7 +144,7 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, text: str | None)
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=name):
-        read_any(tmp_path / name)
+        read_table_file(tmp_path / name)
 
 
 class FakeScorer:

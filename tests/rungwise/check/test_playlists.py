@@ -375,7 +375,8 @@ def test_what_is_no_duration(tmp_path: Path, duration: str) -> None:
             "above 0",
         ),
         (
-            "<SegmentTemplate media='$Time$'><SegmentTimeline><S d='1' r='999999'/></SegmentTimeline></SegmentTemplate>",
+            "<SegmentTemplate media='$Time$'><SegmentTimeline><S d='1' r='999999'/></SegmentTimeline>"
+            "</SegmentTemplate>",
             "more than",
         ),
         ("<SegmentTemplate timescale='1000000' duration='1' media='$Number$'/>", "more than"),
