@@ -65,7 +65,7 @@ def read_table_file(path: Path, *, text_columns: Collection[str] = (), notes: li
     import pandas as pd
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such table")
+        raise ValueError(f"{path}: no such file")
     notes = [] if notes is None else notes
     suffix = path.suffix.lower()
     try:

@@ -112,7 +112,7 @@ def test_check_says_what_is_wrong(folder_of_videos: Path, clip: Path, tmp_path: 
         check_videos(_csv(tmp_path / "x.csv", "clip\na\n"))
     with pytest.raises(ValueError, match="no such file"):
         check_videos(tmp_path / "no.parquet")
-    with pytest.raises(ValueError, match="no table"):
+    with pytest.raises(ValueError, match="as a table"):
         check_videos(_csv(tmp_path / "x.parquet", "clip\na\n"))
 
 

@@ -161,9 +161,9 @@ def test_tables_that_cannot_be_used(tmp_path: Path, sound: Rows) -> None:
     pd.DataFrame({"codec": ["h264"], "vmaf": [1.0]}).to_csv(tmp_path / "n.csv", index=False)
     with pytest.raises(ValueError, match="has no column height, bitrate_kbps"):
         check_source(Wanted(tmp_path / "n.csv", quality="vmaf"))
-    (tmp_path / "x.txt").write_text("")
+    (tmp_path / "x.bin").write_text("")
     with pytest.raises(ValueError, match=r"want a folder of encodes, or a file that ends in \.parquet"):
-        check_source(Wanted(tmp_path / "x.txt", quality="vmaf"))
+        check_source(Wanted(tmp_path / "x.bin", quality="vmaf"))
 
 
 def test_rows_without_numbers_are_left_out_and_named(tmp_path: Path, sound: Rows) -> None:
