@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CODEC_ORDER = ("h264", "hevc", "vp9", "av1", "vvc")
 # Columns whose names say that less is better; the data are looked at as well.
 LOWER_IS_BETTER = ("dmos", "lpips", "dists", "mse", "rmse", "niqe", "brisque", "flip")
+LADDER_COLUMNS = ("codec", "height", "width", "bitrate_kbps", "content", "clip", "name", "path")
 MAX_LENGTH_SPREAD = 0.02  # longest over shortest encode of one title, less 1
 DECLARED_SLACK = 1.1
 
@@ -160,7 +161,7 @@ def _table(path: Path, content: str | None) -> Found:
     import pandas as pd
 
     notes: list[str] = []
-    table = _usual_names(read_table_file(path, notes=notes), ("codec", "height", "width", "bitrate_kbps", "content"))
+    table = _usual_names(read_table_file(path, notes=notes), LADDER_COLUMNS)
     missing = [name for name in ("codec", "height", "bitrate_kbps") if name not in table.columns]
     if missing:
         raise ValueError(f"{path}: has no column {', '.join(missing)}; want codec, height, bitrate_kbps and a quality")
@@ -227,7 +228,7 @@ def _merge_alike(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFr
     Raises:
         ValueError: two rows of one encode, by its name, codec, height and bitrate, that differ elsewhere.
     """
-    repeated = table.duplicated()
+    repeated = table.astype(str).duplicated()  # as text: a Parquet or JSON cell may hold a list
     if repeated.any():
         notes.append(f"{int(repeated.sum())} of {len(table)} rows repeat another in every column, and count once")
         table = table[~repeated].reset_index(drop=True)

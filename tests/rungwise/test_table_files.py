@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_spreadsheet_s_table(tmp_path: Path) -> None:
     path = tmp_path / "t.CSV"
     path.write_bytes(codecs.BOM_UTF8 + "\r\n".join([*lines, "c;hvc1;1080p;4.800;92,25", ""]).encode())
     values, _ = ladder(path)
-    assert sorted(values.values()) == sorted(VALUES.values())
+    assert values == VALUES
     assert [e.rung.height for e in find_encodes(path, tmp_path).encodes] == [360, 540, 1080]
 
 
@@ -95,6 +96,15 @@ def test_repeated_rows_and_columns(tmp_path: Path) -> None:
     for read in (ladder, read_table, check_videos, lambda path: read_scores(path, "vmaf", [])):
         with pytest.raises(ValueError, match="2 columns called 'vmaf'"):
             read(twice)
+
+
+def test_cells_that_hold_lists(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    numbers = [
+        {"name": n, "codec": "h264", "height": 360, "bitrate_kbps": k, "vmaf": q} for n, (k, q) in VALUES.items()
+    ]
+    path.write_text(json.dumps([row | {"tags": ["x"]} for row in numbers]))
+    assert ladder(path)[0] == VALUES
 
 
 def test_text_of_another_encoding_is_named(tmp_path: Path) -> None:
