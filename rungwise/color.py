@@ -54,10 +54,16 @@ COLOR_TRANSFERS = {
 COLOR_RANGES = {1: "limited", 2: "full"}
 # swscale's matrices by H.273 matrix_coefficients. Files that say nothing are taken as BT.709: most encoders of
 # today mean it, and a y4m pipe, which cannot say, then gives the same pixels as the file.
-MATRICES: dict[int, int] = {5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M, 9: 9, 10: 9}
+MATRICES: dict[int, int] = {
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
 
 UNSPECIFIED = (0, 2, 3)  # of transfers and primaries; a matrix of 0 is RGB's
-CONVERTIBLE = {0, 1, 2, 3, 4, *MATRICES}  # matrices that frames can be converted by, or that say nothing
+CONVERTIBLE = {0, 1, 2, 3, *MATRICES}  # matrices that frames can be converted by, or that say nothing
 NO_BASE_LAYER = {5: "profile 5, whose pictures are neither SDR nor HDR10"}  # of Dolby Vision
 
 
@@ -69,9 +75,12 @@ class StatedColor:
     transfer: int
     primaries: int
     range: int
+    codec: str = ""
 
     def given_to(self, frame: VideoFrame) -> VideoFrame:
         """The frame, with what the container states where the frame says nothing."""
+        if self.range == 2 and self._has_default_range(frame):
+            frame.color_range = 2
         if int(frame.colorspace) in (2, 3) and self.matrix not in (0, 2, 3):
             frame.colorspace = self.matrix
         if int(frame.color_trc) in UNSPECIFIED and self.transfer not in UNSPECIFIED:
@@ -82,12 +91,21 @@ class StatedColor:
             frame.color_range = self.range
         return frame
 
+    def _has_default_range(self, frame: VideoFrame) -> bool:
+        """Whether libav calls an HEVC frame limited only because the bitstream describes no colors (H.265 E.3.1)."""
+        described = [int(frame.colorspace), int(frame.color_trc), int(frame.color_primaries)]
+        return self.codec == "hevc" and int(frame.color_range) == 1 and described == [2, 2, 2]
+
 
 def stated_color(stream: Any) -> StatedColor:
     """What the container states; to be asked before anything is decoded, which overwrites it."""
     context = stream.codec_context
     return StatedColor(
-        int(context.colorspace), int(context.color_trc), int(context.color_primaries), int(context.color_range)
+        int(context.colorspace),
+        int(context.color_trc),
+        int(context.color_primaries),
+        int(context.color_range),
+        context.codec.canonical_name,
     )
 
 

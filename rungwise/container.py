@@ -22,14 +22,16 @@ from rungwise.limits import (
     decoding_error,
 )
 from rungwise.tracks import VideoTrack, video_tracks
+from rungwise.transport import transport_encryption
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-RAW = ("h264", "hevc", "vvc", "obu", "m4v", "mpegvideo", "mjpeg")  # streams that carry no times
+RAW = ("h264", "hevc", "vvc", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h263")  # streams that carry no times
+ANIMATED_WEBP = 2  # flag of a VP8X chunk (WebP container specification, Extended File Format)
 PICTURES = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside another codec a cover or a preview
-ASSUMED_RATE = 25  # libav's, of such
+ASSUMED_RATE = Fraction(25)  # libav's, of such
 
 
 def open_video(path: Path, threads: int | None = None) -> av.container.InputContainer:
@@ -48,9 +50,12 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
     stream = video_stream(container)
+    if container.format.name == "mpegts" and (scheme := transport_encryption(path)):
+        container.close()
+        raise ValueError(f"{path}: encrypted ({scheme}); score it before it is packaged")
     if stream is None:
         others = {track.coding for track in video_tracks(path)} if container.streams.video else set()
-        covers = all(stream.disposition & Disposition.attached_pic for stream in container.streams.video)
+        covers = all(stream.disposition & STILLS for stream in container.streams.video)
         container.close()
         if covers:
             raise ValueError(f"{path}: holds no video stream")
@@ -80,10 +85,22 @@ def video_stream(container: av.container.InputContainer) -> Any:
 
     def rank(stream: Any) -> tuple[bool, bool, int]:
         context = stream.codec_context
-        moves = stream.frames != 1 and context.codec.canonical_name not in PICTURES
-        return moves, bool(stream.disposition & Disposition.default), context.width * context.height
+        return _moves(stream), bool(stream.disposition & Disposition.default), context.width * context.height
 
     return max(streams, key=rank, default=None)
+
+
+def _moves(stream: Any) -> bool:
+    context = stream.codec_context
+    return stream.frames != 1 and (context is None or context.codec.canonical_name not in PICTURES)
+
+
+def stream_rate(container: av.container.InputContainer, stream: Any) -> tuple[Fraction, bool]:
+    """Frames a second, and whether that is `ASSUMED_RATE`, since a raw stream states none."""
+    raw = container.format.name in RAW or container.format.name.endswith("_pipe")
+    # Of raw streams libav gives its own assumption as their rate, or that of fields.
+    stated = stream.codec_context.framerate if raw else stream.guessed_rate or stream.average_rate
+    return Fraction(stated or ASSUMED_RATE), raw and not stated
 
 
 def track_of(container: av.container.InputContainer, stream: Any, path: Path) -> VideoTrack | None:
@@ -91,6 +108,8 @@ def track_of(container: av.container.InputContainer, stream: Any, path: Path) ->
     if not container.format.name.startswith(("mov", "matroska")):
         return None
     tracks = video_tracks(path)
+    if container.format.name.startswith("mov"):
+        return next((track for track in tracks if track.number == stream.id), None)
     number = [other.index for other in container.streams.video].index(stream.index)
     return tracks[number] if number < len(tracks) else None
 
@@ -100,13 +119,16 @@ def container_notes(container: av.container.InputContainer, path: Path) -> list[
     stream, notes = video_stream(container), []
     others = [other for other in container.streams.video if other.index != stream.index
               and not other.disposition & STILLS]  # fmt: skip
-    if others:
-        notes.append(f"{len(others) + 1} video streams: stream {stream.index} is looked at, as players do")
+    videos = [other for other in others if _moves(other) or not _moves(stream)]
+    if videos:
+        notes.append(f"{len(videos) + 1} video streams: stream {stream.index} is looked at, as players do")
+    elif others:
+        notes.append(f"a still picture beside the video is left out (stream {others[0].index})")
+    if stream.metadata.get("alpha_mode") == "1":
+        notes.append("alpha is left out: the colors are scored as stored")
     track = track_of(container, stream, path)
     if track is not None and track.crop:
         notes.append(f"the container asks to crop ({track.crop}): not followed, all of the picture is looked at")
-    if container.format.name in RAW and Fraction(stream.average_rate or ASSUMED_RATE) == ASSUMED_RATE:
-        notes.append(f"a raw stream: {ASSUMED_RATE} frames a second are assumed unless it says otherwise")
     return notes
 
 
@@ -151,6 +173,8 @@ def _refuse_list(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(MAX_Y4M_HEADER_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
     check_y4m(head, str(path))
+    if head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and head[20] & ANIMATED_WEBP:
+        raise ValueError(f"{path}: an animated WebP, which can't be decoded; convert it to a video first")
     if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
         raise ValueError(f"{path}: not a video but a list of others (playlist, manifest or script)")
 

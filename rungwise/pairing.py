@@ -27,7 +27,7 @@ SIZE_TOLERANCE = 2
 SAMPLE_ASPECT_TOLERANCE = 0.03
 # swscale's names of the matrices it converts between, by H.273 MatrixCoefficients. BT.2020 comes with other primaries,
 # which a change of matrix does not convert.
-CONVERTIBLE_MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m"}
+CONVERTIBLE_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
 UNSPECIFIED_MATRICES = (0, 2, 3)  # 0 is RGB, which an encode's tag may inherit
 
 

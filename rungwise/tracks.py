@@ -30,12 +30,14 @@ ADDITION, ADDITION_TYPE, ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
 @dataclass(frozen=True)
 class VideoTrack:
     """A video track as its file describes it: its coding (four letters or a Matroska codec), the scheme that encrypts
-    it ("" if none), its Dolby Vision profile if it has one, and the crop that is asked for ("" if none)."""
+    it ("" if none; of any of its descriptions), its Dolby Vision profile if it has one, and the crop that is asked for
+    ("" if none)."""
 
     coding: str
     encryption: str = ""
     dolby_vision_profile: int | None = None
     crop: str = ""
+    number: int = 0  # track_ID of an MP4 or MOV file
 
 
 def video_tracks(path: Path) -> tuple[VideoTrack, ...]:
@@ -146,6 +148,9 @@ def _run_total(box: bytes) -> int:
 def _iso_track(trak: bytes) -> VideoTrack | None:
     if _inside(trak, b"mdia", b"hdlr")[8:12] != b"vide":
         return None
+    header = _inside(trak, b"tkhd")
+    number = _count(header, 20 if header[:1] == b"\x01" else 12)
+    tracks = []
     for name, entry in _boxes(_inside(trak, b"mdia", b"minf", b"stbl", b"stsd")):
         boxes = dict(_boxes(entry[VISUAL_ENTRY_BYTES:]))
         coding, encryption = name, ""
@@ -154,8 +159,10 @@ def _iso_track(trak: bytes) -> VideoTrack | None:
             encryption = _letters(_inside(protection, b"schm")[4:8]) or "unknown scheme"
             coding = _inside(protection, b"frma")[:4] or name
         vision = next((boxes[kind] for kind in (b"dvcC", b"dvvC", b"dvwC") if kind in boxes), b"")
-        return VideoTrack(_letters(coding), encryption, _dolby_vision(vision), _clean_aperture(entry, boxes))
-    return None
+        crop = _clean_aperture(entry, boxes)
+        tracks.append(VideoTrack(_letters(coding), encryption, _dolby_vision(vision), crop, number))
+    # A clear lead has a description of its own, before or after that of the encrypted rest.
+    return next((track for track in tracks if track.encryption), tracks[0] if tracks else None)
 
 
 def _dolby_vision(configuration: bytes) -> int | None:

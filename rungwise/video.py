@@ -8,7 +8,7 @@ Only the named file is ever read: a playlist, which points elsewhere, is refused
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,16 @@ from rungwise.color import (
     MATRICES,
     NO_BASE_LAYER,
 )
-from rungwise.container import container_notes, decode_all, demux, open_video, track_of, video_stream
+from rungwise.container import (
+    container_notes,
+    decode_all,
+    demux,
+    open_video,
+    refuse_unshowable,
+    stream_rate,
+    track_of,
+    video_stream,
+)
 from rungwise.limits import check_frames, stated_aspect
 from rungwise.quantiser import StepReader
 from rungwise.tracks import VideoTrack
@@ -89,7 +98,8 @@ class Packets:
     key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
     frame's quantiser step (rungwise/quantiser.py), NaN if unknown; `size_ratios_N2`, with them, how wide and high each
-    frame was coded in shares of the first (rungwise/coded_size.py).
+    frame was coded in shares of the first (rungwise/coded_size.py). `is_rate_assumed`: the file states no rate.
+    `num_missing` frames are announced by the file and not in it.
     """
 
     ticks_N: NDArray[np.int64] | None
@@ -104,6 +114,8 @@ class Packets:
     size_ratios_N2: NDArray[np.float64] | None = None
     num_hidden: int = 0
     hidden_key: HiddenKey | None = None
+    is_rate_assumed: bool = False
+    num_missing: int = 0
 
     @property
     def clock(self) -> Clock:
@@ -138,6 +150,10 @@ class Packets:
         notes = list(self.clock.notes)
         if self.num_hidden:
             notes.append(f"trimmed: {self.num_hidden} coded frames are hidden by the container")
+        if self.is_rate_assumed and len(self.is_key_N) > 1:
+            notes.append(f"the file states no frame rate: {float(self.rate):g} frames a second are assumed")
+        if self.num_missing:
+            notes.append(f"{self.num_missing} announced frames are empty or missing: left out")
         return notes
 
 
@@ -174,14 +190,16 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
             if quantiser is not None:
                 quantiser.take(packet)
             check_frames(len(coded), path)
-        rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        rate, is_rate_assumed = stream_rate(container, stream)
+        num_announced = stream.frames if container.format.name == "avi" else 0
         base = Fraction(stream.time_base or 1)
         reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
     if all(packet.is_hidden for packet in coded):
         raise ValueError(f"{path}: the video stream holds no frame")
     known = None if quantiser is None else np.asarray(quantiser.steps())
     ratios = None if quantiser is None else size_ratios(quantiser.sizes)
-    return _shown_packets(coded, known, ratios, base, rate, codec, reorders)
+    packets = _shown_packets(coded, known, ratios, base, rate, codec, reorders)
+    return replace(packets, is_rate_assumed=is_rate_assumed, num_missing=max(0, num_announced - len(coded)))
 
 
 def _shown_packets(
@@ -426,6 +444,8 @@ def rgb_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArra
     with open_video(path) as container:
         position = 0
         for index, frame in enumerate(decode_all(container, path)):
+            if index == 0:
+                refuse_unshowable(container, frame, path)
             if index == wanted[position]:
                 yield index, rgb(frame)
                 position += 1
