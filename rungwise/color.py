@@ -114,6 +114,13 @@ def with_color(stated: StatedColor, frames: Iterator[VideoFrame]) -> Iterator[Vi
     return (stated.given_to(frame) for frame in frames)
 
 
+def hdr_name(transfer: int, dolby_vision_profile: int | None) -> str:
+    """Why a video is not SDR: its Dolby Vision profile if that has no base layer, or its transfer; "" if it is SDR."""
+    if dolby_vision_profile in NO_BASE_LAYER:
+        return f"Dolby Vision {NO_BASE_LAYER[dolby_vision_profile]}"
+    return HDR_TRANSFERS.get(transfer, "")
+
+
 def check_matrix(frame: VideoFrame, name: str) -> None:
     """Refuse colors that we would show wrongly.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from av.video.format import VideoFormat
 
-from rungwise.color import COLOR_SPACES, HDR_TRANSFERS
+from rungwise.color import COLOR_SPACES, CONVERTIBLE, hdr_name
 from rungwise.container import decode_all, open_video, refuse_fields, track_of, video_stream
 from rungwise.limits import stated_aspect
 
@@ -118,7 +118,7 @@ def read_format(path: Path) -> PictureFormat:
                 full_range=plain.full_range or int(frame.color_range) == 2,
                 # A VP8 stream states BT.601 whatever was encoded: it can state nothing else (RFC 6386, section 9.2).
                 matrix=2 if stream.codec_context.codec.canonical_name == "vp8" else int(frame.colorspace),
-                hdr=HDR_TRANSFERS.get(int(frame.color_trc), ""),
+                hdr=hdr_name(int(frame.color_trc), track.dolby_vision_profile if track else None),
                 interlaced=bool(frame.interlaced_frame),
                 fps=float(stream.average_rate) if stream.average_rate else None,
                 stream_index=stream.index,
@@ -178,9 +178,11 @@ def check_pair(distorted: PictureFormat, reference: PictureFormat) -> None:
             "with a reference of its own transfer"
         )
     names = [_matrix_name(video) for video in (distorted, reference)]
-    if all(names) and names[0] != names[1] and not set(names) <= set(CONVERTIBLE_MATRICES.values()):
+    is_stated = all(names) or not {distorted.matrix, reference.matrix} <= CONVERTIBLE
+    if is_stated and names[0] != names[1] and not set(names) <= set(CONVERTIBLE_MATRICES.values()):
+        known = [name or "unspecified" for name in names]
         raise ValueError(
-            f"its color matrix is {names[0]} and the reference's {names[1]}, by their tags: convert the reference to "
+            f"its color matrix is {known[0]} and the reference's {known[1]}, by their tags: convert the reference to "
             "the encode's colors first"
         )
 

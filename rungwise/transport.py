@@ -1,4 +1,4 @@
-"""How the video of an MPEG transport stream (ISO/IEC 13818-1) is encrypted, which the decoder library does not report."""
+"""How the video of an MPEG transport stream (ISO/IEC 13818-1) is encrypted, which the decoder does not report."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from rungwise.color import (
     COLOR_TRANSFERS,
     HDR_TRANSFERS,
     MATRICES,
-    NO_BASE_LAYER,
+    hdr_name,
 )
 from rungwise.container import (
     container_notes,
@@ -41,7 +41,6 @@ from rungwise.container import (
 )
 from rungwise.limits import check_frames, stated_aspect
 from rungwise.quantiser import StepReader
-from rungwise.tracks import VideoTrack
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -99,7 +98,7 @@ class Packets:
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
     frame's quantiser step (rungwise/quantiser.py), NaN if unknown; `size_ratios_N2`, with them, how wide and high each
     frame was coded in shares of the first (rungwise/coded_size.py). `is_rate_assumed`: the file states no rate.
-    `num_missing` frames are announced by the file and not in it.
+    `num_empty` places for a frame hold no data.
     """
 
     ticks_N: NDArray[np.int64] | None
@@ -115,7 +114,7 @@ class Packets:
     num_hidden: int = 0
     hidden_key: HiddenKey | None = None
     is_rate_assumed: bool = False
-    num_missing: int = 0
+    num_empty: int = 0
 
     @property
     def clock(self) -> Clock:
@@ -152,8 +151,8 @@ class Packets:
             notes.append(f"trimmed: {self.num_hidden} coded frames are hidden by the container")
         if self.is_rate_assumed and len(self.is_key_N) > 1:
             notes.append(f"the file states no frame rate: {float(self.rate):g} frames a second are assumed")
-        if self.num_missing:
-            notes.append(f"{self.num_missing} announced frames are empty or missing: left out")
+        if self.num_empty:
+            notes.append(f"empty frames: {self.num_empty} hold no data, the others are scored")
         return notes
 
 
@@ -191,7 +190,7 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
                 quantiser.take(packet)
             check_frames(len(coded), path)
         rate, is_rate_assumed = stream_rate(container, stream)
-        num_announced = stream.frames if container.format.name == "avi" else 0
+        num_empty = _num_empty([packet.dts for packet in coded]) if container.format.name == "avi" else 0
         base = Fraction(stream.time_base or 1)
         reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
     if all(packet.is_hidden for packet in coded):
@@ -199,7 +198,14 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
     known = None if quantiser is None else np.asarray(quantiser.steps())
     ratios = None if quantiser is None else size_ratios(quantiser.sizes)
     packets = _shown_packets(coded, known, ratios, base, rate, codec, reorders)
-    return replace(packets, is_rate_assumed=is_rate_assumed, num_missing=max(0, num_announced - len(coded)))
+    return replace(packets, is_rate_assumed=is_rate_assumed, num_empty=num_empty)
+
+
+def _num_empty(decode_ticks: list[int | None]) -> int:
+    """Places of an AVI between its frames that hold none. A steady rate below the file's clock leaves no such place."""
+    known = [tick for tick in decode_ticks if tick is not None]
+    steps = np.diff(known)
+    return int((np.round(steps / max(1.0, float(np.median(steps)))) - 1).clip(0).sum()) if len(steps) else 0
 
 
 def _shown_packets(
@@ -297,7 +303,7 @@ def probe(path: Path) -> VideoInfo:
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         duration_seconds = end_seconds(times, fps)
         turned = frame.rotation % 180 != 0
-        transfer = int(frame.color_trc)
+        transfer, track = int(frame.color_trc), track_of(container, stream, path)
         return VideoInfo(
             path=str(path),
             codec=stream.codec_context.codec.canonical_name,
@@ -317,14 +323,9 @@ def probe(path: Path) -> VideoInfo:
             rotation_degrees=frame.rotation % 360,
             interlaced=bool(frame.interlaced_frame),
             variable_frame_rate=is_variable(times),
-            hdr=_hdr(transfer, track_of(container, stream, path)),
+            hdr=hdr_name(transfer, track.dolby_vision_profile if track else None),
             notes=(*container_notes(container, path), *packets.notes()),
         )
-
-
-def _hdr(transfer: int, track: VideoTrack | None) -> str:
-    profile = None if track is None else track.dolby_vision_profile
-    return f"Dolby Vision {NO_BASE_LAYER[profile]}" if profile in NO_BASE_LAYER else HDR_TRANSFERS.get(transfer, "")
 
 
 def is_variable(times_N: NDArray[np.float64]) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from rungwise.container import open_video, video_stream
 from rungwise.encode import run_ffmpeg
+from rungwise.pairing import check_pair, read_format
 from rungwise.scorer import Scorer
 from rungwise.tracks import video_tracks
 from rungwise.video import probe, rgb_frames
@@ -149,6 +150,166 @@ def test_a_crop_that_the_container_asks_for_is_said(scorer: Scorer, unsaid: Path
 
 def test_a_raw_stream_says_that_its_rate_is_assumed(scorer: Scorer, tmp_path: Path) -> None:
     path = tmp_path / "raw.hevc"
-    run_ffmpeg([*SOURCE, "-r", "25", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params",
-                "log-level=error:pools=none:frame-threads=1", str(path)])  # fmt: skip
+    run_ffmpeg([*SOURCE, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params",
+                "log-level=error:pools=none:frame-threads=1:vui-timing-info=0", str(path)])  # fmt: skip
+    assert any("25 frames a second" in note for note in probe(path).notes)
     assert any("25 frames a second" in note for note in scorer.score(path).notes)
+
+
+def test_a_second_description_tells_that_a_file_with_a_clear_lead_is_encrypted(unsaid: Path, tmp_path: Path) -> None:
+    scheme = struct.pack(">I4sI4sI", 20, b"schm", 0, b"cenc", 0x10000)
+    protection = struct.pack(">I4sI4s4s", 20 + len(scheme), b"sinf", 12, b"frma", b"avc1") + scheme
+    entry = struct.pack(">I4s", 8 + 78 + len(protection), b"encv") + bytes(78) + protection
+    path = _with_entry(unsaid, tmp_path / "lead.mp4", entry)
+    with pytest.raises(ValueError, match=r"encrypted \(cenc\)"):
+        probe(path)
+
+
+def _with_entry(path: Path, out: Path, entry: bytes) -> Path:
+    """A copy of an MP4 with one more sample entry after its first."""
+    _with_box(path, out, entry)
+    data = bytearray(out.read_bytes())
+    table = data.index(b"stsd")
+    size = int.from_bytes(data[table + 12 : table + 16], "big")  # `_with_box` put the entry into the first one
+    data[table + 12 : table + 16] = (size - len(entry)).to_bytes(4, "big")
+    data[table + 8 : table + 12] = (2).to_bytes(4, "big")
+    out.write_bytes(bytes(data))
+    return out
+
+
+def _element(name: int, contents: bytes) -> bytes:
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + (len(contents) | 1 << 56).to_bytes(8, "big") + contents
+
+
+def test_an_encrypted_matroska_track_is_called_encrypted(unsaid: Path, tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.webm", tmp_path / "encrypted.webm"
+    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-f", "matroska", str(plain)])
+    data = plain.read_bytes()
+    header = data[: data.index(b"\x18\x53\x80\x67")]
+    encryption = _element(0x5035, _element(0x47E1, b"\x05"))  # ContentEncAlgo: AES
+    encodings = _element(0x6D80, _element(0x6240, _element(0x5033, b"\x01") + encryption))
+    entry = _element(0xD7, b"\x01") + _element(0x83, b"\x01") + _element(0x86, b"V_VP9") + encodings
+    entry += _element(0xE0, _element(0xB0, b"\xa0") + _element(0xBA, b"\x60"))
+    cluster = _element(0x1F43B675, _element(0xE7, b"\x00") + _element(0xA3, b"\x81\0\0\x80" + bytes(range(64))))
+    path.write_bytes(header + _element(0x18538067, _element(0x1654AE6B, _element(0xAE, entry)) + cluster))
+    for look in (probe, open_video):
+        with pytest.raises(ValueError, match="encrypted"):
+            look(path)
+
+
+def _packets(data: bytes) -> list[bytearray]:
+    return [bytearray(data[at : at + 188]) for at in range(0, len(data), 188)]
+
+
+def _checksum(section: bytes) -> bytes:
+    """CRC of a program table (ISO/IEC 13818-1, annex A)."""
+    value = 0xFFFFFFFF
+    for byte in section:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(("scheme", "m2ts"), [("SAMPLE-AES", False), ("scrambled", False), ("scrambled", True)])
+def test_an_encrypted_transport_stream_is_called_encrypted(
+    scorer: Scorer, unsaid: Path, tmp_path: Path, scheme: str, m2ts: bool
+) -> None:
+    plain, path = tmp_path / "plain.ts", tmp_path / "encrypted.ts"
+    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-f", "mpegts", str(plain)])
+    assert probe(plain).num_frames == 12
+    packets = _packets(plain.read_bytes())
+    for packet in packets:
+        pid = int.from_bytes(packet[1:3], "big") & 0x1FFF
+        if scheme == "scrambled" and pid == 0x100:
+            packet[3] |= 0x80
+        if scheme == "SAMPLE-AES" and pid == 0x1000:
+            end = 5 + 3 + int.from_bytes(packet[6:8], "big") % 4096 - 4
+            packet[17] = 0xDB
+            packet[end : end + 4] = _checksum(bytes(packet[5:end]))
+    path.write_bytes(b"".join((bytes(4) if m2ts else b"") + bytes(packet) for packet in packets))
+    for look in (scorer.score, probe):
+        with pytest.raises(ValueError, match=f"encrypted.*{scheme}"):
+            look(path)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_full_range_that_the_container_alone_states_holds_for_hevc(tmp_path: Path, suffix: str) -> None:
+    plain, stated, tagged = tmp_path / "plain.mp4", tmp_path / f"stated{suffix}", tmp_path / "tagged.mp4"
+    options = ["-pix_fmt", "yuv420p", "-c:v", "libx265", "-preset", "ultrafast"]
+    run_ffmpeg([*SOURCE, *options, "-x265-params", "log-level=error:pools=none:frame-threads=1", str(plain)])
+    copied = ["-i", str(plain), "-c", "copy", "-color_range", "pc", "-movflags", "+write_colr", "-colorspace", "bt709"]
+    run_ffmpeg([*copied, str(stated)])
+    run_ffmpeg(["-i", str(plain), "-c", "copy", "-bsf:v", "hevc_metadata=video_full_range_flag=1", str(tagged)])
+    assert probe(stated).color_range == "full"
+    assert probe(plain).color_range == "limited"
+    (_, of_container), (_, of_stream) = (next(rgb_frames(p, [0])) for p in (stated, tagged))
+    assert np.array_equal(of_container, of_stream)
+
+
+def test_matrices_that_differ_from_bt709_are_not_read_as_it(unsaid: Path, tmp_path: Path) -> None:
+    fcc, constant_luminance = tmp_path / "fcc.mp4", tmp_path / "bt2020c.mp4"
+    for path, number in ((fcc, 4), (constant_luminance, 10)):
+        bits = f"h264_metadata=matrix_coefficients={number}"
+        run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-bsf:v", bits, str(path)])
+    (_, by_fcc), (_, by_bt709) = (next(rgb_frames(path, [0])) for path in (fcc, unsaid))
+    assert not np.array_equal(by_fcc, by_bt709)
+    with pytest.raises(ValueError, match="bt2020c"):
+        next(rgb_frames(constant_luminance, [0]))
+
+
+def test_a_matrix_without_a_conversion_is_no_pair_of_an_untagged_reference(unsaid: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ycgco.mp4"
+    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(path)])
+    with pytest.raises(ValueError, match="ycgco"):
+        check_pair(read_format(path), read_format(unsaid))
+    check_pair(read_format(path), read_format(path))
+
+
+def test_dolby_vision_without_a_base_layer_is_no_pair_of_an_sdr_reference(unsaid: Path, tmp_path: Path) -> None:
+    box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, 5 << 1, 0)
+    path = _with_box(unsaid, tmp_path / "dv5.mp4", box)
+    with pytest.raises(ValueError, match="profile 5"):
+        check_pair(read_format(path), read_format(unsaid))
+
+
+def test_a_raw_stream_has_the_rate_that_its_bitstream_states(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+    path = tmp_path / "stated.h264"
+    run_ffmpeg(["-i", str(unsaid), "-c", "copy", str(path)])
+    assert probe(path).fps == 12
+    assert probe(path).duration_seconds == 1
+    assert not any("assumed" in note for note in (*probe(path).notes, *scorer.score(path).notes))
+
+
+def test_an_animated_webp_is_refused_by_name(tmp_path: Path) -> None:
+    moving, still = tmp_path / "moving.webp", tmp_path / "still.webp"
+    run_ffmpeg([*SOURCE, "-c:v", "libwebp_anim", str(moving)])
+    run_ffmpeg([*SOURCE, "-c:v", "libwebp", "-frames:v", "1", str(still)])
+    with pytest.raises(ValueError, match="animated WebP"):
+        probe(moving)
+    assert probe(still).num_frames == 1
+
+
+def test_the_still_of_an_animated_avif_is_left_out_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "moving.avif"
+    run_ffmpeg([*SOURCE, "-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-pix_fmt", "yuv420p",
+                "-frames:v", "4", str(path)])  # fmt: skip
+    facts = probe(path)
+    assert facts.num_frames == 4
+    assert any("still" in note for note in facts.notes)
+    assert not any("2 video streams" in note for note in facts.notes)
+
+
+def test_empty_frames_of_an_avi_are_named(scorer: Scorer, tmp_path: Path) -> None:
+    path = tmp_path / "packed.avi"
+    run_ffmpeg([*SOURCE, "-c:v", "libxvid", "-bf", "2", "-g", "20", "-pix_fmt", "yuv420p", str(path)])
+    assert probe(path).num_frames == 10
+    for notes in (probe(path).notes, scorer.score(path).notes):
+        assert any("empty frames: 2" in note for note in notes)
+
+
+def test_alpha_beside_the_pictures_is_said_to_be_left_out(scorer: Scorer, tmp_path: Path) -> None:
+    path = tmp_path / "alpha.webm"
+    run_ffmpeg([*SOURCE, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuva420p",
+                str(path)])  # fmt: skip
+    assert any("alpha" in note for note in scorer.score(path).notes)
