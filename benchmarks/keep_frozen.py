@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    base = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    base = yaml.safe_load((ROOT / "tests" / "distill" / "small.yaml").read_text())
     base["sources"] |= {"builtin": SCENES, "width": 320, "height": 180, "num_frames": 8, "fps": 8.0}
     base["ladder"] |= {"label": "vmaf_v0.6.1"}
     base["splits"] = {"validation": 1, "test": 1, "seed": 0}

@@ -180,7 +180,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from rungwise.artefact import write_json
 
-    base = yaml.safe_load((Path(__file__).parents[1] / "configs" / "quickstart.yaml").read_text())
+    base = yaml.safe_load((Path(__file__).parents[1] / "tests" / "distill" / "small.yaml").read_text())
     base |= {"sources": {"folder": str(arguments.sources)}, "ladder": LADDER}
     base["splits"] = {"validation": 6, "test": 6, "seed": 0}
     arguments.runs.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The quickstart made small: six scenes, and a whole run of it."""
+"""A small run: six scenes, and all of its stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import yaml
 from distill.pipeline import Outcome, run
 from rungwise.config import RunConfig, load_config
 
-ROOT = Path(__file__).parents[2]
 CHANGES = {
     "sources": {
         "builtin": ["street_a", "fog_b", "screen_a", "water_a", "film_c", "night_city_a"],
@@ -41,8 +40,8 @@ CHANGES = {
 
 @pytest.fixture(scope="session")
 def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart's config, made small."""
-    values = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text()) | CHANGES
+    """A config of a small run."""
+    values = yaml.safe_load((Path(__file__).parent / "small.yaml").read_text()) | CHANGES
     size = {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4], "feature_dim": 128}
     values["student"] |= {"size": size}
     for part in ("teacher", "student"):

@@ -51,7 +51,7 @@ class Small:
     def __init__(self, folder: Path, bench: Any) -> None:
         self.folder, self.bench, self.runs = folder, bench, folder / "runs"
         self.clip = bench.write_tiny_clip(folder / "clip", patch_px=14)
-        quickstart = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+        quickstart = yaml.safe_load((Path(__file__).parent / "small.yaml").read_text())
         changes = {"sources": SOURCES, "ladder": LADDER, "splits": {"validation": 1, "test": 2, "seed": 0}}
         self.base = quickstart | changes
         self.made = 0
