@@ -82,9 +82,7 @@ class StreamHead(nn.Module):
         mixed_B1: Tensor = self.mix(self.pictures(feature_BD) + self.terms(terms_BF)) + self.straight(terms_BF)
         share = mixed_B1.squeeze(1).sigmoid()
         if not self.training:
-            points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
-            squared = (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1)
-            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * squared.sqrt()
+            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * self.regressed(texture_BQ, terms_BF)
         return self.minimum + self.span * share
 
     @torch.no_grad()
@@ -92,12 +90,42 @@ class StreamHead(nn.Module):
         """Fit the regression to the clips that have a score and a stream, in double precision."""
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
-        squared, precision = (
-            ((score_N[known].double() - self.minimum) / self.span) ** 2,
-            weight_N[known].double() / NOISE,
-        )
+        squared = ((score_N[known].double() - self.minimum) / self.span) ** 2
         centre, spread = texture.mean(0), texture.std(0) + 1e-3
         points = torch.cat([terms, (texture - centre) / spread], 1)
+        self.centre.copy_(centre)
+        self.spread.copy_(spread)
+        self._fit(points, squared, weight_N[known].double() / NOISE)
+
+    @torch.no_grad()
+    def resettle(
+        self,
+        texture_NQ: Tensor,
+        terms_NF: Tensor,
+        share_N: Tensor,
+        weight_N: Tensor,
+        kept_weight_M: Tensor,
+        noise: float,
+    ) -> None:
+        """Fit the regression anew to more clips, keeping what it says of its present support.
+
+        Args:
+            texture_NQ, terms_NF: of the new clips.
+            share_N: what the regression should say of them, as shares of the scale's range.
+            weight_N: of the new clips; 1 is that of an ordinary clip.
+            kept_weight_M: of each clip of the present support, for which the regression's own value stands.
+            noise: variance of a clip of weight 1, in units of the kernel's.
+        """
+        support = self.support.double()
+        values = _kernel(support, support) @ self.weight.double() + self.offset.double()
+        new = torch.cat([terms_NF, (texture_NQ - self.centre) / self.spread], 1).double()
+        kept = kept_weight_M > 0
+        points = torch.cat([support[kept], new])
+        squared = torch.cat([values[kept], share_N.double() ** 2])
+        self._fit(points, squared, torch.cat([kept_weight_M[kept], weight_N]).double() / noise)
+
+    def _fit(self, points: Tensor, squared: Tensor, precision: Tensor) -> None:
+        """The closed form, with a seeded draw of the points for support."""
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTRES].sort().values
         support, offset = points[chosen], squared.mean()
         across, inside = _kernel(points, support), _kernel(support, support)
@@ -107,9 +135,12 @@ class StreamHead(nn.Module):
         for buffer, values in ((self.support, support), (self.weight, weight)):
             buffer.zero_()
             buffer[: len(values)] = values.to(buffer.dtype)
-        self.centre.copy_(centre)
-        self.spread.copy_(spread)
         self.offset.copy_(offset)
+
+    def regressed(self, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
+        """What the regression alone says, as a share of the scale's range, 0 to 1."""
+        points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
+        return (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1).sqrt()
 
 
 def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
