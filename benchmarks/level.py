@@ -116,6 +116,28 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
     return {"evaluation": result.model_dump(mode="json"), "errors": errors, "held_by_interval": held}
 
 
+def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
+    """A labelled table's videos as a user would have them scored, by the file before and the file after.
+
+    Encodes of an encode and codecs whose QP can't be read are among them if they are in the table.
+    """
+    from rungwise.table_files import read_table_file
+
+    table = read_table_file(path).dropna(subset=["score"])
+    videos = [path.parent / video for video in table["path"]]
+    heights = table["display_height"].astype(int)
+    rows = []
+    for video, height in track(zip(videos, heights, strict=True), path.stem, total=len(table)):
+        judged = [model.score(video, display_height=height) for model in (base, scorer)]
+        low, high = judged[1].low, judged[1].high
+        assert low is not None
+        assert high is not None
+        rows.append((judged[0].score, judged[1].score, judged[1].pictures_score, (high - low) / 2))
+    columns = dict(zip(("before", "after", "pixel_only", "half_width"), zip(*rows, strict=True), strict=True))
+    missing = {} if "preset" in table else {"preset": ""}
+    return table.reset_index(drop=True).assign(**columns, **missing)
+
+
 def with_errors(card: str, lines: list[str], note_line: str) -> str:
     """A model card with another table of errors."""
     head, _, rest = card.partition(CARD_SECTION)
@@ -132,6 +154,8 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--out", type=Path, required=True, help=".onnx to write; its card is taken from beside it")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--judge", action="append", default=[], metavar="NAME=TABLE",
+                        help="a labelled table to judge before and after, too")  # fmt: skip
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     data = prepare(config, run(config, arguments.runs, until="ladder").artefacts["ladder"], arguments.runs)
@@ -164,6 +188,9 @@ def main() -> None:
     deviation = float(np.abs(np.array(check) - table["after"].to_numpy()[::100]).max())
     note(f"level: the file differs from the fit by {deviation:.2g} points at most")
     splits = {split: figures(table[table["split"] == split].reset_index(drop=True)) for split in ("validation", "test")}
+    for argument in arguments.judge:
+        name, _, path = argument.partition("=")
+        splits[name] = figures(judged_files(Path(path), base, scorer))
     line = (
         "Validation encodes of benchmarks/level.yaml, of contents that nothing was trained on; bias is the mean of "
         "score - label, in points; with the bitstream."
