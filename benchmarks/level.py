@@ -5,12 +5,14 @@ fewer bits at a QP, which the regression took for loss. Here it learns from the 
 keeps what it says of its own support, which stands for the ladder before. Pixels, network and graph stay as they are.
 
 python benchmarks/level.py --base BASE.onnx --runs runs --out rungwise/models/default.onnx --json level.json
+python benchmarks/level.py --base BASE.onnx --out rungwise/models/default.onnx --json level.json --judge NAME=TABLE
 BASE.onnx is what `make default-model` exports; the ladder needs masters/ and photographs/ as benchmarks/NOTES.md lists.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,46 @@ def with_errors(card: str, lines: list[str], note_line: str) -> str:
                       *lines, "", following])  # fmt: skip
 
 
+def markdown(facts: dict[str, Any]) -> str:
+    """The README's table of the refit: accuracy and level before and after."""
+    lines = [
+        "| | encodes (contents) | SRCC | RMSE, points | per-content SRCC | bias | bias, x264 medium |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {"log-bitrate": "log-bitrate (baseline)", "before": "before", "after": "after"}
+    for split, part in facts["splits"].items():
+        lines.append(f"| **{split}** | | | | | | |")
+        results = {result["predictor"]: result for result in part["evaluation"]["predictors"]}
+        for name, title in names.items():
+            result = results[name]
+            rows = [line.split(" | ") for line in part["errors"].get(name, [])[2:]]
+            bias = {row[0].removeprefix("| "): row[3] for row in rows}
+            size = f"{result['n']} ({result['contents']})"
+            cells = [_cell(result["srcc"], 3), _cell(result["rmse_raw"], 1), _cell(result["within_content_srcc"], 3)]
+            lines.append(
+                f"| {title} | {size} | {' | '.join(cells)} | {bias.get('all', '')} | {bias.get('h264 medium', '')} |"
+            )
+    return "\n".join(lines)
+
+
+def _cell(interval: dict[str, Any] | None, digits: int) -> str:
+    if interval is None:
+        return ""
+    return "{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]".format(d=digits, **interval)
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    """Add the figures of labelled tables, before and after the refit, to the JSON."""
+    base, scorer = Scorer(arguments.base), Scorer(arguments.out, check=False)
+    facts = json.loads(arguments.json.read_text())
+    for argument in arguments.judge:
+        name, _, path = argument.partition("=")
+        facts["splits"][name] = figures(judged_files(Path(path), base, scorer))
+        for when in ("before", "after"):
+            print(f"{name}, {when}", *facts["splits"][name]["errors"][when], sep="\n")
+        write_json(arguments.json, facts)
+
+
 def main() -> None:
     """Refit, write the file, its card and the figures."""
     parser = argparse.ArgumentParser(description="Refit the shipped regression to the presets people use")
@@ -155,8 +197,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".onnx to write; its card is taken from beside it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--judge", action="append", default=[], metavar="NAME=TABLE",
-                        help="a labelled table to judge before and after, too")  # fmt: skip
+                        help="no fit: judge a labelled table before and after, and add it to --json")  # fmt: skip
     arguments = parser.parse_args()
+    if arguments.judge:
+        judge(arguments)
+        return
     config = load_config(arguments.config)
     data = prepare(config, run(config, arguments.runs, until="ladder").artefacts["ladder"], arguments.runs)
     graph, base = onnx.load(str(arguments.base)), Scorer(arguments.base)
@@ -188,9 +233,6 @@ def main() -> None:
     deviation = float(np.abs(np.array(check) - table["after"].to_numpy()[::100]).max())
     note(f"level: the file differs from the fit by {deviation:.2g} points at most")
     splits = {split: figures(table[table["split"] == split].reset_index(drop=True)) for split in ("validation", "test")}
-    for argument in arguments.judge:
-        name, _, path = argument.partition("=")
-        splits[name] = figures(judged_files(Path(path), base, scorer))
     line = (
         "Validation encodes of benchmarks/level.yaml, of contents that nothing was trained on; bias is the mean of "
         "score - label, in points; with the bitstream."

@@ -26,6 +26,11 @@ def test_the_shipped_models_table_is_the_committed_json() -> None:
     assert f"{facts['interval']['folds']['held']:.0%} of the folds' clips" in readme
 
 
+def test_the_refits_table_is_the_committed_json() -> None:
+    facts = json.loads((ROOT / "benchmarks" / "results" / "level.json").read_text())
+    assert _load("level").markdown(facts) in (ROOT / "README.md").read_text()
+
+
 def test_what_keeping_frozen_layers_saves_is_the_committed_json() -> None:
     rows = json.loads((ROOT / "benchmarks" / "results" / "keep_frozen.json").read_text())["rows"]
     assert all(row["losses_agree"] for row in rows)
