@@ -217,7 +217,8 @@ def _top(encodes: Sequence[Encode]) -> tuple[str, Path]:
     if not there:
         raise ValueError(f"not one of the {len(encodes)} videos is there, the first: {encodes[0].path or 'no path'}")
     usual = sorted(seconds for _, _, seconds in there)[len(there) // 2]
-    whole = [(rung, path) for rung, path, seconds in there if seconds >= usual * (1 - MAX_LENGTH_SPREAD)]
+    spread = usual * MAX_LENGTH_SPREAD
+    whole = [(rung, path) for rung, path, seconds in there if abs(seconds - usual) <= spread]
     rung, path = max(whole, key=lambda pair: (pair[0].height, pair[0].bitrate_kbps))
     return rung.name, path
 

@@ -108,7 +108,7 @@ def _folder(folder: Path, without: Path | None) -> Found:
             found.notes.append(f"{path.name} is the reference, so no rung")
             continue
         try:
-            found.encodes.append(_probed(path, path.name))
+            found.encodes.append(_probed(path, path.name, found.notes))
         except Exception as error:
             found.failures[path.name] = _reason(error, path)
     return found
@@ -118,8 +118,11 @@ def _reason(error: Exception, path: Path) -> str:
     return failure(str(path), error).removeprefix(f"{path}: ")
 
 
-def _probed(path: Path, name: str, declared_kbps: float | None = None, seen: VideoInfo | None = None) -> Encode:
+def _probed(
+    path: Path, name: str, notes: list[str], declared_kbps: float | None = None, seen: VideoInfo | None = None
+) -> Encode:
     seen = seen or probe(path)
+    notes += [f"{name}: {note}" for note in seen.notes]
     if not seen.bitrate_kbps > 0:
         raise ValueError(f"{path}: has no duration, so no bitrate; is it a single picture?")
     rung = Rung(
@@ -141,7 +144,7 @@ def _playlist(path: Path, scratch: Path) -> Found:
             if variant.problem:
                 raise ValueError(variant.problem)
             whole = write_whole(variant, whole)
-            encode = _probed(whole, variant.name, variant.declared_kbps)
+            encode = _probed(whole, variant.name, found.notes, variant.declared_kbps)
         except Exception as error:
             found.failures[variant.name] = _reason(error, whole)
             continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from rungwise.cli import app
 from rungwise.clock import order_keys, runs_of_clock, shown_clock
 from rungwise.encode import run_ffmpeg
 from rungwise.scorer import Scorer
@@ -156,3 +159,21 @@ def test_frames_before_the_first_key_frame_leave_the_rest_hybrid(tmp_path: Path,
     judged = shipped.score(cut)
     assert judged.stream_used
     assert not any("match" in note for note in judged.notes)
+
+
+def test_a_rung_joined_from_two_recordings_does_not_set_a_titles_length(tmp_path: Path, model: Path) -> None:
+    for name, crf in (("a.mp4", "24"), ("b.mp4", "34")):
+        make(tmp_path / name, "-crf", crf, seconds=2)
+    parts = [
+        make(tmp_path / f"{offset}.part", "-crf", "20", "-output_ts_offset", offset, "-f", "mpegts", seconds=2)
+        for offset in ("0", "3600")
+    ]
+    (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = CliRunner().invoke(app, ["ladder", "check", str(tmp_path), "-m", str(model), "--views", "1", "--json"])
+    report = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert len(report["rungs"]) == 3
+    assert any("joined.ts: a gap of" in note for note in report["notes"])
+    bitrates = {rung["name"]: rung["bitrate_kbps"] for rung in report["rungs"]}
+    assert bitrates["joined.ts"] == pytest.approx(probe(tmp_path / "joined.ts").bitrate_kbps)
+    assert bitrates["joined.ts"] > bitrates["a.mp4"] > bitrates["b.mp4"]
