@@ -148,7 +148,7 @@ def test_a_window_unlike_the_rest_is_judged_by_its_pictures_and_the_rest_is_not(
 def test_a_window_without_a_key_frame_is_judged_with_the_one_before_it() -> None:
     times, keys = np.arange(120) / 10, np.arange(120) % 100 == 0
     sizes, steps = np.where(keys, 1000, 100), np.where(keys, 3.0, 5.0)
-    coded = Coded("h264", times, keys, sizes, steps, 100, 80)
+    coded = Coded("h264", times, keys, sizes, steps, 100, 80, np.ones((120, 2)))
     first, second, third = (coded.facts(start, start + 4, 80) for start in (0, 4, 8))
     np.testing.assert_allclose(second[:5], first[:5])
     np.testing.assert_allclose(third[:5], first[:5])  # has its own, at 10 s
