@@ -121,7 +121,7 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
 def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
     """A labelled table's videos as a user would have them scored, by the file before and the file after.
 
-    Encodes of an encode and codecs whose QP can't be read are among them if they are in the table.
+    Re-encodes and codecs whose QP can't be read are among them if they are in the table.
     """
     from rungwise.table_files import read_table_file
 

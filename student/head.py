@@ -107,7 +107,7 @@ class StreamHead(nn.Module):
         kept_weight_M: Tensor,
         noise: float,
     ) -> None:
-        """Fit the regression anew to more clips, keeping what it says of its present support.
+        """Refit the regression to more clips, keeping what it says of its present support.
 
         Args:
             texture_NQ, terms_NF: of the new clips.

@@ -78,7 +78,7 @@ def is_late(time: float, length: float) -> bool:
 
 
 def cut_windows(times: Sequence[float], length: float, breaks: Sequence[int] = ()) -> list[tuple[int, int]]:
-    """(first, stop) frame numbers of each window; windows are counted anew from each of the frames `breaks`, before
+    """(first, stop) frame numbers of each window; windows are counted afresh from each of the frames `breaks`, before
     which the file's clock jumps."""
     if breaks:
         edges = [0, *breaks, len(times)]
