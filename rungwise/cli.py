@@ -6,6 +6,7 @@ Every import that costs time is made inside its verb, so that `rungwise --help` 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -279,16 +280,26 @@ def verify(
     """Re-run the teacher on random entries of a finished cache; exit 1 if anything is off."""
     import secrets
 
+    from rungwise.failures import failure
+    from rungwise.progress import note
+
     folders = [run] if (run / "manifest.json").is_file() else sorted((run / "cache").glob("*/manifest.json"))
     if not folders:
         raise ValueError(f"{run}: neither a finished cache nor a runs folder with one; make one with `rungwise cache`")
     seed = secrets.randbelow(2**31) if seed is None else seed
+    verify_cache = _room("distill.teaching").verify_cache
     failed = False
     for folder in folders:
         path = folder if folder.is_dir() else folder.parent
-        rows, allowed = _room("distill.teaching").verify_cache(
-            path, sample=sample, seed=seed, tolerance=tolerance, device=device
-        )
+        try:
+            rows, allowed = verify_cache(path, sample=sample, seed=seed, tolerance=tolerance, device=device)
+        except Exception as error:
+            failed = True
+            reason = failure(str(path), error)
+            if as_json:
+                print(json.dumps({"cache": str(path), "error": reason}))
+            note(f"rungwise cache verify: {reason}")
+            continue
         worst = {name: max(row[name] for row in rows) for name in rows[0] if name != "clip"}
         off = sum(max(row[name] for name in worst) > allowed for row in rows)
         failed |= off > 0
@@ -431,16 +442,18 @@ def main() -> None:
     if len(arguments) < len(sys.argv) - 1:
         show_tracebacks()
     verb = next((word for word in arguments if not word.startswith("-")), "")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal can't show
     try:
         app(arguments)
     except ImportError as error:
-        reason = failure("rungwise", error)
+        reason = failure("", error)
         if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("rungwise"):
             reason = f"this verb needs more than the scorer ({error}): pip install 'rungwise[ladder]'"
         print(f"rungwise {verb}: {reason}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        print(f"rungwise {verb}: {failure(verb, error)}", file=sys.stderr)
+        print(f"rungwise {verb}: {failure('', error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("rungwise: stopped; what is finished is kept, run again to go on", file=sys.stderr)

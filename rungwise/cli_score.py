@@ -92,14 +92,14 @@ def score(
         pictures_only=pictures_only,
     )
     inputs = find_inputs(_arguments(videos or [], listed))
-    results = score_all(scorer, inputs, options, pipe=sys.stdin.buffer, jobs=jobs, cache=cache)
+    pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed
+    results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache)
     writer = _Writer(scorer, out, vmaf_json, worst, tonemap=options.hdr == "tonemap", as_json=as_json, as_csv=as_csv)
     heights: set[int] = set()
     failed = 0
     for result in results:
-        writer.write(result)
+        failed += not writer.write(result)
         if result.score is None:
-            failed += 1
             continue
         heights.add(result.score.display_height)
         failed += sum(1 for _ in _gates(result.score, fail_under, fail_under_worst))
@@ -178,8 +178,9 @@ class _Writer:
 
             print(",".join(CSV_COLUMNS), flush=True)
 
-    def write(self, result: Result) -> None:
-        """One result to stdout and to files."""
+    def write(self, result: Result) -> bool:
+        """One result to stdout and to files; whether there is a score and all files are written."""
+        from rungwise.failures import failure
         from rungwise.scoring.output import csv_line, text_line, window_line
 
         score = result.score
@@ -192,7 +193,15 @@ class _Writer:
         if self.as_csv:
             print(csv_line(values), flush=True)
         stem = self._stem(result.name)
-        worst = list(self._worst(score, stem)) if score is not None and self.worst else []
+        worst: list[dict[str, Any]] = []
+        complete = score is not None
+        try:
+            if score is not None:
+                self._files(result, score, stem)
+                worst += self._worst(score, stem)
+        except Exception as error:
+            complete = False
+            _note(f"rungwise score: {failure(result.name, error)}")
         if self.as_json:
             if score is not None and score.timeline:
                 values["timeline"] = [
@@ -204,8 +213,7 @@ class _Writer:
         elif not self.as_csv and score is not None:
             lines = [text_line(score), *map(window_line, score.timeline), *map(_worst_line, worst)]
             print("\n".join(lines), flush=True)
-        if score is not None:
-            self._files(result, score, stem)
+        return complete
 
     def _stem(self, name: str) -> str:
         """What a result's files are called."""

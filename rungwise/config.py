@@ -482,7 +482,7 @@ def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str
         raise ValueError(f"{path}: no such config; see configs/")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a config is a mapping of keys")

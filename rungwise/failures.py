@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 
 import av.error
 
+OWN_PACKAGES = ("rungwise", "distill", "teacher", "student")
 _show = {"tracebacks": False}
 
 
@@ -27,16 +29,19 @@ def is_users_error(error: BaseException) -> bool:
     """Whether an error speaks to the user: ours of an input, a tool's words, or the operating system's.
 
     torch raises OSError without an error number for faults of its own, and libav's errors are a file's only where we
-    have said so (as ValueError).
+    have said so (as ValueError). Libraries derive their own errors from ValueError (UnicodeDecodeError): those name no
+    file and are no message to a user.
     """
     if isinstance(error, av.error.FFmpegError):
         return False
     system = isinstance(error, OSError) and error.errno is not None
-    return system or isinstance(error, ValueError | ToolError)
+    package = type(error).__module__.partition(".")[0]
+    stated = type(error) is ValueError or (isinstance(error, ValueError) and package in OWN_PACKAGES)
+    return system or stated or isinstance(error, ToolError)
 
 
 def failure(name: str, error: Exception) -> str:
-    """Why an input failed, as one line or a tool's own lines.
+    """Why an input failed, as one line or a tool's own lines; the line names the input, unless `name` is empty.
 
     Raises:
         BrokenPipeError: nobody reads our output any more, which is no input's fault.
@@ -46,7 +51,9 @@ def failure(name: str, error: Exception) -> str:
     if _show["tracebacks"]:
         traceback.print_exception(error, file=sys.stderr)
     if is_users_error(error):
-        return str(error)
+        text = str(error)
+        return text if Path(name).name in text else f"{name}: {text}"
     first_line = (str(error).splitlines() or [""])[0]
     where = "" if _show["tracebacks"] else " (rungwise --debug shows where)"
-    return f"{name}: unexpected {type(error).__name__}: {first_line}; please report this{where}"
+    prefix = f"{name}: " if name else ""
+    return f"{prefix}unexpected {type(error).__name__}: {first_line}; please report this{where}"

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av.error
 import numpy as np
 
 from rungwise.artefact import Artefact, StageKey, open_artefact, run_stage, sha256_file, verify_files, write_json
@@ -174,9 +175,10 @@ def make_ladder(
             for clip, error in run_jobs(pool, jobs, "ladder"):
                 if error is None:
                     continue
-                if not isinstance(error, Exception) or isinstance(error, OSError | MemoryError):
-                    raise error  # the machine's, and not the clip's: what is made is kept, run again to go on
-                failures[clip] = failure(clip, error)
+                of_machine = isinstance(error, OSError | MemoryError) and not isinstance(error, av.error.FFmpegError)
+                if not isinstance(error, Exception) or of_machine:
+                    raise error  # not the clip's fault: what is made is kept, run again to go on
+                failures[clip] = failure("", error)
                 note(f"ladder: {clip} failed: {failures[clip]}")
         rows = [json.loads(path.read_text())["row"] for path in sorted(encodes.glob("*.json"))]
         if not rows:

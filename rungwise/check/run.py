@@ -262,16 +262,17 @@ def _measure(
         if encode.path is None or not encode.path.is_file():
             unusable[i] = f"{encode.path or 'the table has no path for it'}: no such file"
             continue
-        entry = f"{sha256_file(encode.path)} {key}"
-        if entry not in cache:
-            try:
+        try:
+            entry = f"{sha256_file(encode.path)} {key}"
+            is_cached = entry in cache
+            if not is_cached:
                 cache[entry] = score(encode.path)
-            except Exception as error:
-                unusable[i] = failure(str(encode.path), error).removeprefix(f"{encode.path}: ")
-                note(f"rungwise ladder check: {encode.rung.name}: {unusable[i].splitlines()[0]}")
-                continue
-            if out is not None:
-                write_json(out / CACHE, cache)
+        except Exception as error:
+            unusable[i] = failure(str(encode.path), error).removeprefix(f"{encode.path}: ")
+            note(f"rungwise ladder check: {encode.rung.name}: {unusable[i].splitlines()[0]}")
+            continue
+        if not is_cached and out is not None:
+            write_json(out / CACHE, cache)
         found[i] = cache[entry]
     return found, unusable
 

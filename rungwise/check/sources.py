@@ -107,10 +107,11 @@ def _folder(folder: Path, without: Path | None) -> Found:
         if without is not None and without.exists() and path.samefile(without):
             found.notes.append(f"{path.name} is the reference, so no rung")
             continue
+        name = path.name.encode(errors="backslashreplace").decode()  # bytes that are no UTF-8 can't be in a report
         try:
-            found.encodes.append(_probed(path, path.name, found.notes))
+            found.encodes.append(_probed(path, name, found.notes))
         except Exception as error:
-            found.failures[path.name] = _reason(error, path)
+            found.failures[name] = _reason(error, path)
     return found
 
 

@@ -83,7 +83,8 @@ def _score_one(
     if found.problem:
         raise ValueError(found.problem)
     if found.name == PIPE:
-        assert pipe is not None
+        if pipe is None:
+            raise ValueError(f"{PIPE}: stdin is closed; give it a y4m stream")
         return _look(scorer, pipe, found.name, options)
     assert found.path is not None
     if found.variant is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
     seen: set[str] = set()
     for argument in arguments:
         for found in _found(argument):
-            where = found.name if found.path is None or found.variant is not None else str(found.path.resolve())
+            # `realpath` follows a loop of links without an error; opening the file reports it.
+            where = found.name if found.path is None or found.variant is not None else os.path.realpath(found.path)
             if where not in seen:
                 seen.add(where)
                 yield found
@@ -60,7 +62,7 @@ def _expand(argument: str) -> Iterator[Input]:
         if not matches:
             yield Input(argument, problem=f"{argument}: no file matches")
         for match in matches:
-            yield from _expand(match)
+            yield from _found(match)
     elif path.suffix.lower() in PLAYLIST_SUFFIXES:
         yield from _variants(path)
     else:

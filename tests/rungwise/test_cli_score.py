@@ -119,8 +119,8 @@ def test_libvmafs_layout(model: Path, long_clip: Path, odd_files: Path, tmp_path
     score(model, odd_files / "plain.mp4", odd_files / "bt601.mp4", "--vmaf-json", tmp_path / "logs")
     assert {path.name for path in (tmp_path / "logs").iterdir()} == {"plain.json", "bt601.json"}
     two = score(model, odd_files / "plain.mp4", odd_files / "bt601.mp4", "--vmaf-json", tmp_path / "one.json")
-    assert isinstance(two.exception, ValueError)
-    assert "give a folder" in str(two.exception)
+    assert two.exit_code == 1
+    assert "give a folder" in two.stderr
 
 
 def test_a_timeline_finds_the_cut_and_the_worst_moment(model: Path, two_scenes: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from rungwise import cli, failures
 from rungwise.cli import app
+from rungwise.config import load_config
 from rungwise.failures import ToolError
 from rungwise.scorer import Scorer
 from rungwise.video import probe
@@ -139,3 +142,82 @@ def test_debug_shows_the_traceback_wherever_it_stands(
     assert stopped.value.code == 1
     assert "Traceback" in said
     assert "no such file" in said
+
+
+def test_a_loop_of_links_among_the_inputs_is_one_bad_file(model: Path, batch: list[str], tmp_path: Path) -> None:
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    done = runner.invoke(app, ["score", "-m", str(model), "--json", str(loop), batch[1]])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1
+    assert "loop.mp4" in lines[0]["error"]
+    assert "score" in lines[1]
+
+
+def test_a_result_that_cannot_be_written_keeps_its_score_and_the_others(
+    model: Path, batch: list[str], tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file where a folder should be")
+    done = runner.invoke(
+        app, ["score", "-m", str(model), "--json", "--timeline", "1", "--out", str(taken), batch[1], batch[3]]
+    )
+    assert done.exit_code == 1
+    assert ["score" in json.loads(line) for line in done.stdout.splitlines()] == [True, True]
+    assert "b.mp4" in done.stderr
+    assert "d.ts" in done.stderr
+
+
+def test_files_are_scored_where_stdin_is_closed(
+    model: Path, batch: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "argv", ["rungwise", "score", "-m", str(model), "--json", "-", batch[1]])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert stopped.value.code == 1
+    assert "stdin" in lines[0]["error"]
+    assert "score" in lines[1]
+
+
+def test_names_that_are_no_utf8_end_no_batch(model: Path, batch: list[str], tmp_path: Path) -> None:
+    odd = tmp_path / "rungs" / "x\udcff.mp4"
+    odd.parent.mkdir()
+    try:
+        odd.write_bytes(Path(batch[1]).read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    odd.with_name("y.mp4").write_bytes(Path(batch[1]).read_bytes())
+    command = [sys.executable, "-m", "rungwise", "score", "-m", str(model), str(odd), str(odd.with_name("y.mp4"))]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert b"y.mp4" in done.stdout
+    out = tmp_path / "out"
+    checked = ["ladder", "check", str(odd.parent), "-m", str(model), "--views", "1", "--out", str(out)]
+    assert runner.invoke(app, checked).exit_code == 0
+    assert len(json.loads((out / "check.json").read_text())["rungs"]) == 2
+
+
+def test_an_error_that_names_no_file_gets_the_inputs_name() -> None:
+    assert failures.failure("d/x.mp4", ValueError("d/x.mp4: broken")) == "d/x.mp4: broken"
+    assert failures.failure("d/x.mp4", OSError(20, "Not a directory", "cache")).startswith("d/x.mp4: ")
+    library = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    assert "UnicodeDecodeError" in failures.failure("d/x.mp4", library)
+
+
+def test_a_config_that_is_no_text_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"run\.yaml"):
+        load_config(config)
+
+
+def test_a_cache_that_cannot_be_verified_is_named_and_the_others_are_looked_at(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for name in ("a", "b"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        (tmp_path / "cache" / name / "manifest.json").write_text("{}")
+    done = runner.invoke(app, ["cache", "verify", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, True]
