@@ -144,20 +144,28 @@ def refuse_unshowable(container: av.container.InputContainer, frame: VideoFrame,
     check_matrix(frame, str(path))
 
 
-def refuse_fields(frame: VideoFrame, codec: str, path: Path) -> None:
-    """Refuse pictures that are single fields: half of the lines at twice the rate.
+def field_problem(codec: str, interlaced: bool, width: int, height: int) -> str | None:
+    """What is wrong with pictures that are single fields: half of the lines at twice the rate; None of frames.
 
     libav flags an HEVC picture as interlaced only where it is one field (H.265 D.3.3, pic_struct 1 or 2).
+    """
+    if codec != "hevc" or not interlaced:
+        return None
+    return (
+        f"each picture is one field ({width}x{height}) of an interlaced {width}x{2 * height} video; "
+        "weave and deinterlace it first (ffmpeg -vf weave,bwdif)"
+    )
+
+
+def refuse_fields(frame: VideoFrame, codec: str, path: Path) -> None:
+    """Refuse pictures that are single fields.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is one.
     """
-    if codec == "hevc" and frame.interlaced_frame:
-        width, height = frame.width, frame.height
-        raise ValueError(
-            f"{path}: each picture is one field ({width}x{height}) of an interlaced {width}x{2 * height} video; "
-            "weave and deinterlace it first (ffmpeg -vf weave,bwdif)"
-        )
+    problem = field_problem(codec, frame.interlaced_frame, frame.width, frame.height)
+    if problem is not None:
+        raise ValueError(f"{path}: {problem}")
 
 
 def set_threads(stream: Any, threads: int | None) -> None:

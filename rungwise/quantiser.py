@@ -29,7 +29,7 @@ from av.bitstream import BitStreamFilterContext
 from av.sidedata.encparams import VideoEncParamsType
 from numpy.typing import NDArray
 
-from rungwise.coded_size import CodedSize, SizeReader
+from rungwise.coded_size import CodedSize, SizeReader, jpeg_size
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 CODECS = ("h264", "hevc", "vvc", "vp9", "av1")  # those that a model tells from one another
@@ -38,7 +38,7 @@ BLOCKS = (  # whose decoders tell it of every block
     "h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "wmv1", "wmv2", "msmpeg4v2", "msmpeg4v3"
 )  # fmt: skip
 DECODING = {"export_side_data": "venc_params", "skip_frame": "bidir", "skip_loop_filter": "all"}
-FIELD = re.compile(r"\d+ +(\w+) +[01]* = (-?\d+)")
+FIELD = re.compile(r"\d+ +(\w+)(?:\[\d+\])* +[01]* = (-?\d+)")
 START_FIELDS = {"pic_init_qp_minus26", "init_qp_minus26", "pps_init_qp_minus26"}
 DELTA_FIELDS = {"slice_qp_delta", "sh_qp_delta", "ph_qp_delta"}
 # The table of steps in eighths: index + 7 up to 95, then by these knots, within a twentieth of an octave between them.
@@ -106,6 +106,7 @@ class StepReader:
         self.filter: Any = None
         self.decoder: Any = None
         codec = stream.codec_context.codec.canonical_name
+        self.is_jpeg = codec == "mjpeg"
         self.of_packet = PACKETS.get(codec)
         if codec in CODECS + OLDER:
             with _fields() as fields, suppress(av.error.FFmpegError):  # a set-up that can't be read
@@ -121,14 +122,15 @@ class StepReader:
         """The next packet; its data and times are gone afterwards."""
         number = len(self.found)
         self.found.append(math.nan if self.of_packet is None else self.of_packet(bytes(packet)))
-        self.sizes.append(CodedSize())
+        self.sizes.append(jpeg_size(bytes(packet)) if self.is_jpeg else CodedSize())
         if self.decoder is not None:
             packet.pts = packet.dts = number  # by which its frame is known
             self._decode(packet)
         if self.filter is not None:
             with _fields() as fields, suppress(av.error.FFmpegError):  # of a damaged header the decoder says more
                 self.filter.filter(packet)
-            self.sizes[number] = self.size_reader.take(fields)
+            if self.decoder is None:
+                self.sizes[number] = self.size_reader.take(fields)
             steps = [step for step in self._steps(fields) if not math.isnan(step)]
             if steps and math.isnan(self.found[number]):
                 self.found[number] = sum(steps) / len(steps)
@@ -148,8 +150,7 @@ class StepReader:
                 step = blocks_step(frame)
                 if not math.isnan(step):
                     self.found[frame.pts] = step
-                if not self.sizes[frame.pts].width:
-                    self.sizes[frame.pts] = CodedSize(frame.width, frame.height)
+                self.sizes[frame.pts] = CodedSize(frame.width, frame.height, frame.width)
 
     def _steps(self, fields: list[tuple[str, int]]) -> list[float]:
         steps = []

@@ -333,8 +333,6 @@ def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
 
     Black frames and steps finer than any that was taught lie a little outside: those are taken at the edge.
     """
-    if np.isnan(facts).all():
-        return "its frames differ in coded size, or were coded smaller than they are shown"
     if np.isnan(facts).any():
         return "its frames don't say how coarsely they are quantised"
     outside = np.maximum(np.array(taught.low) - facts, facts - np.array(taught.high)) > EDGE_OCTAVES

@@ -27,29 +27,38 @@ LEAST_BITS = 40.0  # of a frame: what its headers take
 
 
 def stream_facts(
-    num_bytes_N: ArrayLike, steps_N: ArrayLike, num_pixels: int, height: int, display_height: int
+    num_bytes_N: ArrayLike,
+    steps_N: ArrayLike,
+    num_pixels: int,
+    height: int,
+    display_height: int,
+    pixel_ratios_N: ArrayLike = 1.0,
 ) -> NDArray[np.float64]:
     """(a, b, r, p, q, s) of a window of a stream; p, q and s are NaN where no frame says its step.
 
     Args:
         num_bytes_N: coded bytes of its N frames, N >= 1.
         steps_N: log2 of their quantisers' steps; NaN of a frame that says none.
-        num_pixels: of a coded frame.
-        height: coded lines.
+        num_pixels: of a frame.
+        height: its lines.
         display_height: lines shown.
+        pixel_ratios_N: coded pixels of each frame to `num_pixels`. Lines are taken to go with their square root, also
+            where only columns are fewer.
     """
     order = np.argsort(-np.asarray(num_bytes_N, float), kind="stable")
     bits, steps = np.asarray(num_bytes_N, float)[order] * 8, np.asarray(steps_N, float)[order]
+    ratios = np.broadcast_to(np.asarray(pixel_ratios_N, float), bits.shape)[order]
+    pixels, lines = num_pixels * ratios, height * np.sqrt(ratios)
     first = int(np.ceil(LARGEST_SHARE * len(bits)))
     rest = slice(first if first < len(bits) else 0, None)
-    shares = np.maximum([bits[0], bits[rest].mean()], LEAST_BITS) / num_pixels
+    shares = np.maximum([bits[0], bits[rest].mean()], LEAST_BITS) / [pixels[0], pixels[rest].mean()]
     told = ~np.isnan(steps)
     if not told.any():
         quantisers = [np.nan, np.nan, np.nan]
     else:
         usual = steps[rest][told[rest]] if told[rest].any() else steps[told][:1]
         quantisers = [steps[told][0], usual.mean(), np.average(steps[told], weights=bits[told] + 1)]
-    return np.array([*np.log2(shares), np.log2(height / display_height), *quantisers])
+    return np.array([*np.log2(shares), np.log2(lines.mean() / display_height), *quantisers])
 
 
 def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:
@@ -61,4 +70,6 @@ def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArra
 def facts_of_packets(packets: Packets, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:
     """`stream_facts` of a whole file, read with its steps."""
     assert packets.steps_N is not None
-    return stream_facts(packets.sizes_N, packets.steps_N, num_pixels, height, display_height)
+    assert packets.pixels_N2 is not None
+    ratios = packets.pixels_N2[:, 0] / packets.pixels_N2[0, 1]
+    return stream_facts(packets.sizes_N, packets.steps_N, num_pixels, height, display_height, ratios)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rungwise.clock import Clock, end_seconds, order_keys, runs_of_clock, shown_clock
-from rungwise.coded_size import size_ratios
+from rungwise.coded_size import frame_pixels
 from rungwise.color import (
     COLOR_PRIMARIES,
     COLOR_RANGES,
@@ -33,6 +33,7 @@ from rungwise.container import (
     container_notes,
     decode_all,
     demux,
+    field_problem,
     open_video,
     refuse_unshowable,
     stream_rate,
@@ -82,10 +83,12 @@ class VideoInfo(BaseModel):
 
 @dataclass(frozen=True)
 class HiddenKey:
-    """A key frame that an edit list hides and that the first shown frames look back at: its bytes and its step."""
+    """A key frame that an edit list hides and that the first shown frames look back at: its bytes, its step and its
+    coded pixels."""
 
     size: int
     step: float
+    num_pixels: float
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Packets:
     the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
     key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
-    frame's quantiser step (rungwise/quantiser.py), NaN if unknown; `size_ratios_N2`, with them, how wide and high each
-    frame was coded in shares of the first (rungwise/coded_size.py). `is_rate_assumed`: the file states no rate.
+    frame's quantiser step (rungwise/quantiser.py), NaN if unknown; `pixels_N2`, with them, the pixels of each frame
+    as coded and as decoded (rungwise/coded_size.py). `is_rate_assumed`: the file states no rate.
     `num_empty` places for a frame hold no data.
     """
 
@@ -110,7 +113,7 @@ class Packets:
     num_bytes: int
     codec: str
     steps_N: NDArray[np.float64] | None = None
-    size_ratios_N2: NDArray[np.float64] | None = None
+    pixels_N2: NDArray[np.float64] | None = None
     num_hidden: int = 0
     hidden_key: HiddenKey | None = None
     is_rate_assumed: bool = False
@@ -196,8 +199,8 @@ def read_packets(path: Path, *, steps: bool = False) -> Packets:
     if all(packet.is_hidden for packet in coded):
         raise ValueError(f"{path}: the video stream holds no frame")
     known = None if quantiser is None else np.asarray(quantiser.steps())
-    ratios = None if quantiser is None else size_ratios(quantiser.sizes)
-    packets = _shown_packets(coded, known, ratios, base, rate, codec, reorders)
+    pixels = None if quantiser is None else frame_pixels(quantiser.sizes)
+    packets = _shown_packets(coded, known, pixels, base, rate, codec, reorders)
     return replace(packets, is_rate_assumed=is_rate_assumed, num_empty=num_empty)
 
 
@@ -211,7 +214,7 @@ def _num_empty(decode_ticks: list[int | None]) -> int:
 def _shown_packets(
     coded: list[_Packet],
     steps: NDArray[np.float64] | None,
-    ratios: NDArray[np.float64] | None,
+    pixels: NDArray[np.float64] | None,
     base: Fraction,
     rate: Fraction,
     codec: str,
@@ -229,7 +232,8 @@ def _shown_packets(
     hidden_key = None
     if hidden_keys and not coded[shown[0]].is_intra:
         last = hidden_keys[-1]
-        hidden_key = HiddenKey(coded[last].size, np.nan if steps is None else float(steps[last]))
+        step = np.nan if steps is None else float(steps[last])
+        hidden_key = HiddenKey(coded[last].size, step, 1.0 if pixels is None else float(pixels[last, 0]))
     return Packets(
         ticks_N=None if ticks is None else ticks[order],
         is_key_N=np.asarray([coded[i].is_key for i in order]),
@@ -240,7 +244,7 @@ def _shown_packets(
         num_bytes=sum(packet.size for packet in coded),
         codec=codec,
         steps_N=None if steps is None else steps[order],
-        size_ratios_N2=None if ratios is None else ratios[order],
+        pixels_N2=None if pixels is None else pixels[order],
         num_hidden=len(coded) - len(shown),
         hidden_key=hidden_key,
     )
@@ -304,6 +308,7 @@ def probe(path: Path) -> VideoInfo:
         duration_seconds = end_seconds(times, fps)
         turned = frame.rotation % 180 != 0
         transfer, track = int(frame.color_trc), track_of(container, stream, path)
+        fields = field_problem(packets.codec, frame.interlaced_frame, frame.width, frame.height)
         return VideoInfo(
             path=str(path),
             codec=stream.codec_context.codec.canonical_name,
@@ -324,7 +329,7 @@ def probe(path: Path) -> VideoInfo:
             interlaced=bool(frame.interlaced_frame),
             variable_frame_rate=is_variable(times),
             hdr=hdr_name(transfer, track.dolby_vision_profile if track else None),
-            notes=(*container_notes(container, path), *packets.notes()),
+            notes=(*container_notes(container, path), *packets.notes(), *([fields] if fields else [])),
         )
 
 

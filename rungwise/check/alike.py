@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rungwise.container import decode_all, open_video
+from rungwise.container import decode_all, open_video, refuse_fields, video_stream
 from rungwise.scorer import Scorer
 from rungwise.scoring.flat import is_flat
 from rungwise.scoring.frames import Interlaced, deinterlace
@@ -51,6 +51,7 @@ def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> Pictur
         for index, frame in enumerate(deinterlace(frames) if deinterlaced else frames):
             if index in missing:
                 if frame.interlaced_frame and not deinterlaced:
+                    refuse_fields(frame, video_stream(container).codec_context.codec.canonical_name, path)
                     raise Interlaced
                 missing.remove(index)
                 yield index, rgb(frame)

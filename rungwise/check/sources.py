@@ -13,6 +13,7 @@ import numpy as np
 from rungwise.check.playlists import read_playlist, write_whole
 from rungwise.check.rungs import Rung
 from rungwise.codec_names import codec_name
+from rungwise.container import field_problem
 from rungwise.failures import failure
 from rungwise.progress import note
 from rungwise.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
@@ -123,6 +124,8 @@ def _probed(
     path: Path, name: str, notes: list[str], declared_kbps: float | None = None, seen: VideoInfo | None = None
 ) -> Encode:
     seen = seen or probe(path)
+    if fields := field_problem(seen.codec, seen.interlaced, seen.width, seen.height):
+        raise ValueError(f"{path}: {fields}")
     notes += [f"{name}: {note}" for note in seen.notes]
     if not seen.bitrate_kbps > 0:
         raise ValueError(f"{path}: has no duration, so no bitrate; is it a single picture?")

@@ -185,9 +185,9 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
     if own is None:
         return replace(packets, ticks_N=known, is_key_N=never, is_intra_N=never, sizes_N=np.empty(0, np.int64))
     steps = None if packets.steps_N is None else packets.steps_N[own]
-    ratios = None if packets.size_ratios_N2 is None else packets.size_ratios_N2[own]
+    pixels = None if packets.pixels_N2 is None else packets.pixels_N2[own]
     packets = replace(packets, is_intra_N=packets.is_intra_N[own], sizes_N=packets.sizes_N[own])
-    return replace(packets, ticks_N=known, is_key_N=never, steps_N=steps, size_ratios_N2=ratios)
+    return replace(packets, ticks_N=known, is_key_N=never, steps_N=steps, pixels_N2=pixels)
 
 
 def _packets_of(frames_N: NDArray[np.int64] | None, packets_M: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
