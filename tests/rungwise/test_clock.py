@@ -94,7 +94,7 @@ def test_times_that_jump_or_stray_change_neither_duration_bitrate_nor_score(
         seen, judged = probe(path), shipped.score(path)
         assert seen.duration_seconds == pytest.approx(plain.duration_seconds, abs=0.1)
         assert seen.bitrate_kbps == pytest.approx(plain.bitrate_kbps, rel=0.02)
-        assert judged.score == pytest.approx(score, abs=0.5)
+        assert judged.score == pytest.approx(score, abs=1)  # at the jump two frames change places
         assert any("8000 s" in note for note in judged.notes)
 
 
