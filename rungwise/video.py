@@ -7,6 +7,7 @@ Only the named file is ever read: a playlist, which points elsewhere, is refused
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -119,7 +120,7 @@ class Packets:
     is_rate_assumed: bool = False
     num_empty: int = 0
 
-    @property
+    @functools.cached_property
     def clock(self) -> Clock:
         """When frames are shown."""
         if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
