@@ -255,7 +255,7 @@ def probe(source: Path, input_arguments: Sequence[str] = ()) -> Probe:
     """Decode the first frame of ``source`` and describe it. FfmpegError if ffmpeg cannot."""
     # YUV4MPEG states the size after rotation, the exact rate and the depth in one line of stable text; the
     # stream line that ffmpeg logs is neither exact nor stable.
-    command = [*input_arguments, "-i", str(source.absolute()), "-map", "0:v:0", "-frames:v", "1"]
+    command = [*input_arguments, "-i", str(source.absolute()), "-map", "0:V:0", "-frames:v", "1"]
     command += ["-strict", "-1", "-f", "yuv4mpegpipe", "-"]
     header = run_ffmpeg(command).partition(b"\n")[0].decode()
     found = re.match(r"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", header)
@@ -268,7 +268,7 @@ def probe(source: Path, input_arguments: Sequence[str] = ()) -> Probe:
 
 def _packets(video: Path) -> int:
     """Coded frames in a file that ``encode`` wrote, counted without decoding."""
-    text = run_ffmpeg(["-i", str(video.absolute()), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"])
+    text = run_ffmpeg(["-i", str(video.absolute()), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"])
     return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
@@ -277,7 +277,7 @@ def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
 
     FfmpegError, with the source's name, if ffmpeg fails.
     """
-    command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:v:0", "-map_metadata", "-1"]
+    command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:V:0", "-map_metadata", "-1"]
     command += [
         "-frames:v",
         str(num_frames),
@@ -343,7 +343,7 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
             raise ValueError(f"height is {spec.height}; it must not exceed the master's, {master.height}")
         command = [
             "-y", "-threads", "1", "-i", "{source}",
-            "-map", "0:v:0", "-map_metadata", "-1", "-map_chapters", "-1", "-filter_threads", "1",
+            "-map", "0:V:0", "-map_metadata", "-1", "-map_chapters", "-1", "-filter_threads", "1",
             *encoder_arguments(spec, float(master.fps)),
             "{destination}",
         ]  # fmt: skip

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rungwise.clock import Clock, end_seconds, order_keys, runs_of_clock, shown_clock
+from rungwise.clock import Clock, end_seconds, shown_clock, shown_order
 from rungwise.coded_size import frame_pixels
 from rungwise.color import (
     COLOR_PRIMARIES,
@@ -119,13 +119,14 @@ class Packets:
     hidden_key: HiddenKey | None = None
     is_rate_assumed: bool = False
     num_empty: int = 0
+    clock_ticks_N: NDArray[np.int64] | None = None  # `ticks_N`, but with a jump where it is shown; None: `ticks_N`
 
     @functools.cached_property
     def clock(self) -> Clock:
         """When frames are shown."""
         if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
             return Clock(np.arange(len(self.is_key_N)) / float(self.rate))
-        return shown_clock(self.ticks_N, self.time_base)
+        return shown_clock(self.ticks_N if self.clock_ticks_N is None else self.clock_ticks_N, self.time_base)
 
     @property
     def times_N(self) -> NDArray[np.float64]:
@@ -224,11 +225,13 @@ def _shown_packets(
     """Packets in coded order, hidden ones among them, as shown frames in presentation order."""
     shown = np.flatnonzero([not packet.is_hidden for packet in coded])
     ticks = _presentation_ticks(coded, reorders)
-    order = shown
+    order, clock_ticks = shown, None
     if ticks is not None:
-        decode_ticks = [packet.dts for packet in coded]
-        runs = runs_of_clock(decode_ticks, [packet.is_intra for packet in coded])
-        order = shown[np.lexsort((order_keys(ticks, decode_ticks, base)[shown], runs[shown]))]
+        visible = [coded[i] for i in shown]
+        own, clock_ticks = shown_order(
+            ticks[shown], [packet.dts for packet in visible], [packet.is_intra for packet in visible], base
+        )
+        order = shown[own]
     hidden_keys = [i for i, packet in enumerate(coded[: shown[0]]) if packet.is_intra]
     hidden_key = None
     if hidden_keys and not coded[shown[0]].is_intra:
@@ -237,6 +240,7 @@ def _shown_packets(
         hidden_key = HiddenKey(coded[last].size, step, 1.0 if pixels is None else float(pixels[last, 0]))
     return Packets(
         ticks_N=None if ticks is None else ticks[order],
+        clock_ticks_N=clock_ticks,
         is_key_N=np.asarray([coded[i].is_key for i in order]),
         is_intra_N=np.asarray([coded[i].is_intra for i in order]),
         sizes_N=np.asarray([coded[i].size for i in order]),

@@ -77,7 +77,7 @@ def write_variant(source: Path, destination: Path, variant: Variant, *, num_fram
 
     FfmpegError, with the source's name, if ffmpeg fails.
     """
-    command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:v:0", "-map_metadata", "-1"]
+    command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:V:0", "-map_metadata", "-1"]
     command += ["-filter_threads", "1", "-vf", variant.filters, "-frames:v", str(num_frames)]
     command += ["-fps_mode", "passthrough", "-c:v", "ffv1", "-level", "3", "-threads", "1", "-bitexact"]
     try:

@@ -179,6 +179,7 @@ def decoded_times(path: Path, packets: Packets, threads: int | None = 1) -> Pack
     if all(tick is not None for tick in ticks) and len(set(ticks)) == len(ticks):
         known = np.asarray(ticks, np.int64)
     own = _packets_of(known, packets.ticks_N)
+    packets = replace(packets, clock_ticks_N=None)
     if known is not None:
         known.sort()  # a decoder knows the order better than a container that was written without times
     never = np.zeros(len(ticks), bool)  # where decoding could start

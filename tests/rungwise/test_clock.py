@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rungwise.cli import app
-from rungwise.clock import order_keys, runs_of_clock, shown_clock
+from rungwise.clock import shown_clock, shown_order
 from rungwise.encode import run_ffmpeg
 from rungwise.scorer import Scorer
 from rungwise.video import probe, read_packets
@@ -36,31 +36,72 @@ def test_a_gap_of_hours_lasts_one_step() -> None:
     assert "8000 s at 2.400 s" in clock.notes[0]
 
 
+def order_of(ticks: np.ndarray, decode: np.ndarray, keys: set[int]) -> tuple[list[int], np.ndarray]:
+    order, times = shown_order(ticks, decode.tolist(), [index in keys for index in range(len(ticks))], TICK)
+    return order.tolist(), times
+
+
 def test_a_restart_goes_on_where_the_clock_was() -> None:
-    decode = [*STEADY, *STEADY]
-    runs = runs_of_clock(decode, [index % 50 == 0 for index in range(200)])
-    assert runs.tolist() == [0] * 100 + [1] * 100
-    clock = shown_clock(np.array(decode), TICK)
+    times = np.concatenate([STEADY, STEADY])
+    order, shown = order_of(times, times, {0, 50, 100, 150})
+    assert order == list(range(200))
+    clock = shown_clock(shown, TICK)
     assert clock.seconds_N == pytest.approx(np.arange(200) * 0.04)
     assert clock.breaks == (100,)
 
 
 def test_a_small_fall_is_a_restart_before_a_key_frame_alone() -> None:
-    decode = [0, 40, 80, 70, 110, 150]
-    assert runs_of_clock(decode, [True, False, False, True, False, False])[-1] == 1
-    assert runs_of_clock(decode, [True] + [False] * 5)[-1] == 0
+    times = np.array([0, 40, 80, 70, 110, 150])
+    assert order_of(times, times, {0, 3})[0] == [0, 1, 2, 3, 4, 5]
+    assert order_of(times, times, {0})[0] == [0, 1, 3, 2, 4, 5]
 
 
-def test_a_stray_frame_is_shown_in_its_place() -> None:
-    ticks = STEADY.copy()
-    ticks[30] += 8_000_000
-    keys = order_keys(ticks, (STEADY - 40).tolist(), TICK)
-    assert np.argsort(keys, kind="stable").tolist() == list(range(100))
-    clock = shown_clock(ticks, TICK)
+STRAY = STEADY.copy()
+STRAY[30] += 8_000_000
+
+
+@pytest.mark.parametrize("decode", [STEADY - 40, STRAY - 40], ids=["its time", "both of its times"])
+def test_a_stray_frame_is_shown_in_its_place(decode: np.ndarray) -> None:
+    order, shown = order_of(STRAY, decode, {0})
+    assert order == list(range(100))
+    clock = shown_clock(shown, TICK)
     assert clock.seconds_N == pytest.approx(STEADY / 1000)
     assert clock.breaks == ()
     assert len(clock.notes) == 1
     assert "1.200 s by 8000 s" in clock.notes[0]
+
+
+@pytest.mark.parametrize(("frame", "note"), [(0, "at 0.000 s by 8000 s"), (99, "at 3.960 s by 8000 s")])
+def test_a_stray_frame_at_an_end_is_one(frame: int, note: str) -> None:
+    ticks = STEADY.copy()
+    ticks[frame] += 8_000_000
+    order, shown = order_of(ticks, STEADY - 40, {0})
+    assert order == list(range(100))
+    clock = shown_clock(shown, TICK)
+    assert clock.seconds_N == pytest.approx(STEADY / 1000)
+    assert (len(clock.notes), note in clock.notes[0]) == (1, True)
+
+
+# Coded as I P B B P B B ..., each decoded a step after the one before.
+REORDERED = np.array([0, *(40 * (3 * group + place) for group in range(33) for place in (3, 1, 2))])
+
+
+@pytest.mark.parametrize("jump", [8_000_000, -8_000_000])
+@pytest.mark.parametrize("at", [70, 71, 72])
+def test_a_jump_inside_a_group_of_b_frames_changes_no_frames_place(at: int, jump: int) -> None:
+    late = np.arange(100) >= at
+    order, shown = order_of(REORDERED + jump * late, STEADY - 40 + jump * late, {0})
+    assert order == np.argsort(REORDERED).tolist()
+    clock = shown_clock(shown, TICK)
+    assert clock.seconds_N == pytest.approx(STEADY / 1000)
+    assert (len(clock.notes), len(clock.breaks)) == (1, 1)
+
+
+def test_missing_decoding_times_hide_no_restart() -> None:
+    times = np.concatenate([STEADY, STEADY])
+    decode = [None if index in (0, 7, 150) else int(tick) for index, tick in enumerate(times)]
+    order, _ = shown_order(times, decode, [index % 50 == 0 for index in range(200)], TICK)
+    assert order.tolist() == list(range(200))
 
 
 X264 = ["-c:v", "libx264", "-threads", "1", "-bf", "2", "-pix_fmt", "yuv420p"]
@@ -94,7 +135,8 @@ def test_times_that_jump_or_stray_change_neither_duration_bitrate_nor_score(
         seen, judged = probe(path), shipped.score(path)
         assert seen.duration_seconds == pytest.approx(plain.duration_seconds, abs=0.1)
         assert seen.bitrate_kbps == pytest.approx(plain.bitrate_kbps, rel=0.02)
-        assert judged.score == pytest.approx(score, abs=1)  # at the jump two frames change places
+        assert judged.score == pytest.approx(score, abs=0.5)
+        assert (seen.fps, seen.variable_frame_rate) == (plain.fps, False)
         assert any("8000 s" in note for note in judged.notes)
 
 
