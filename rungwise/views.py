@@ -35,12 +35,16 @@ VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: the same places in all vide
 class ViewRecipe(BaseModel):
     """How views are chosen. Everything here changes scores and is hashed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     num_frames: int = Field(ge=1)
+    """frames of a view"""
     frame_choice: Literal["uniform", "pairs", "difference"]
+    """evenly spaced frames; evenly spaced pairs of neighbors; or frames at equal steps of accumulated change"""
     grid: int = Field(ge=1)
+    """cells along each side of the frame, one patch in each"""
     patch_px: int = Field(ge=8)
+    """side of a patch in display pixels"""
 
     @model_validator(mode="after")
     def _even(self) -> ViewRecipe:
