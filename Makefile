@@ -23,13 +23,13 @@ lint: .venv/ready
 # Wants masters/ and photographs/ here: benchmarks/NOTES.md says which.
 default-model: .venv/ready
 	path=$$($(BIN)/rungwise export benchmarks/default.yaml --runs $(RUNS) --json | \
-	$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && mkdir -p rungwise/models && \
-	cp $$path/student.int8.onnx rungwise/models/default.onnx && cp $$path/card.md rungwise/models/default.md
+	$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && mkdir -p rungwise/score/models && \
+	cp $$path/student.int8.onnx rungwise/score/models/default.onnx && cp $$path/card.md rungwise/score/models/default.md
 	$(MAKE) model-checksum
 
-# The scorer refuses a shipped model that doesn't match it: run this whenever rungwise/models/default.onnx changes.
+# The scorer refuses a shipped model that doesn't match it: run this whenever rungwise/score/models/default.onnx changes.
 model-checksum:
-	cd rungwise/models && sha256sum default.onnx > default.sha256
+	cd rungwise/score/models && sha256sum default.onnx > default.sha256
 
 # Every dependency with the hashes of its files: the scorer's for any system, all of them for Linux on x86-64. Wants uv.
 LOCK = uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-annotate --python-version 3.11 \

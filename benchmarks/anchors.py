@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rungwise.artefact import write_json
-from rungwise.label import label
+from rungwise.artifact import write_json
+from rungwise.ladder.label import label
+from rungwise.media.packets import timestamps_seconds
+from rungwise.media.video import rgb_frames
 from rungwise.progress import track
-from rungwise.video import rgb_frames, timestamps_seconds
 
 VMAF_V0 = "vmaf_v0.6.1"
 LEAST_NIQE_LINES = 193  # of two patches of 96 and one line

@@ -25,13 +25,16 @@ import imageio_ffmpeg
 import numpy as np
 import onnxruntime
 
-from rungwise.encode import EncodeSpec, encode, run_ffmpeg
-from rungwise.masters import write_master
-from rungwise.scorer import Scorer
-from rungwise.scoring.frames import read_frames
-from rungwise.scoring.looking import How, judge_file
-from rungwise.scoring.windows import WINDOW_SECONDS, frame_times, plan_windows
-from rungwise.video import luma, read_packets
+from rungwise.bitstream.qp import StepReader
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.packets import read_packets
+from rungwise.media.video import luma
+from rungwise.scenes import write_master
+from rungwise.score.frames import read_frames
+from rungwise.score.score_video import How, judge_file
+from rungwise.score.scorer import Scorer
+from rungwise.score.windows import WINDOW_SECONDS, frame_times, plan_windows
 
 HEIGHTS = (540, 1080, 2160)
 SCENE, PAINTED, FPS, PAINTED_FRAMES, LOOPS = "street_a", 1080, 24.0, 48, 5  # ten seconds
@@ -120,7 +123,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
         "decode what it uses": fastest(lambda: decode(True)),
         "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen, _: seen.pixels)),
         "model, all windows": fastest(lambda: [scorer.judge(view[None]) for view in views]),
-        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, steps=True)),
+        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, StepReader)),
         "score by pictures alone": fastest(lambda: scorer.score(encoded, pictures_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
         **{name: fastest(lambda m=model: vmaf(reference, encoded, m), 1) for name, model in VMAF.items()},

@@ -44,16 +44,16 @@ from distill.pipeline import run
 from distill.students import DISTILL_VERSION
 from distill.teaching import TEACH_VERSION
 from distill.train import Examples, fit, judge
-from rungwise.artefact import sha256_json, write_json, write_text
+from rungwise.artifact import sha256_json, write_json, write_text
+from rungwise.bitstream.features import NUM_FACTS
 from rungwise.config import RunConfig, load_config
-from rungwise.contract import CONTRACT_VERSION, Scale
-from rungwise.evaluate import PairRule, evaluate_predictors
-from rungwise.figures import Evaluation, format_table
-from rungwise.ladder import clip_name, ladder_rungs
+from rungwise.ladder.make import clip_name, ladder_rungs
+from rungwise.ladder.sources import make_masters
+from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluation_result import Evaluation, format_table
 from rungwise.progress import note, track
-from rungwise.scorer import SHIPPED_MODEL, Scorer
-from rungwise.sources import make_masters
-from rungwise.stream import NUM_FACTS
+from rungwise.score.contract import CONTRACT_VERSION, Scale
+from rungwise.score.scorer import SHIPPED_MODEL, Scorer
 from student.gates import PAIR_GAP_SHARE
 from student.models import STUDENTS, load_imagenet, student_settings
 from teacher.models import TEACHERS

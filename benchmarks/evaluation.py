@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rungwise import statistics as st
-from rungwise.evaluate import evaluate_predictors
+from rungwise.metrics import statistics as st
+from rungwise.metrics.evaluate import evaluate_predictors
 
 TABLES = {"published": (1022, 36, 67), "large": (100_000, 2000, 20)}
 PLAIN_DRAWS = 200

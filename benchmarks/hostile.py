@@ -29,9 +29,9 @@ from typing import Any
 
 from mutated_clips import MUTATIONS, make_clips, mutants
 
-from rungwise.scorer import Scorer
-from rungwise.scoring.batch import Options, score_all
-from rungwise.scoring.inputs import Input
+from rungwise.score.batch import Options, score_all
+from rungwise.score.inputs import Input
+from rungwise.score.scorer import Scorer
 
 MODES = {"pixel-only": True, "hybrid": False}
 OUTCOMES = ("scored", "one-line error", "unexpected error", "crash", "hang")

@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from distill.pipeline import run
-from rungwise.artefact import write_json
+from rungwise.artifact import write_json
 from rungwise.config import load_config
 
 ROOT = Path(__file__).parents[1]

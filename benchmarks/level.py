@@ -4,8 +4,9 @@ The ladder that the model was trained on (benchmarks/default.yaml) has mostly fa
 fewer bits at a QP, which the regression took for loss. Here it learns from the ladder of benchmarks/level.yaml, and
 keeps what it says of its own support, which stands for the ladder before. Pixels, network and graph stay as they are.
 
-python benchmarks/level.py --base BASE.onnx --runs runs --out rungwise/models/default.onnx --json level.json
-python benchmarks/level.py --base BASE.onnx --out rungwise/models/default.onnx --json level.json --judge NAME=TABLE
+python benchmarks/level.py --base BASE.onnx --runs runs --out rungwise/score/models/default.onnx --json level.json
+python benchmarks/level.py --base BASE.onnx --out rungwise/score/models/default.onnx --json level.json \\
+  --judge NAME=TABLE
 BASE.onnx is what `make default-model` exports; the ladder needs masters/ and photographs/ as benchmarks/NOTES.md lists.
 """
 
@@ -26,14 +27,14 @@ from onnx import numpy_helper
 
 from distill.data import Data, prepare
 from distill.pipeline import run
-from rungwise.artefact import sha256_file, write_json, write_text
+from rungwise.artifact import sha256_file, write_json, write_text
+from rungwise.bitstream.features import NUM_FACTS
+from rungwise.bitstream.qp import CODECS
 from rungwise.config import load_config
-from rungwise.contract import Contract
-from rungwise.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note, track
-from rungwise.quantiser import CODECS
-from rungwise.scorer import Scorer
-from rungwise.stream import NUM_FACTS
+from rungwise.score.contract import Contract
+from rungwise.score.scorer import Scorer
 from student.card import error_table
 from student.export import seal
 from student.gates import PAIR_GAP_SHARE
@@ -123,7 +124,7 @@ def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
 
     Re-encodes and codecs whose QP can't be read are among them if they are in the table.
     """
-    from rungwise.table_files import read_table_file
+    from rungwise.tables import read_table_file
 
     table = read_table_file(path).dropna(subset=["score"])
     videos = [path.parent / video for video in table["path"]]

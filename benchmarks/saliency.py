@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from distill.checkpoint import load_checkpoint
-from rungwise.artefact import write_json
-from rungwise.encode import EncodeSpec, encode
-from rungwise.masters import write_master
+from rungwise.artifact import write_json
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.metrics.statistics import srcc
 from rungwise.progress import track
-from rungwise.statistics import srcc
-from rungwise.views import ViewRecipe, make_views, read_views
+from rungwise.scenes import write_master
+from rungwise.score.views import ViewRecipe, make_views, read_views
 
 RUNGS = (EncodeSpec("h264", 360, crf=26), EncodeSpec("h264", 360, crf=36), EncodeSpec("h264", 360, crf=44),
          EncodeSpec("av1", 360, crf=60), EncodeSpec("vp9", 180, crf=50))  # fmt: skip

@@ -100,9 +100,9 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     from distill.frozen import Upper
     from distill.students import load_state
     from distill.train import fit, predict
-    from rungwise.artefact import write_json
+    from rungwise.artifact import write_json
     from rungwise.config import Augment, BitrateGroups, load_config
-    from rungwise.contract import Scale
+    from rungwise.score.contract import Scale
     from student.models import STUDENTS as MODELS
     from student.models import load_imagenet, student_settings
     from student.styleprompt import tune_prompts
@@ -216,9 +216,9 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     from distill.data import prepare
     from distill.frozen import keep_frozen
     from distill.pipeline import run
-    from rungwise.artefact import sha256_json
+    from distill.view_store import read_view_lists
+    from rungwise.artifact import sha256_json
     from rungwise.config import load_config
-    from rungwise.pixels import read_view_lists
     from student.models import STUDENTS as MODELS
     from student.models import load_imagenet, student_settings
     from teacher.cache import read_cache
@@ -288,7 +288,7 @@ def summarise(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, A
 
 def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -> dict[str, Any]:
     """Means over seeds, each with the interval of that mean over resampled contents."""
-    from rungwise import statistics as st
+    from rungwise.metrics import statistics as st
 
     truth, content = part["score"].to_numpy(float), part["content"].to_numpy()
     codec, height = part["codec"].to_numpy(), part["height"].to_numpy()
@@ -366,7 +366,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="table of validation contents, to choose by")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    from rungwise.artefact import write_json, write_text
+    from rungwise.artifact import write_json, write_text
     from rungwise.config import load_config
     from rungwise.progress import note, track
 

@@ -32,12 +32,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, make_judge, matrices_to_bf16
-from rungwise.artefact import write_json
-from rungwise.encode import EncodeSpec, encode
-from rungwise.masters import SCENES, write_master
+from rungwise.artifact import write_json
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.media.video import probe
 from rungwise.progress import note
-from rungwise.video import probe
-from rungwise.views import ViewRecipe, make_views, read_views
+from rungwise.scenes import SCENES, write_master
+from rungwise.score.views import ViewRecipe, make_views, read_views
 from teacher.cache import Clock, Fields, Judge, Read, judge_stream
 from teacher.internvideo2 import SIZES, InternVideo2Quality
 from teacher.layers import Layers, count_flops, matrix_rate, time_calls

@@ -137,11 +137,11 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     from distill.data import prepare
     from distill.pipeline import run
     from distill.teaching import verify_cache
-    from rungwise.artefact import read_facts
+    from distill.view_store import read_view_lists
+    from rungwise.artifact import read_facts
     from rungwise.config import load_config
-    from rungwise.evaluate import evaluate_predictors
-    from rungwise.figures import format_interval
-    from rungwise.pixels import read_view_lists
+    from rungwise.metrics.evaluate import evaluate_predictors
+    from rungwise.metrics.evaluation_result import format_interval
     from teacher.cache import read_cache
 
     settings = load_config(config)
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    from rungwise.artefact import write_json
+    from rungwise.artifact import write_json
 
     base = yaml.safe_load((Path(__file__).parents[1] / "tests" / "distill" / "small.yaml").read_text())
     base |= {"sources": {"folder": str(arguments.sources)}, "ladder": LADDER}

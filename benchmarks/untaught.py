@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rungwise.artefact import write_json
-from rungwise.encode import FfmpegError, run_ffmpeg
-from rungwise.label import label
+from rungwise.artifact import write_json
+from rungwise.ladder.label import label
+from rungwise.media.ffmpeg import FfmpegError, run_ffmpeg
+from rungwise.media.video import probe
 from rungwise.progress import note, run_jobs
-from rungwise.video import probe
 
 # Encoder, file, arguments.
 KINDS = {
@@ -33,7 +33,7 @@ KINDS = {
 
 
 def untaught(masters: dict[str, Path], folder: Path, workers: int, label_model: str) -> pd.DataFrame:
-    """One row an encode: what `rungwise.evaluate` wants, with `kind` and `path`; what is in `folder` isn't made again.
+    """One row an encode, as `rungwise.metrics.evaluate` reads it, with `kind` and `path`; files in `folder` are kept.
 
     MPEG-2 takes no odd frame rates; an encode that fails is noted and left out.
     """

@@ -34,13 +34,13 @@ from PIL import Image
 from scipy import linalg
 from torch import Tensor
 
-from rungwise import statistics as st
-from rungwise.artefact import open_artefact, write_json
-from rungwise.ladder import read_ladder
+from rungwise.artifact import open_artefact, write_json
+from rungwise.ladder.make import read_ladder
+from rungwise.media.video import rgb_frames
+from rungwise.metrics import statistics as st
+from rungwise.metrics.statistics import FloatArray, IntArray, Resampled
 from rungwise.progress import note, track
-from rungwise.statistics import FloatArray, IntArray, Resampled
-from rungwise.video import rgb_frames
-from rungwise.views import Shown, View, ViewRecipe, make_views, uniform_frames
+from rungwise.score.views import Shown, View, ViewRecipe, make_views, uniform_frames
 from teacher.layers import count_flops
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from distill.train import predict
-from rungwise.artefact import canonical_json
-from rungwise.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
+from rungwise.artifact import canonical_json
+from rungwise.score.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
 from student.models import STUDENTS
 from teacher.models import TEACHERS
 from teacher.weights import read_metadata

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from distill.batches import bitrate_groups
 from distill.train import Examples
-from rungwise.artefact import Artefact, StageKey
+from distill.view_store import make_pixels, open_pixels
+from rungwise.artifact import Artefact, StageKey
+from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
+from rungwise.bitstream.qp import StepReader
 from rungwise.config import RunConfig
-from rungwise.contract import Contract, Scale
-from rungwise.ladder import read_ladder
-from rungwise.pixels import make_pixels, open_pixels
-from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
-from rungwise.table import assign_splits
-from rungwise.video import read_packets
+from rungwise.dataset_table import assign_splits
+from rungwise.ladder.make import read_ladder
+from rungwise.media.packets import read_packets
+from rungwise.score.contract import Contract, Scale
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Data:
         rows = zip(self.table["path"], self.table["rate_control"].fillna(""), self.table["width"], self.table["height"],
                    self.table["display_height"], strict=True)  # fmt: skip
         return np.stack([
-            facts_of_packets(read_packets(Path(path), steps=True), int(width * height), int(height), int(lines))
+            facts_of_packets(read_packets(Path(path), StepReader), int(width * height), int(height), int(lines))
             if rate else np.full(NUM_FACTS, np.nan)
             for path, rate, width, height, lines in rows
         ])  # fmt: skip

@@ -20,17 +20,17 @@ from distill.checkpoint import load_checkpoint
 from distill.data import Data
 from distill.students import HELD_OUT, conformal
 from distill.train import predict
-from rungwise.artefact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
+from rungwise.artifact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.contract import Calibration, Contract, Stream
-from rungwise.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note
-from rungwise.scorer import Scorer
-from rungwise.views import make_views, read_views
+from rungwise.score.contract import Calibration, Contract, Stream
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
 from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
-from student.quantize import Quantiser, to_fp16
+from student.int8 import Quantiser, to_fp16
 
 EXPORT_VERSION = 6  # 4: the stream is an input; 5: intervals by whole masters; 6: by what was said before a refit
 PARITY_CLIPS = 8

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill.data import Data
 from distill.engine import autocast
-from rungwise.artefact import StageKey, run_stage
+from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
 
 FROZEN_VERSION = 1

@@ -8,7 +8,7 @@ from typing import Any
 from distill.checkpoint import load_unchecked
 from distill.train import predict
 from rungwise.config import load_config
-from rungwise.contract import METADATA_KEY, golden_deviation, golden_input
+from rungwise.score.contract import METADATA_KEY, golden_deviation, golden_input
 from student.models import STUDENTS, cost, student_settings
 from teacher.golden import run_golden
 from teacher.weights import read_metadata

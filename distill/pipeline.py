@@ -1,6 +1,6 @@
 """The one way through: masters -> ladder -> views -> teach -> cache -> distill -> export -> evaluate.
 
-Each stage is a function of a config and of earlier artefacts, and leaves one artefact (rungwise/artefact.py). Read
+Each stage is a function of a config and of earlier artefacts, and leaves one artefact (rungwise/artifact.py). Read
 `run` first: it is the whole road.
 """
 
@@ -18,15 +18,15 @@ from distill.exporting import FILES, export_failures, export_student
 from distill.students import distil, pretrain
 from distill.teaching import cache_targets, teach
 from distill.train import predict
-from rungwise.artefact import Artefact, StageKey, run_stage, write_text
+from rungwise.artifact import Artefact, StageKey, run_stage, write_text
 from rungwise.config import RunConfig
-from rungwise.evaluate import PairRule, evaluate_predictors
-from rungwise.figures import format_table, to_json
-from rungwise.ladder import make_ladder, read_failures
+from rungwise.ladder.make import make_ladder, read_failures
+from rungwise.ladder.sources import find_unlabelled, make_masters
+from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluation_result import format_table, to_json
 from rungwise.progress import note
-from rungwise.report import write_report
-from rungwise.scorer import Scorer
-from rungwise.sources import find_unlabelled, make_masters
+from rungwise.report.evaluation_page import write_report
+from rungwise.score.scorer import Scorer
 from student.gates import PAIR_GAP_SHARE
 
 EVALUATE_VERSION = 5  # 3: the interval is the export's; 4: with and without the coded stream; 5: its quantiser

@@ -20,13 +20,13 @@ from distill.engine import own_device
 from distill.frozen import Upper, keep_frozen
 from distill.teaching import cache_inputs
 from distill.train import Examples, fit, judge
+from distill.view_store import read_view_lists
 from distill.watch import make_watch
-from rungwise.artefact import SCRATCH, Artefact, run_stage, sha256_file, verify_files, write_json
+from rungwise.artifact import SCRATCH, Artefact, run_stage, sha256_file, verify_files, write_json
 from rungwise.config import RunConfig, Training
-from rungwise.contract import Calibration
-from rungwise.pixels import read_view_lists
 from rungwise.progress import note
 from rungwise.ranks import ranks
+from rungwise.score.contract import Calibration
 from student.models import STUDENTS, load_imagenet, student_settings
 from student.styleprompt import tune_prompts
 from teacher.cache import open_cache, read_cache

@@ -23,8 +23,9 @@ from distill.data import Data, make_contract, training_key
 from distill.engine import autocast, own_device, shard_for_inference
 from distill.frozen import Upper, keep_frozen
 from distill.train import fit
+from distill.view_store import read_view_lists
 from rungwise import __version__
-from rungwise.artefact import (
+from rungwise.artifact import (
     SCRATCH,
     Artefact,
     StageKey,
@@ -38,11 +39,10 @@ from rungwise.artefact import (
     write_json,
 )
 from rungwise.config import RunConfig, TeacherSection
-from rungwise.contract import Contract
-from rungwise.pixels import read_view_lists
 from rungwise.progress import note, track
 from rungwise.ranks import ranks
-from rungwise.views import VIEWS_VERSION, ViewRecipe, read_views
+from rungwise.score.contract import Contract
+from rungwise.score.views import VIEWS_VERSION, ViewRecipe, read_views
 from teacher.cache import (
     CACHE_VERSION,
     Clock,

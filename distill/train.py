@@ -25,12 +25,12 @@ from torch.nn import functional
 from distill import losses
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
-from rungwise.artefact import write_json
+from rungwise.artifact import write_json
+from rungwise.bitstream.features import NUM_FACTS
 from rungwise.config import Augment, BitrateGroups, Execution, Training
-from rungwise.contract import Scale
+from rungwise.metrics.statistics import srcc
 from rungwise.progress import note, track
-from rungwise.statistics import srcc
-from rungwise.stream import NUM_FACTS
+from rungwise.score.contract import Scale
 
 EMBEDDING_DIM = 64
 TEMPERATURE = 0.1  # of both contrasts (CONVIQT, section 4; coarse to fine, section 6)
@@ -60,7 +60,7 @@ class Examples:
     groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
     frames_each: int  # 2 where frames come in pairs of neighbours, else 1
-    stream: NDArray[np.float32]  # (N, F) terms of rungwise/stream.py, NaN where there are none
+    stream: NDArray[np.float32]  # (N, F) terms of rungwise/bitstream/features.py, NaN where there are none
     stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in what is learnt of streams
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 

@@ -11,13 +11,13 @@ __version__ = "0.1.0"
 __all__ = ["Scorer", "__version__"]
 
 if TYPE_CHECKING:
-    from rungwise.scorer import Scorer
+    from rungwise.score.scorer import Scorer
 
 
 def __getattr__(name: str) -> object:
     """`from rungwise import Scorer` without paying for onnxruntime at `import rungwise`."""
     if name == "Scorer":
-        from rungwise.scorer import Scorer
+        from rungwise.score.scorer import Scorer
 
         return Scorer
     raise AttributeError(f"module 'rungwise' has no attribute {name!r}")

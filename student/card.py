@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rungwise.contract import Contract
-from rungwise.figures import Evaluation, format_interval
+from rungwise.metrics.evaluation_result import Evaluation, format_interval
+from rungwise.score.contract import Contract
 from student.gates import Gate
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A student as ONNX: uint8 frames in, score and levels out, the contract in the file's own metadata.
 
-Three steps, so that the gates (student/gates.py) stand between them: `trace` makes the fp32 graph, student/quantize.py
+Three steps, so that the gates (student/gates.py) stand between them: `trace` makes the fp32 graph, student/int8.py
 makes others from it, `seal` writes a file with its own golden output and reads it back from disk.
 """
 
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rungwise.contract import METADATA_KEY, Contract, Golden, golden_input, sha256_array
-from rungwise.scorer import Scorer
-from rungwise.stream import NUM_TERMS
-from rungwise.views import ViewRecipe
+from rungwise.bitstream.features import NUM_TERMS
+from rungwise.score.contract import METADATA_KEY, Contract, Golden, golden_input, sha256_array
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe
 
 PARITY_SHARE = 1e-5  # of the scale, fp32 against torch: ten times stricter than the 1e-4 that the project asks for
 # Largest deviation of a file's golden scores on another machine, as a share of the scale. Of fp16 and int8 other

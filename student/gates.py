@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rungwise.contract import Scale
-from rungwise.scorer import Scorer
-from rungwise.statistics import pair_counts, srcc
+from rungwise.metrics.statistics import pair_counts, srcc
+from rungwise.score.contract import Scale
+from rungwise.score.scorer import Scorer
 
 BUDGET = 0.005  # of SRCC, of the share of pairs in order, and of the scale for the mean deviation of a score
 PAIR_GAP_SHARE = 0.05  # of the scale: labels closer than that make no pair

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rungwise.stream import NUM_FACTS, NUM_TERMS
+from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
 STREAM_DIM = 64
@@ -49,8 +49,8 @@ def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 
 class StreamHead(nn.Module):
-    """A score from the pictures, their texture and their stream's terms (rungwise/stream.py), each judged in the
-    others' light: by a small network, and by a regression on how alike a clip is to those of training.
+    """A score from pixels, texture and bitstream features (rungwise/bitstream/features.py), each in the light of the
+    others: by a small network, and by a regression on how alike a clip is to those of training.
 
     The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTRES`
     train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of

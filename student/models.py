@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rungwise.config import MambaStudent as MambaSection
 from rungwise.config import StudentSection
 from rungwise.config import SwinStudent as SwinSection
-from rungwise.views import ViewRecipe
+from rungwise.score.views import ViewRecipe
 from student.mamba import MambaStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent

@@ -89,7 +89,7 @@ class SwinStudent(nn.Module):
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
     def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgement:
-        """Judge clips of uint8 RGB frames, and by their streams' terms (rungwise/stream.py) where they are given."""
+        """Score clips of uint8 RGB frames, with their bitstream features (rungwise/bitstream/features.py) if given."""
         return self.upper(self.lower(frames_BTHWC), terms_BF)
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:

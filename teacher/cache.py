@@ -30,9 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rungwise.artefact import POLL_SECONDS, SCRATCH, Artefact, canonical_json, mismatches, open_artefact
+from rungwise.artifact import POLL_SECONDS, SCRATCH, Artefact, canonical_json, mismatches, open_artefact
 from rungwise.progress import track
-from rungwise.views import View
+from rungwise.score.views import View
 
 CACHE_VERSION = 2  # 2: layers, content hashes, batches cut inside shards
 

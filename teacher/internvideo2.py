@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rungwise.config import InternVideo2Teacher
 from rungwise.progress import note
-from rungwise.views import ViewRecipe
+from rungwise.score.views import ViewRecipe
 from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32, vectorise
 from teacher.positions import fit_positions, sincos_3d
 from teacher.weights import Card, account, read_foreign

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
-from rungwise.views import ViewRecipe
+from rungwise.score.views import ViewRecipe
 from teacher.judgement import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rungwise.progress import to_stderr
-from rungwise.views import ViewRecipe
+from rungwise.score.views import ViewRecipe
 from teacher.conviqt import Conviqt, conviqt_settings, load_conviqt, without_projector
 from teacher.internvideo2 import InternVideo2Quality, internvideo2_settings, load_internvideo2
 from teacher.lite0 import EfficientNetLite0, lite0_settings, load_imagenet_lite0

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rungwise.artefact import canonical_json, sha256_file, write_json
+from rungwise.artifact import canonical_json, sha256_file, write_json
 
 WRAPPERS = ("model", "module")
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rungwise.encode import EncodeSpec, encode
-from rungwise.masters import write_master
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.scenes import write_master
 
 
 @pytest.fixture(scope="session")

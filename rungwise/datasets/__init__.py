@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from rungwise.artefact import sha256_file
+from rungwise.artifact import sha256_file
+from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 from rungwise.datasets.catalogue import describe
 from rungwise.datasets.derive import REFERENCE, REFUSED
 from rungwise.datasets.description import OWN_HEIGHT, Description, Layout
 from rungwise.datasets.labels import LINE, VIDEO_ENDINGS, find_labels, read_rows, without_ending
 from rungwise.failures import failure
-from rungwise.table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -319,7 +319,7 @@ def find_video(index: Mapping[str, list[Path]], expected: str) -> Path | str:
 
 def _look(path: Path, probing: bool) -> dict[str, Any] | str:
     """Hash, and facts if wanted; or why the file cannot be read."""
-    from rungwise.video import probe
+    from rungwise.media.video import probe
 
     try:
         facts: dict[str, Any] = {"video_sha256": sha256_file(path)}

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.artefact import sha256_file
+from rungwise.artifact import sha256_file
+from rungwise.dataset_table import TEXT_COLUMNS, check_table
 from rungwise.failures import failure
-from rungwise.table import TEXT_COLUMNS, check_table
-from rungwise.table_files import read_table_file
+from rungwise.tables import read_table_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _check_video(row: Mapping[str, Any], folder: Path) -> tuple[list[str], str]:
     """What is wrong with one clip, and its file's hash ("" if there is no file)."""
-    from rungwise.video import probe
+    from rungwise.media.video import probe
 
     score, low, high = (_number(row, name) for name in ("score", "score_min", "score_max"))
     found = [f"score {score:g} outside {low:g}..{high:g}"] if score < low or score > high else []
@@ -111,7 +111,7 @@ def _decode_last_frame(path: Path) -> None:
     """
     import av
 
-    from rungwise.container import open_video, video_stream
+    from rungwise.media.container import open_video, video_stream
 
     try:
         with open_video(path) as container:

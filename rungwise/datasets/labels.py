@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.datasets.derive import REFUSED
 from rungwise.datasets.description import Description, Join, LabelFile, Layout
-from rungwise.suffixes import VIDEO_SUFFIXES
+from rungwise.media.suffixes import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd

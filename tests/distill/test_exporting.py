@@ -19,12 +19,12 @@ import distill.pipeline
 from distill.data import Data
 from distill.exporting import FILES, export_failures, export_student
 from distill.pipeline import Outcome
-from rungwise.artefact import sha256_file, verify_files
+from rungwise.artifact import sha256_file, verify_files
 from rungwise.cli import app
 from rungwise.config import RunConfig
-from rungwise.scorer import Scorer
+from rungwise.score.scorer import Scorer
 from student.export import trace
-from student.quantize import Quantiser
+from student.int8 import Quantiser
 
 
 @pytest.fixture

@@ -17,14 +17,15 @@ import distill.exporting
 import distill.pipeline
 import distill.students
 import distill.train
-import rungwise.pixels
+import distill.view_store
+import rungwise.ladder.make
 import teacher.cache
 from distill.checkpoint import load_checkpoint
 from distill.pipeline import STAGES, Outcome, run
 from distill.students import conformal
 from rungwise.cli import app
 from rungwise.config import RunConfig
-from rungwise.scorer import Scorer
+from rungwise.score.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,8 +88,8 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         monkeypatch.setattr(module, name, wrapper)
 
     for call, module, name in (
-        (9, rungwise.ladder, "label"),
-        (7, rungwise.pixels, "read_views"),
+        (9, rungwise.ladder.make, "label"),
+        (7, distill.view_store, "read_views"),
         (2, distill.train, "_batch"),  # teach, second epoch
         (2, teacher.cache, "save"),
         (1, distill.students, "conformal"),  # distill, after its last epoch

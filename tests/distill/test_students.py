@@ -23,10 +23,10 @@ from distill.data import prepare
 from distill.pipeline import Outcome, run
 from distill.students import HELD_OUT, _judge_held_out
 from distill.train import predict
+from rungwise.bitstream.features import NUM_TERMS
 from rungwise.cli import app
 from rungwise.config import RunConfig, load_config
-from rungwise.scorer import Scorer
-from rungwise.stream import NUM_TERMS
+from rungwise.score.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
 SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window": 4, "feature_dim": 32}

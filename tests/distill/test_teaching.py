@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from distill.checkpoint import load_checkpoint
 from distill.pipeline import Outcome, run
 from distill.teaching import pretrained, verify_cache
-from rungwise.artefact import read_facts, sha256_file
+from rungwise.artifact import read_facts, sha256_file
 from rungwise.cli import app
 from rungwise.config import load_config
 from teacher.cache import read_index
@@ -242,7 +242,7 @@ def test_the_verb_audits_a_cache_or_all_of_a_runs_folder(copied: Path) -> None:
 
 def reseal(artefact: Path) -> None:
     """Write a manifest that fits the folder's present files, as someone who rewrote them would have."""
-    from rungwise.artefact import hash_files, sha256_json
+    from rungwise.artifact import hash_files, sha256_json
 
     manifest = json.loads((artefact / "manifest.json").read_text())
     manifest["files"] = hash_files(artefact)

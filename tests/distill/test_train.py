@@ -15,10 +15,10 @@ import distill.train
 from distill.data import Data
 from distill.engine import autocast
 from distill.train import Bundle, Embedder, Examples, Seen, fit, judge, loss_terms, predict, sample_view
+from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
 from rungwise.config import Augment, Training
-from rungwise.contract import Scale
-from rungwise.statistics import srcc
-from rungwise.stream import NUM_FACTS, NUM_TERMS
+from rungwise.metrics.statistics import srcc
+from rungwise.score.contract import Scale
 from student.head import ALIKE_SHARE, StreamHead
 from student.models import STUDENTS
 from student.texture import NUM_TEXTURE

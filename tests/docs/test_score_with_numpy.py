@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from rungwise.contract import Contract, Scale
-from rungwise.scorer import Scorer
-from rungwise.stream import NUM_TERMS
-from rungwise.video import rgb_frames, timestamps_seconds
-from rungwise.views import ViewRecipe, place_view
+from rungwise.bitstream.features import NUM_TERMS
+from rungwise.media.packets import timestamps_seconds
+from rungwise.media.video import rgb_frames
+from rungwise.score.contract import Contract, Scale
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe, place_view
 from student.export import export_onnx
 from student.models import STUDENTS
 

@@ -15,8 +15,8 @@ from rungwise import cli, failures
 from rungwise.cli import app
 from rungwise.config import load_config
 from rungwise.failures import ToolError
-from rungwise.scorer import Scorer
-from rungwise.video import probe
+from rungwise.media.video import probe
+from rungwise.score.scorer import Scorer
 
 runner = CliRunner()
 
@@ -46,7 +46,7 @@ def broken_for(monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     monkeypatch.setattr(Scorer, "score", fails(Scorer.score))
-    monkeypatch.setattr("rungwise.video.probe", fails(probe))
+    monkeypatch.setattr("rungwise.media.video.probe", fails(probe))
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

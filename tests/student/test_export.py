@@ -11,9 +11,9 @@ import torch
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.train import predict
-from rungwise.contract import Calibration, Contract, Scale, golden_input
-from rungwise.scorer import Scorer
-from rungwise.views import ViewRecipe
+from rungwise.score.contract import Calibration, Contract, Scale, golden_input
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe
 from student.export import export_onnx, parity
 from student.models import STUDENTS
 

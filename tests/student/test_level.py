@@ -12,8 +12,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from rungwise.scorer import SHIPPED_MODEL, Scorer
-from rungwise.stream import NUM_TERMS
+from rungwise.bitstream.features import NUM_TERMS
+from rungwise.score.scorer import SHIPPED_MODEL, Scorer
 from student.head import CENTRES, StreamHead
 from student.texture import NUM_TEXTURE
 

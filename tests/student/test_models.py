@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rungwise.lite0 import match_keys, weights_path
-from rungwise.views import ViewRecipe
+from rungwise.score.views import ViewRecipe
 from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES, cost, load_imagenet
 from student.stem import images_and_changes
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from rungwise.contract import Calibration, Contract, Scale
-from rungwise.scorer import Scorer
-from rungwise.views import ViewRecipe
+from rungwise.score.contract import Calibration, Contract, Scale
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe
 from student.export import check_operators, seal, trace, write_graph
 from student.gates import Gate, Labelled, conformal_by_content, loss_gates, rerun_gate
+from student.int8 import Quantiser, to_fp16
 from student.models import STUDENTS
-from student.quantize import Quantiser, to_fp16
 
 COMMON = {
     "feature_dim": 32,

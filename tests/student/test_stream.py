@@ -14,16 +14,18 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from rungwise.contract import Calibration, Contract, Scale, Stream
-from rungwise.encode import run_ffmpeg
-from rungwise.scorer import Scorer
-from rungwise.scoring.looking import Coded
-from rungwise.stream import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_facts, stream_terms
-from rungwise.video import probe, read_packets
-from rungwise.views import ViewRecipe, make_views, read_views
+from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_facts, stream_terms
+from rungwise.bitstream.qp import StepReader
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.packets import read_packets
+from rungwise.media.video import probe
+from rungwise.score.contract import Calibration, Contract, Scale, Stream
+from rungwise.score.score_video import Coded
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe, make_views, read_views
 from student.export import export_onnx, trace
+from student.int8 import to_fp16
 from student.models import STUDENTS
-from student.quantize import to_fp16
 
 
 def test_facts_by_hand_and_almost_the_same_whatever_the_key_frame_distance() -> None:
@@ -63,7 +65,7 @@ def make(folder: Path, clip: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     student: Any = STUDENTS["mamba"](**SETTINGS)
     seen = probe(clip)
-    facts = facts_of_packets(read_packets(clip, steps=True), seen.width * seen.height, seen.height, seen.height)
+    facts = facts_of_packets(read_packets(clip, StepReader), seen.width * seen.height, seen.height, seen.height)
     taught = {"codecs": ("h264",), "low": tuple(facts - 2), "high": tuple(facts + 2)} | changes
     contract = Contract(
         model="mamba",
@@ -136,7 +138,7 @@ def test_a_window_unlike_the_rest_is_judged_by_its_pictures_and_the_rest_is_not(
     pictures, both = (scorer.score(clip, window_seconds=seconds, pictures_only=only) for only in (True, False))
     assert len(both.windows) == 3
     answers = iter([None, "odd", None])
-    monkeypatch.setattr("rungwise.scorer._unlike", lambda *_: next(answers))
+    monkeypatch.setattr("rungwise.score.scorer._unlike", lambda *_: next(answers))
     mixed = scorer.score(clip, window_seconds=seconds)
     assert mixed.windows == (both.windows[0], pictures.windows[1], both.windows[2])
     assert mixed.stream_used
@@ -158,7 +160,7 @@ def test_a_window_without_a_key_frame_is_judged_with_the_one_before_it() -> None
 
 def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Path) -> None:
     plain = Scorer(make(tmp_path, clip))
-    packets = read_packets(clip, steps=True)
+    packets = read_packets(clip, StepReader)
     assert packets.steps_N is not None
     seen = probe(clip)
     facts = facts_of_packets(packets, seen.width * seen.height, seen.height, seen.height)

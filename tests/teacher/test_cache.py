@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from rungwise.artefact import SCRATCH, Artefact, StageKey, run_stage
-from rungwise.views import View
+from rungwise.artifact import SCRATCH, Artefact, StageKey, run_stage
+from rungwise.score.views import View
 from teacher.cache import Clock, judge_stream, open_cache, read_cache, write_cache, write_index
 
 CLIPS = [f"clip{number}" for number in range(5)]
@@ -278,7 +278,7 @@ def test_half_a_shard_is_one_line(tmp_path: Path) -> None:
 
 def test_another_process_waits_for_the_first_or_lends_a_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = StageKey("cache", 1, {}, INPUTS)
-    monkeypatch.setattr("rungwise.artefact.ranks", lambda: teacher_ranks(os.getpid(), threading.get_ident()))
+    monkeypatch.setattr("rungwise.artifact.ranks", lambda: teacher_ranks(os.getpid(), threading.get_ident()))
     first = threading.get_ident()
 
     def teacher_ranks(_pid: int, thread: int) -> Any:

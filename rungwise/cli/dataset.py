@@ -1,0 +1,91 @@
+"""`rungwise dataset`: import rated data sets, list them, check a table's videos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rungwise.cli.options import Json
+
+NAMES_SHOWN = 5
+dataset_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@dataset_app.callback()
+def _dataset() -> None:
+    """Import rated data sets into tables, and check tables."""
+
+
+@dataset_app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Print the data sets that can be imported: label files, encodes, kind and range of the score, licence."""
+    from rungwise.datasets.catalogue import CATALOGUE
+
+    for name, known in CATALOGUE.items():
+        kind, lowest, highest = known.scale
+        labels = [[file.path for file in layout.files] for layout in known.layouts]
+        if as_json:
+            facts = {"name": name, "title": known.title, "labels": labels, "encodes": known.encodes}
+            scale = {"kind": kind, "polarity": known.polarity, "min": lowest, "max": highest}
+            where = {"licence": known.licence, "url": known.url, "about": known.about}
+            print(json.dumps(facts | scale | where))
+            continue
+        polarity = known.polarity.replace("_", " ")
+        print(f"{name:20}{known.encodes:>6} encodes  {kind} {lowest:g}..{highest:g}, {polarity}")
+        print(f"{'':20}{' or '.join(', '.join(paths) for paths in labels)}")
+        print(f"{'':20}{known.url} ({known.licence})")
+        if known.about:
+            print(f"{'':20}{known.about}")
+
+
+@dataset_app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="data set, see `rungwise dataset list`")],
+    root: Annotated[Path, typer.Argument(help="folder of the videos")],
+    out: Annotated[Path, typer.Option("--out", help="table to write, .parquet or .csv")],
+    labels: Annotated[Path | None, typer.Option("--labels", help="label file or its folder [ROOT]")] = None,
+    no_videos: Annotated[bool, typer.Option("--no-videos", help="take the labels alone, open no video")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a data set's table and say what became of every row of its labels; exit 1 if any was refused."""
+    from rungwise.datasets import import_dataset
+
+    report = import_dataset(name, root, out, labels=labels, videos=not no_videos)
+    if as_json:
+        print(json.dumps(report.as_dict()))
+    else:
+        splits = ", ".join(f"{split or 'no split'} {count}" for split, count in report.splits.items())
+        refused = sum(len(names) for names in report.refused.values())
+        print(f"labels:    {', '.join(report.labels)}")
+        print(f"rows:      {report.rows} read, {report.imported} imported, {refused} refused")
+        print(f"contents:  {report.contents} in {report.groups} groups; {splits}")
+        for reason, names in report.refused.items():
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            print(f"refused:   {reason}: {len(names)}: {', '.join(names[:NAMES_SHOWN])}{more}")
+        for line in report.notes:
+            print(f"note:      {line}")
+        print(f"table:     {report.table}")
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+@dataset_app.command()
+def check(
+    table: Annotated[Path, typer.Argument(help="dataset table, .parquet or .csv")], as_json: Json = False
+) -> None:
+    """Open every video of a table and say what is wrong, clip by clip; exit 1 if anything is."""
+    from rungwise.datasets.check import check_videos
+
+    problems, clips = check_videos(table)
+    if as_json:
+        print(json.dumps({"table": str(table), "clips": clips, "problems": problems}))
+    else:
+        for clip, found in problems.items():
+            print(f"{clip}: {'; '.join(found)}")
+        wrong = len(problems) - (str(table) in problems)
+        print(f"{clips - wrong} of {clips} clips are as the table says")
+    if problems:
+        raise typer.Exit(1)

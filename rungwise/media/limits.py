@@ -1,0 +1,151 @@
+"""What a file may ask for before it is refused: pixels of a frame, the number of frames, the shape of a sample.
+
+A file's header may state any number, and its frames may be larger than its header states. The limits are checked where
+a file is opened, by libav before it allocates a frame, and on every decoded frame.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+
+from rungwise.media.tracks import announced_samples
+
+MAX_PIXELS = 8192 * 8192  # 8K video has 7680 x 4320; H.264, HEVC and AV1 define levels up to 8192 x 4352
+MAX_FRAMES = 2**22  # 19 hours at 60 frames a second; about 400 bytes of memory each
+MAX_SAMPLE_ASPECT = 16  # width of a sample over its height, or height over width; real ones stay below 4
+MAX_Y4M_HEADER_BYTES = 4096
+# libav compares with rows that it pads to a multiple of 64 pixels, so its own limit is a little higher.
+DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS * 9 // 8)}
+
+
+def check_size(width: int, height: int, name: str, *, shown: bool = False) -> None:
+    """Refuse frames of too many pixels, as coded or as shown at the display height.
+
+    Raises:
+        ValueError: more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{name}: frames {'shown at' if shown else 'of'} {width}x{height} are too large; "
+            f"the limit is {MAX_PIXELS:,} pixels, such as 8192x8192"
+        )
+
+
+def check_tables(path: Path) -> None:
+    """Refuse a file whose tables announce more samples than it has bytes, or more frames than `MAX_FRAMES`. To be
+    called before libav opens it, which makes an entry of 24 bytes for each.
+
+    Raises:
+        ValueError: it does.
+    """
+    num_bytes = path.stat().st_size
+    num_frames, num_samples = announced_samples(path)
+    if num_samples > num_bytes:
+        raise ValueError(f"{path}: broken sample table: it announces {num_samples:,} samples in {num_bytes:,} bytes")
+    check_frames(num_frames, path)
+
+
+def check_frames(num_frames: int, name: object) -> None:
+    """Refuse a video of too many frames.
+
+    Raises:
+        ValueError: more than `MAX_FRAMES`.
+    """
+    if num_frames > MAX_FRAMES:
+        raise ValueError(f"{name}: too long; the limit is {MAX_FRAMES:,} frames (19 hours at 60 frames a second)")
+
+
+def check_stated_size(path: Path, stream: Any) -> None:
+    """Refuse a file by the size of the frames that its header states.
+
+    Args:
+        path: the video.
+        stream: the one that is looked at, of a container opened with `DECODER_OPTIONS`.
+
+    Raises:
+        ValueError: more than `MAX_PIXELS`.
+    """
+    context = stream.codec_context
+    width, height = context.width, context.height
+    if not width or not height:  # libav forgets the size of a frame that it refuses while it probes
+        width, height = _stated_size(path, stream.index)
+    check_size(width, height, str(path))
+
+
+def _stated_size(path: Path, index: int) -> tuple[int, int]:
+    """Width and height by the container and the parser, no decoder opened; 0 where they state none."""
+    options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
+    try:
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+            context: Any = container.streams[index].codec_context
+            return (context.width, context.height) if context else (0, 0)
+    except (av.error.FFmpegError, IndexError):
+        return 0, 0
+
+
+def decoder_threads(threads: int | None, width: int, height: int) -> int | None:
+    """Threads of a decoder, each of which holds frames of its own: together at most `MAX_PIXELS` of them.
+
+    None, for as many as libav likes, stays None up to a sixteenth of that, which 2560 x 1600 has.
+    """
+    pixels = width * height
+    if threads is None and pixels <= MAX_PIXELS // 16:
+        return None
+    at_most = max(1, MAX_PIXELS // max(1, pixels))
+    return at_most if threads is None else min(threads, at_most)
+
+
+def decoding_error(name: object, error: av.error.FFmpegError, width: int) -> ValueError:
+    """One line for a failed decoder, whose `width` is 0 where it refused a frame by its size."""
+    may_be_large = not width and isinstance(error, av.error.ArgumentError)
+    hint = f", or a frame of more than {MAX_PIXELS:,} pixels" if may_be_large else ""
+    return ValueError(f"{name}: broken while decoding ({error.strerror}{hint})")
+
+
+def stated_aspect(stream: Any) -> Fraction | None:
+    """Width of a sample over its height as the file states it, None where it does not, or states an absurd one."""
+    ratio = stream.sample_aspect_ratio
+    return Fraction(ratio) if ratio and not is_absurd_aspect(ratio) else None
+
+
+def is_absurd_aspect(ratio: Fraction | None) -> bool:
+    """Whether a stated sample aspect ratio lies outside 1:16 and 16:1; such samples are taken as square."""
+    return ratio is not None and ratio > 0 and not 1 / MAX_SAMPLE_ASPECT <= ratio <= MAX_SAMPLE_ASPECT
+
+
+class CheckedY4m:
+    """A y4m stream whose header line is checked before libav, which reads a whole frame on opening, sees any of it.
+
+    Raises:
+        ValueError: its frames are too large.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.stream = stream
+        self.head = stream.readline(MAX_Y4M_HEADER_BYTES)
+        check_y4m(self.head, name)
+        self.read: Callable[[int], bytes] = self._read_head
+
+    def _read_head(self, size: int) -> bytes:
+        part, self.head = self.head[:size], self.head[size:]
+        if not self.head:
+            self.read = self.stream.read
+        return part or self.stream.read(size)
+
+
+def check_y4m(head: bytes, name: str) -> None:
+    """Refuse a y4m header line by its W and H.
+
+    Raises:
+        ValueError: its frames are too large.
+    """
+    line = head.split(b"\n", 1)[0]
+    if line.startswith(b"YUV4MPEG2"):
+        sides = {field[:1]: int(field[1:]) for field in re.findall(rb" ([WH]\d{1,18})", line)}
+        check_size(sides.get(b"W", 0), sides.get(b"H", 0), name)

@@ -1,0 +1,1 @@
+"""How good a metric is: correlations, intervals, protocols, curves and ladder fidelity."""

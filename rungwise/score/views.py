@@ -1,0 +1,288 @@
+"""Views: which pixels of a clip a model looks at, as data.
+
+A view is {display size, frame indices, timestamps, patch corners, seed}; `read_views` turns it into pixels, the
+same for ever. Corners lie in display coordinates: the frame as shown at `display_height` lines, scaled bicubically
+from whatever was coded; only the sampled patches are resampled. Corners hold for all frames of a view, so a
+patch is a small window on one place over time.
+
+Two kinds, both at native density, so that compression artefacts survive:
+- fragments: one patch at a seeded place in each cell of a grid, stitched (FAST-VQA's grid mini-patch sampling);
+- crop: the same with a grid of one cell and a large patch.
+
+Shapes: T frames, S = grid * patch_px, a view's pixels are x_TSSC uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from math import isqrt
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rungwise.artifact import canonical_json
+from rungwise.media.limits import check_size
+from rungwise.media.packets import timestamps_seconds
+from rungwise.media.video import first_frame, luma_planes, rgb_frames
+
+VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: the same places in all videos, pairs of frames
+
+
+class ViewRecipe(BaseModel):
+    """How views are chosen. Everything here changes scores and is hashed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_frames: int = Field(ge=1)
+    """frames of a view"""
+    frame_choice: Literal["uniform", "pairs", "difference"]
+    """evenly spaced frames; evenly spaced pairs of neighbors; or frames at equal steps of accumulated change"""
+    grid: int = Field(ge=1)
+    """cells along each side of the frame, one patch in each"""
+    patch_px: int = Field(ge=8)
+    """side of a patch in display pixels"""
+
+    @model_validator(mode="after")
+    def _even(self) -> ViewRecipe:
+        if self.frame_choice == "pairs" and self.num_frames % 2:
+            raise ValueError(f"num_frames is {self.num_frames}; pairs of frames need an even number")
+        return self
+
+    @property
+    def size_px(self) -> int:
+        """Side of the stitched view in pixels."""
+        return self.grid * self.patch_px
+
+
+class View(BaseModel):
+    """One view of one clip. `corners_yx` has grid*grid entries, row by row, in display pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    display_width: int
+    display_height: int
+    frame_indices: tuple[int, ...]
+    timestamps_seconds: tuple[float, ...]
+    patch_px: int
+    corners_yx: tuple[tuple[int, int], ...]
+    seed: str
+
+    @property
+    def size_px(self) -> int:
+        """Side of the stitched view in pixels."""
+        return self.patch_px * isqrt(len(self.corners_yx))
+
+
+def display_size(
+    width: int, height: int, display_height: int | None, sample_aspect_ratio: float = 1.0
+) -> tuple[int, int]:
+    """(width, height) in pixels of a frame shown at `display_height` lines, its own if None; aspect kept.
+
+    Samples that are not square are widened or narrowed, so that the picture has the shape that a viewer sees.
+    """
+    lines = height if display_height is None else display_height
+    if lines == height and sample_aspect_ratio == 1:
+        return width, height
+    return max(1, round(width * sample_aspect_ratio * lines / height)), lines
+
+
+def uniform_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
+    """Centres of `num_frames` equal spans of a clip; a shorter clip repeats frames."""
+    centres = (np.arange(num_frames) + 0.5) * num_available / num_frames
+    return tuple(int(index) for index in np.minimum(centres.astype(int), num_available - 1))
+
+
+def pair_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
+    """Neighbouring frames at the centres of `num_frames / 2` equal spans: (i, i + 1, j, j + 1, ...).
+
+    What changes from one frame to the next is noise in a good encode and nothing, or blocks, in a poor one. A clip of
+    one frame pairs it with itself.
+    """
+    first = np.minimum(uniform_frames(num_available, num_frames // 2), max(0, num_available - 2))
+    return tuple(int(index) for start in first for index in (start, min(start + 1, num_available - 1)))
+
+
+def difference_frames(differences: NDArray[np.float64], num_frames: int) -> tuple[int, ...]:
+    """Frames at equal steps of the cumulative inter-frame difference (our form of Q-CLIP's sampling).
+
+    Args:
+        differences: (N - 1,) mean absolute luma difference between frame i and i + 1, >= 0.
+        num_frames: how many to take, ascending; a still clip falls back on equal spans of time.
+    """
+    total = float(differences.sum())
+    if total <= 0:
+        return uniform_frames(len(differences) + 1, num_frames)
+    cumulative = np.concatenate([[0.0], np.cumsum(differences)])
+    steps = (np.arange(num_frames) + 0.5) * total / num_frames
+    return tuple(int(index) for index in np.searchsorted(cumulative, steps, side="left"))
+
+
+def luma_differences(path: Path) -> NDArray[np.float64]:
+    """Mean absolute luma difference between neighbouring frames, (N - 1,), in code values."""
+    differences: list[float] = []
+    previous: NDArray[Any] | None = None
+    for plane in luma_planes(path):
+        if previous is not None:
+            differences.append(luma_difference(previous, plane))
+        previous = np.array(plane)  # a copy: the decoder uses its planes again
+    return np.asarray(differences, dtype=np.float64)
+
+
+def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
+    """Mean absolute difference of two luma planes in code values; 0 where the size changed and nothing compares."""
+    if previous.shape != current.shape:
+        return 0.0
+    return float(np.abs(current.astype(np.int32) - previous.astype(np.int32)).mean())
+
+
+def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
+    """Choose `count` views of a video; view i is the same whatever `count` is.
+
+    The seed comes from the recipe alone, so all rungs of a title are seen at the same places, as shares of the picture,
+    and so is a remuxed or piped copy.
+
+    Args:
+        path: the video.
+        recipe: what to choose.
+        count: how many; they share frames and differ in places.
+        display_height: lines at which the video is shown; None: its own height.
+
+    Raises:
+        ValueError: not a video.
+    """
+    times = timestamps_seconds(path)
+    luma, sample_aspect_ratio = first_frame(path)
+    height, width = luma.shape
+    shown = display_size(width, height, display_height, sample_aspect_ratio)
+    check_size(*shown, str(path), shown=True)
+    differences = luma_differences(path) if recipe.frame_choice == "difference" else np.empty(0)
+    indices = choose_frames(recipe, len(times), differences)
+    return [place_view(recipe, number, shown, indices, times) for number in range(count)]
+
+
+def choose_frames(recipe: ViewRecipe, num_available: int, differences: NDArray[np.float64]) -> tuple[int, ...]:
+    """Which of `num_available` frames the recipe takes; `differences` are looked at if it chooses by them."""
+    if recipe.frame_choice == "difference":
+        return difference_frames(differences, recipe.num_frames)
+    choose = pair_frames if recipe.frame_choice == "pairs" else uniform_frames
+    return choose(num_available, recipe.num_frames)
+
+
+def place_view(
+    recipe: ViewRecipe,
+    number: int,
+    shown: tuple[int, int],
+    indices: Sequence[int],
+    times: Sequence[float] | NDArray[np.float64],
+) -> View:
+    """View `number` of any video shown at (width, height), looking at its frames `indices`."""
+    facts = {"recipe": recipe.model_dump(), "version": VIEWS_VERSION, "view": number}
+    seed = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+    return View(
+        display_width=shown[0],
+        display_height=shown[1],
+        frame_indices=tuple(indices),
+        timestamps_seconds=tuple(round(float(times[index]), 6) for index in indices),
+        patch_px=recipe.patch_px,
+        corners_yx=_corners(*shown, recipe, seed),
+        seed=seed,
+    )
+
+
+def _corners(width: int, height: int, recipe: ViewRecipe, seed: str) -> tuple[tuple[int, int], ...]:
+    """A seeded corner in each grid cell, kept inside the frame; cells smaller than a patch overlap."""
+    # The generator's raw stream is fixed by NumPy's compatibility policy, its distributions are not.
+    words = np.random.PCG64(int(seed[:32], 16)).random_raw(2 * recipe.grid**2)
+    fractions = (words >> np.uint64(11)).astype(np.float64) / 2.0**53
+    corners = []
+    for cell in range(recipe.grid**2):
+        row, column = divmod(cell, recipe.grid)
+        y = _place(row, height, recipe, float(fractions[2 * cell]))
+        x = _place(column, width, recipe, float(fractions[2 * cell + 1]))
+        corners.append((y, x))
+    return tuple(corners)
+
+
+def _place(cell: int, extent: int, recipe: ViewRecipe, fraction: float) -> int:
+    start, stop = cell * extent // recipe.grid, (cell + 1) * extent // recipe.grid
+    slack = max(0, stop - start - recipe.patch_px)
+    # Even corners keep the 4:2:0 chroma phase the same in every patch.
+    corner = start + int(fraction * (slack + 1)) // 2 * 2
+    return max(0, min(corner, extent - recipe.patch_px))
+
+
+Pictures = Iterator[tuple[int, NDArray[np.uint8]]]  # a frame's number and its RGB, (H, W, 3)
+
+
+def read_views(
+    path: Path, views: Sequence[View], read: Callable[[Path, Sequence[int]], Pictures] = rgb_frames
+) -> NDArray[np.uint8]:
+    """Pixels of views that share their frames, x_KTSSC uint8, K = len(views); the video is decoded once.
+
+    A frame smaller than a patch is continued by its edge pixels. `read` decodes the frames.
+
+    Raises:
+        ValueError: the views disagree on frames or size, or the video is shorter than they say.
+    """
+    first = views[0]
+    for view in views:
+        if (view.frame_indices, view.display_width, view.display_height) != (
+            first.frame_indices,
+            first.display_width,
+            first.display_height,
+        ):
+            raise ValueError(f"{path}: views read together must share frames and display size")
+    pixels = np.empty((len(views), len(first.frame_indices), first.size_px, first.size_px, 3), np.uint8)
+    for index, frame in read(path, first.frame_indices):
+        slots = [slot for slot, wanted in enumerate(first.frame_indices) if wanted == index]
+        shown = Shown(frame, first.display_width, first.display_height)
+        for number, view in enumerate(views):
+            pixels[number, slots] = stitch(shown, view)
+    return pixels
+
+
+class Patches(Protocol):
+    """A frame as shown, which gives patches at display corners."""
+
+    def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8."""
+
+
+def stitch(shown: Patches, view: View, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """One frame's patches side by side, (S, S, 3) uint8, written to `pixels` if given."""
+    patch, grid = view.patch_px, isqrt(len(view.corners_yx))
+    if pixels is None:
+        pixels = np.empty((view.size_px, view.size_px, 3), np.uint8)
+    for cell, (y, x) in enumerate(view.corners_yx):
+        row, column = divmod(cell, grid)
+        pixels[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] = shown.patch(y, x, patch)
+    return pixels
+
+
+class Shown:
+    """A frame as shown at the display size, of which only patches are computed."""
+
+    def __init__(self, frame: NDArray[np.uint8], width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.frame: NDArray[np.uint8] | None = frame if frame.shape[:2] == (height, width) else None
+        self.image = None if self.frame is not None else Image.fromarray(frame)
+
+    def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8 at a display corner."""
+        bottom, right = min(y + size, self.height), min(x + size, self.width)
+        if self.frame is not None:
+            part = self.frame[y:bottom, x:right]
+        else:
+            assert self.image is not None
+            # Pillow's kernel reaches outside the box, so a patch equals the same place of the fully scaled frame.
+            down, across = self.image.height / self.height, self.image.width / self.width
+            box = (x * across, y * down, right * across, bottom * down)
+            resized = self.image.resize((right - x, bottom - y), Image.Resampling.BICUBIC, box=box)
+            part = np.asarray(resized)
+        missing = ((0, size - part.shape[0]), (0, size - part.shape[1]), (0, 0))
+        return np.pad(part, missing, mode="edge") if part.shape[:2] != (size, size) else part

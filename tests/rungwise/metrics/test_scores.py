@@ -1,0 +1,270 @@
+"""Score tables from anywhere: what is read, what is assumed aloud, what is refused; and `rungwise evaluate`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from rungwise import cli
+from rungwise.metrics.evaluate import evaluate_predictors
+from rungwise.metrics.evaluation_result import Evaluation
+from rungwise.metrics.scores import read_scores, score_videos
+from rungwise.score import scorer
+from rungwise.tables import read_table_file
+
+run = CliRunner()
+MOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "mos"
+
+
+def foreign(seed: int = 0) -> pd.DataFrame:
+    """A table as others publish it: their names, a metric that falls, an unlabelled row, gaps."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for scene in range(5):
+        for encoder in ("x264", "x265"):
+            for step in range(6):
+                mos = 1 + 0.6 * step + rng.normal(0, 0.3)
+                rows.append((f"s{scene}", encoder, 300.0 * 2**step, mos, mos + rng.normal(0, 0.4), 6 - mos))
+    table = pd.DataFrame(rows, columns=["scene", "encoder", "kbps", "mos", "good", "niqe"])
+    table.loc[3, "mos"] = np.nan
+    table.loc[5, "good"] = np.nan
+    return table
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    foreign().to_csv(tmp_path / "theirs.csv", index=False)
+    return tmp_path / "theirs.csv"
+
+
+COLUMNS = {"content": "scene", "codec": "encoder", "bitrate_kbps": "kbps"}
+
+
+def test_a_foreign_table(path: Path) -> None:
+    table, names, notes = read_scores(path, "mos", ["good", "niqe"], columns=COLUMNS, falling=["niqe"])
+    assert names == ["good", "niqe"]
+    assert len(table) == 59
+    assert table["content"].nunique() == 5
+    assert (table["niqe"] < 0).all()
+    assert (table["score_min"].iloc[0], table["score_max"].iloc[0]) == (table["mos"].min(), table["mos"].max())
+    assert [note.split(":")[0] for note in notes] == [
+        "The table doesn't say the polarity of 'mos'",
+        "The table doesn't say the range of 'mos'",
+        "1 of 60 rows have no mos and were left out",
+        "Lower for better, so negated",
+    ]
+    results = evaluate_predictors(table, names, truth="mos", num_resamples=20).predictors
+    assert [(r.predictor, r.n) for r in results] == [("good", 58), ("niqe", 59), ("log-bitrate", 59)]
+    assert (results[1].srcc.value or 0) > 0.99
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".parquet", ".json"])
+def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
+    table, path = foreign(), tmp_path / f"t{ending}"
+    if ending == ".parquet":
+        table.to_parquet(path)
+    elif ending == ".json":
+        path.write_text(json.dumps(table.where(table.notna(), None).to_dict("records")).replace("NaN", "null"))
+    else:
+        table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",", encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(read_table_file(path), table, check_dtype=False)
+
+
+def test_a_dmos_is_never_taken_for_a_mos(path: Path) -> None:
+    table = pd.read_csv(path)
+    table.assign(DMOS=100 - table["mos"]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="'DMOS' sounds like a DMOS, which may be higher or lower for better"):
+        read_scores(path, "DMOS", ["good"])
+    lower, _, notes = read_scores(path, "DMOS", ["good"], polarity="lower", columns=COLUMNS)
+    assert set(lower["score_polarity"]) == {"lower_is_better"}
+    assert not any("polarity" in note for note in notes)
+    upside_down, names, _ = read_scores(path, "DMOS", ["good"], polarity="higher", columns=COLUMNS)
+    told = evaluate_predictors(upside_down, names, truth="DMOS", num_resamples=20).notes
+    assert any("is its polarity right?" in note for note in told)
+    assert any(note.startswith("Falling with quality: good") for note in told)
+
+
+def test_our_own_table_says_its_polarity_itself(path: Path) -> None:
+    own = pd.read_csv(path).rename(columns={"mos": "score", "scene": "content"})
+    own = own.assign(score_polarity="lower_is_better", score_min=0.0, score_max=9.0)
+    own.to_csv(path, index=False)
+    table, _, notes = read_scores(path, "score", ["good"])
+    assert set(table["score_polarity"]) == {"lower_is_better"}
+    assert [note for note in notes if "doesn't say" in note] == []
+    with pytest.raises(ValueError, match="score_polarity is lower_is_better, which contradicts higher_is_better"):
+        read_scores(path, "score", ["good"], polarity="higher")
+
+
+def test_without_contents_every_row_is_one(path: Path) -> None:
+    table, _, notes = read_scores(path, "mos", ["good"])
+    assert table["content"].nunique() == len(table)
+    assert any("every row counts as a content of its own" in note for note in notes)
+
+
+def test_patterns_take_number_columns_that_are_nothing_else(path: Path) -> None:
+    assert read_scores(path, "mos", ["*"], columns=COLUMNS)[1] == ["good", "niqe"]
+    assert read_scores(path, "mos", ["n?qe", "*"], columns=COLUMNS)[1] == ["niqe", "good"]
+
+
+def test_columns_may_trade_their_names(path: Path) -> None:
+    pd.read_csv(path).rename(columns={"encoder": "content", "scene": "codec"}).to_csv(path, index=False)
+    table, _, _ = read_scores(path, "mos", ["good"], columns={"content": "codec", "codec": "content"})
+    assert set(table["codec"]) == {"x264", "x265"}
+    assert table["content"].nunique() == 5
+    twice, _, _ = read_scores(path, "mos", ["good"], columns={"codec": "content", "preset": "content"})
+    assert (twice["codec"] == twice["preset"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"truth": "MOS"}, "no column 'MOS'; it has scene, encoder, kbps, mos, good, niqe"),
+        ({"predictors": ["vmaf"]}, "no column 'vmaf'; number columns are kbps, good, niqe"),
+        ({"predictors": ["vmaf*"]}, "no column 'vmaf\\*'"),
+        ({"columns": {"content": "clip"}}, "no column 'clip'"),
+        ({"falling": ["niqe"]}, "'niqe' is said to be lower for better, but is no predictor here"),
+        ({"predictors": ["encoder"]}, "'encoder' holds 'x264' in row 1, which is no number \\(60 such rows\\)"),
+        ({"value_range": (1.0, 2.0)}, "44 of 60 values of 'mos' lie outside"),
+    ],
+)
+def test_wrong_requests_are_named(path: Path, kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_scores(path, **({"truth": "mos", "predictors": ["good"]} | kwargs))
+
+
+@pytest.mark.parametrize(("name", "text"), [("t.xlsx", ""), ("none.csv", None), ("t.json", "{broken"), ("t.csv", "")])
+def test_unreadable_files_are_named(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        read_table_file(tmp_path / name)
+
+
+class FakeScorer:
+    """Scores by file size, and counts; files called "bad" can't be decoded."""
+
+    calls = 0
+
+    def __init__(self, path: Path) -> None:
+        scale = type("Scale", (), {"polarity": "higher_is_better"})
+        self.contract = type("Contract", (), {"scale": scale})
+
+    def score(self, path: Path, *, display_height: int | None) -> Any:
+        FakeScorer.calls += 1
+        if path.stem == "bad":
+            raise ValueError(f"{path}: broken while decoding")
+        return type("Score", (), {"score": float(path.stat().st_size + (display_height or 0))})
+
+
+@pytest.fixture
+def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dataset of 7 encodes beside its table, the fifth broken and the sixth not there; and a model's file."""
+    monkeypatch.setattr(scorer, "Scorer", FakeScorer)
+    FakeScorer.calls = 0
+    rows = []
+    for i, name in enumerate(["a", "b", "c", "d", "bad", "gone", "e"]):
+        if name != "gone":
+            (tmp_path / f"{name}.mp4").write_bytes(b"x" * (10 + i))
+        rows.append({"clip": name, "path": f"{name}.mp4", "content": name[0], "bitrate_kbps": 100.0 + i})
+    table = pd.DataFrame(rows).assign(score=range(7), display_height=[np.nan] + [100.0] * 6)
+    table = table.assign(score_polarity="higher_is_better", score_min=0.0, score_max=9.0)
+    table.to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "student.onnx").write_bytes(b"model")
+    return tmp_path
+
+
+def test_a_killed_run_goes_on_and_one_bad_clip_is_left_out(videos: Path) -> None:
+    table, keep = pd.read_csv(videos / "data.csv"), videos / "kept.jsonl"
+    scores, failures = score_videos(table, videos / "student.onnx", videos, keep=keep)
+    assert scores[:4] == [10, 111, 112, 113]
+    assert np.isnan(scores[4:6]).all()
+    assert set(failures) == {"bad", "gone"}
+    assert FakeScorer.calls == 6
+    keep.write_text(keep.read_text() + '["half a li')
+    again, _ = score_videos(table, videos / "student.onnx", videos, keep=keep)
+    assert FakeScorer.calls == 7  # the broken one is tried again
+    np.testing.assert_array_equal(again, scores)
+    (videos / "a.mp4").write_bytes(b"another")
+    score_videos(table, videos / "student.onnx", videos, keep=keep)
+    assert FakeScorer.calls == 9  # other bytes are another video
+    (videos / "student.onnx").write_bytes(b"another")
+    score_videos(table, videos / "student.onnx", videos, keep=keep)
+    assert FakeScorer.calls == 15  # and another model gives other scores
+
+
+def test_evaluate_a_model_on_a_dataset(videos: Path) -> None:
+    out = videos / "out"
+    arguments = ["evaluate", "--model", str(videos / "student.onnx"), "--data", str(videos / "data.csv")]
+    done = run.invoke(cli.app, [*arguments, "--out", str(out), "--resamples", "20", "--json"])
+    assert done.exit_code == 1  # two videos are missing from the figures
+    evaluation = Evaluation.model_validate_json(done.stdout)
+    first = evaluation.predictors[0]
+    assert (first.predictor, first.n, first.missing) == ("student", 5, 2)
+    assert "2 rows have no student" in " ".join(evaluation.notes)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "evaluation.csv", "evaluation.json", "predictions.csv", "report.html", "scores.jsonl", "table.txt",
+    ]  # fmt: skip
+    assert Evaluation.model_validate_json((out / "evaluation.json").read_text()) == evaluation
+
+
+def test_evaluate_a_table(path: Path) -> None:
+    arguments = ["evaluate", "--scores", str(path), "--truth", "mos", "--pred", "good,niqe", "--falling", "niqe"]
+    arguments += ["--content", "scene", "--bitrate", "kbps", "--column", "codec=encoder", "--resamples", "20"]
+    more = ["--protocol", "pooled,msu", "--by", "codec", "--against", "niqe", "--ladders"]
+    text = run.invoke(cli.app, [*arguments, *more])
+    assert text.exit_code == 0, text.output
+    for words in ("log-bitrate", "protocol msu", "SRCC by codec", "good - niqe", "ladder fidelity", "BD-rates used"):
+        assert words in text.stdout
+    lines = list(csv.DictReader(io.StringIO(run.invoke(cli.app, [*arguments, *more, "--csv"]).stdout)))
+    assert {line["part"] for line in lines} == {"predictor", "difference", "protocol", "slice", "ladder"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--scores", "t.csv", "--pred", "a", "--polarity", "up"],
+        ["--scores", "t.csv", "--pred", "a", "--range", "5"],
+        ["--scores", "t.csv", "--pred", "a", "--column", "shape=b"],
+        ["--scores", "t.csv", "--pred", "a", "--pairs", "points:5"],
+        ["--scores", "t.csv", "--pred", "a", "--json", "--csv"],
+        ["run.yaml", "--scores", "t.csv"],
+    ],
+)
+def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+    assert run.invoke(cli.app, ["evaluate", *arguments]).exit_code == 2
+
+
+def test_the_baseline_alone(path: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--scores", str(path), "--truth", "mos", "--resamples", "20"]
+    done = run.invoke(cli.app, [*arguments, "--content", "scene", "--bitrate", "kbps", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "this is the baseline alone" in done.stdout
+    assert "log-bitrate" in (tmp_path / "out" / "report.html").read_text()
+    nothing = run.invoke(cli.app, arguments)
+    assert nothing.exit_code == 1
+    assert "nothing to evaluate" in str(nothing.exception)
+
+
+def test_published_figures_of_an_ultra_hd_study() -> None:
+    path = MOS / "avt_nvc" / "results.json"
+    if not path.is_file():
+        pytest.skip(f"no published scores at {path}")
+    columns = {"content": "source", "bitrate_kbps": "bitrate", "score_ci95": "ci"}
+    names = ["vmaf", "dover", "musiq", "fastvqa", "qalign"]
+    table, names, _ = read_scores(path, "mos", names, columns=columns, value_range=(1, 5))
+    evaluation = evaluate_predictors(table, names, truth="mos", num_resamples=20)
+    found = {r.predictor: round(r.srcc.value or 0, 3) for r in evaluation.predictors}
+    assert found == {
+        "vmaf": 0.907, "dover": 0.598, "musiq": 0.683, "fastvqa": 0.401, "qalign": 0.263, "log-bitrate": 0.75,
+    }  # fmt: skip
+    assert round(evaluation.predictors[-1].within_content_srcc.value or 0, 3) == 0.93
+    assert evaluation.pair_rule == "interval"

@@ -1,0 +1,202 @@
+"""Scoring video as it really is, and the same score by every road to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from rungwise import Scorer
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.score.scorer import Score, Window, band, mean_score
+from rungwise.score.views import ViewRecipe, make_views, read_views
+
+ROOT = Path(__file__).parents[3]
+
+
+def piped(scorer: Scorer, path: Path, **options: object) -> Score:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-strict", "-1"]
+    with subprocess.Popen([*command, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        return scorer.score(process.stdout, **options)  # type: ignore[arg-type]
+
+
+SCORED = {  # name -> what a reader is told, if anything
+    "plain.mp4": None,
+    "anamorphic.mp4": "samples are 1.333 wide to 1 high: shown at 213x96",
+    "odd_size.mkv": None,
+    "tiny.mkv": "smaller than the model's view of 64 pixels",
+    "one_frame.mp4": None,
+    "vfr.mp4": "variable frame rate",
+    "interlaced.mp4": "deinterlaced with bwdif",
+    "ten_bit.mkv": None,
+    "twelve_bit_422.mkv": None,
+    "full_444.mkv": None,
+    "bt601.mp4": None,
+    "bt2020_sdr.mkv": None,
+    "alpha.mov": "alpha is left out",
+    "alpha_rgba.mov": "alpha is left out",
+    "gray.mkv": None,
+    "rgb.mkv": None,
+    "8k.mkv": None,
+    "rotated.mp4": "rotated by 90 degrees",
+    "two_sizes.ts": "the size changes: 96x64 at 0.583 s; all is shown at 160x96",
+    "late.ts": "6 of 8 frames decode",
+    "truncated.mkv": "the file announces 1.000 s, its video ends at 0.583",
+}
+REFUSED = {
+    "pq.mkv": "HDR video .PQ",
+    "hlg.mkv": "HDR video .HLG",
+    "text.mp4": "not a video that can be opened",
+    "empty.mp4": "not a video that can be opened",
+    "truncated.mp4": "not a video that can be opened",
+    "sound.m4a": "holds no video stream",
+    "cover.m4a": "holds no video stream",
+    "list.mp4": "a list of others",
+    "absent.mp4": "no such file",
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_odd_files_are_scored_and_what_is_odd_is_said(model: Path, odd_files: Path, name: str) -> None:
+    scorer = Scorer(model)
+    first = scorer.score(odd_files / name)
+    assert first == scorer.score(odd_files / name)
+    assert 0 < first.score < 100
+    assert first.low is not None
+    assert first.low < first.score < first.high
+    told = SCORED[name]
+    assert first.notes == () if told is None else told in "; ".join(first.notes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_scored_says_why(model: Path, odd_files: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=REFUSED[name]) as refusal:
+        Scorer(model).score(odd_files / name)
+    assert name in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_facts_of_odd_files(model: Path, odd_files: Path) -> None:
+    scorer = Scorer(model)
+    seen = {
+        name: scorer.score(odd_files / name) for name in ("odd_size.mkv", "one_frame.mp4", "rotated.mp4", "vfr.mp4")
+    }
+    assert [(score.width, score.height) for score in seen.values()] == [(161, 97), (160, 96), (96, 160), (160, 96)]
+    assert (seen["one_frame.mp4"].frames_used, seen["one_frame.mp4"].fps) == (1, 12.0)
+    assert seen["rotated.mp4"].display_height == 160
+
+
+@pytest.mark.parametrize("name", ["pq.mkv", "hlg.mkv"])
+def test_hdr_is_tone_mapped_on_request_only(model: Path, odd_files: Path, name: str) -> None:
+    score = Scorer(model).score(odd_files / name, hdr="tonemap")
+    assert "tone-mapped from" in score.notes[0]
+
+
+def test_a_short_video_is_seen_as_training_sees_it(model: Path, odd_files: Path) -> None:
+    scorer = Scorer(model)
+    for name in ("plain.mp4", "ten_bit.mkv", "rotated.mp4", "vfr.mp4", "anamorphic.mp4"):
+        views = make_views(odd_files / name, scorer.contract.view, display_height=120)
+        expected = float(scorer.judge(read_views(odd_files / name, views))[0])
+        score = scorer.score(odd_files / name, display_height=120)
+        assert score.score == expected
+        assert score.windows[0].frame_indices == views[0].frame_indices
+        assert score.windows[0].score == pytest.approx(np.mean(score.windows[0].frame_scores), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain.mp4", "odd_size.mkv", "tiny.mkv", "one_frame.mp4", "ten_bit.mkv", "twelve_bit_422.mkv", "full_444.mkv"],
+)
+def test_a_pipe_scores_exactly_as_its_file(model: Path, odd_files: Path, name: str) -> None:
+    scorer = Scorer(model)
+    from_pipe, from_file = piped(scorer, odd_files / name), scorer.score(odd_files / name)
+    assert from_pipe.windows == from_file.windows
+    assert (from_pipe.score, from_pipe.path) == (from_file.score, "-")
+
+
+@pytest.mark.parametrize("choice", ["uniform", "difference"])
+def test_windows_of_a_pipe_are_those_of_its_file(
+    choice: str, long_clip: Path, tmp_path: Path, model_maker: Callable[..., Path]
+) -> None:
+    recipe = ViewRecipe.model_validate({"num_frames": 4, "frame_choice": choice, "grid": 2, "patch_px": 32})
+    scorer = Scorer(model_maker(tmp_path / "tiny.onnx", recipe))
+    options = {"timeline_seconds": 1.5, "display_height": 144}
+    from_file, from_pipe = scorer.score(long_clip, **options), piped(scorer, long_clip, **options)
+    assert from_file.windows == from_pipe.windows
+    assert from_file.timeline == from_pipe.timeline
+    assert [(w.start_seconds, w.end_seconds) for w in from_file.windows] == [(0, 4), (4, 8), (8, 11)]
+    assert len(from_file.timeline) == 7  # half a second is too short a window, and joins the one before
+    assert from_file.timeline[-1].end_seconds == 11
+    y4m, matroska = tmp_path / "long.y4m", tmp_path / "long.mkv"
+    run_ffmpeg(["-i", str(long_clip), str(y4m)])
+    run_ffmpeg(["-i", str(long_clip), "-c", "copy", str(matroska)])
+    assert scorer.score(y4m, **options).timeline == from_file.timeline
+    assert scorer.score(matroska, **options).timeline == from_file.timeline
+
+
+def test_threads_and_watching_change_no_bit(model: Path, long_clip: Path) -> None:
+    alone = Scorer(model).score(long_clip)
+    assert Scorer(model, threads=2).score(long_clip) == alone
+    times: list[float] = []
+    watched = Scorer(model).score(long_clip, watch=lambda seconds, frame: times.append(seconds))
+    assert watched == alone
+    assert len(times) == 264
+
+
+def test_the_score_is_the_mean_of_its_windows_by_their_length() -> None:
+    def window(start: float, end: float, score: float) -> Window:
+        return Window(start, end, score, score, (0,), (start,), ())
+
+    assert mean_score([window(0, 4, 0.1)]) == 0.1
+    assert mean_score([window(0, 4, 50), window(4, 10, 100)]) == 80
+
+
+def test_bands_are_fifths_of_the_scale() -> None:
+    assert [band(score, 0, 100, "higher_is_better") for score in (0, 20, 59.9, 60, 100, -3)] == [
+        *("bad", "poor", "fair", "good", "excellent", "bad"),
+    ]
+    assert band(1, 0, 10, "lower_is_better") == "excellent"
+
+
+def test_a_device_that_is_not_there_is_named(model: Path) -> None:
+    with pytest.raises(ValueError, match=r"--device directml.* has cpu"):
+        Scorer(model, device="directml")
+    with pytest.raises(ValueError, match=r"--device gpu: no such device; .*cpu"):
+        Scorer(model, device="gpu")
+
+
+def test_a_window_lasts(model: Path, long_clip: Path) -> None:
+    with pytest.raises(ValueError, match="a window lasts longer than 0 s"):
+        Scorer(model).score(long_clip, window_seconds=0)
+    assert len(list(Scorer(model).windows(long_clip, 3))) == 4
+    assert Scorer(model).score(long_clip, window_seconds=20).windows[0].end_seconds == 11
+
+
+def test_a_score_loads_no_package_that_takes_long(model: Path, odd_files: Path) -> None:
+    script = (
+        "import json, sys; from rungwise.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    command = [sys.executable, "-c", script, "score", "-m", str(model), str(odd_files / "plain.mp4")]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    line, modules = done.stdout.splitlines()
+    assert float(line.split()[0]) > 0
+    loaded = set(json.loads(modules))
+    assert {"av", "numpy", "onnxruntime"} <= loaded
+    assert not {"matplotlib", "onnx", "pandas", "pyarrow", "scipy", "torch", "transformers", "yaml"} & loaded
+
+
+def test_scoring_needs_neither_torch_nor_pandas(model: Path, odd_files: Path) -> None:
+    script = (
+        "import sys; from rungwise import Scorer; assert 'onnxruntime' not in sys.modules or True; "
+        f"Scorer({str(model)!r}).score({str(odd_files / 'pq.mkv')!r}, hdr='tonemap'); "
+        "assert not {'torch', 'pandas', 'scipy', 'yaml', 'imageio_ffmpeg', 'onnx'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -1,0 +1,117 @@
+"""The house: which room may import which, and what lands in a user's site-packages."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {
+    "rungwise": {"rungwise"},
+    "teacher": {"rungwise", "teacher"},
+    "student": {"rungwise", "student"},
+    "distill": {"rungwise", "teacher", "student", "distill"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        foreign = imports(path) & (set(ROOMS) - ROOMS[room])
+        assert not foreign, f"{path} imports {foreign}"
+        assert room != "rungwise" or not imports(path) & {"torch", "timm", "transformers"}, path
+
+
+def test_the_wheel_holds_rungwise_alone() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(settings["tool"]["setuptools"]["packages"])
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "rungwise").rglob("__init__.py")}
+    assert listed == there
+    assert not any("torch" in need for need in settings["project"]["dependencies"])
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needs = [*project["dependencies"], *extras["ladder"], *extras["train"]]
+    names = {re.split(r"[<>=!~\[ ]", need)[0].replace("-", "_") for need in needs}
+    modules = {{"pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in names}
+    for path in (ROOT / "rungwise").rglob("*.py"):
+        foreign = imports(path) - set(sys.stdlib_module_names) - set(ROOMS) - modules
+        assert not foreign, f"{path} imports {foreign}"
+
+
+def test_no_file_is_longer_than_a_sitting() -> None:
+    long = {str(path): lines for path in ROOT.glob("*/**/*.py") if (lines := len(path.read_text().splitlines())) > 620}
+    assert not {path: lines for path, lines in long.items() if ".venv" not in path and "/runs/" not in path}
+
+
+POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+LADDER_EXTRA = {"bjontegaard", "imageio_ffmpeg", "pandas", "pyarrow", "scipy", "yaml"}
+RUN_BLOCKED = """
+import sys
+from importlib.abc import MetaPathFinder
+class Blocked(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+blocked = set(sys.argv.pop(1).split(","))
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def run_blocked(blocked: set[str], script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script in which some modules can't be imported."""
+    command = [sys.executable, "-c", RUN_BLOCKED + script, ",".join(sorted(blocked)), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_scoring_needs_no_module_of_posix(model: Path, clip: Path) -> None:
+    script = "from rungwise import Scorer; import rungwise.cli, rungwise.ladder.check, rungwise.report.ladder_page; "
+    done = run_blocked(POSIX_ONLY, script + "print(Scorer(sys.argv[1]).score(sys.argv[2]).score)", model, clip)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0
+
+
+def test_no_module_of_posix_is_imported() -> None:
+    for path in (ROOT / "rungwise").rglob("*.py"):
+        assert not imports(path) & POSIX_ONLY, path
+
+
+def test_a_scorer_only_install_scores_and_checks_ladders(
+    model: Path, small_clip: Path, clip: Path, tmp_path: Path
+) -> None:
+    for number, path in enumerate((small_clip, clip)):
+        (tmp_path / f"{number}.mp4").write_bytes(path.read_bytes())
+    script = "from rungwise.cli import main; main()"
+    verbs = [["score", tmp_path, "-m", model], ["ladder", "check", tmp_path, "-m", model, "--out", tmp_path / "out"]]
+    for verb in (*verbs, ["probe", clip]):
+        done = run_blocked(LADDER_EXTRA, script, *verb)
+        assert done.returncode == 0, done.stderr
+    assert {path.suffix for path in (tmp_path / "out").glob("check.*")} == {".json", ".csv", ".txt", ".html"}
+
+
+def test_help_and_scoring_import_no_torch() -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from rungwise.cli import app; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        "assert not {'torch', 'numpy', 'pandas', 'onnxruntime', 'av'} & sys.modules.keys(), 'help is slow'; "
+        "import rungwise.score.scorer; assert not {'torch', 'pandas', 'scipy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
