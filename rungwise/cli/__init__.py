@@ -5,7 +5,6 @@ Every import that costs time is made inside its verb, so that `rungwise --help` 
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import sys
@@ -21,6 +20,7 @@ from rungwise.cli.dataset import dataset_app
 from rungwise.cli.evaluate import evaluate
 from rungwise.cli.ladder_check import check
 from rungwise.cli.options import Config, Device, Json, Runs, SourcesOption
+from rungwise.cli.pipeline import report_failures, run_pipeline, run_until, training_module
 from rungwise.cli.score import score
 
 app = typer.Typer(
@@ -133,69 +133,7 @@ def ladder(
         print(json.dumps(facts))
     else:
         print(f"{len(table)} encodes of {table['content'].nunique()} contents: {facts['table']}")
-    _report_failures(failures)
-
-
-def _report_failures(failures: dict[str, str]) -> None:
-    from rungwise.progress import note
-
-    for clip, reason in failures.items():
-        note(f"failed: {clip}: {reason}")
-    if failures:
-        raise typer.Exit(1)
-
-
-def run_until(
-    until: str,
-    config: Path,
-    runs: Path,
-    sources: Path | None,
-    device: str,
-    as_json: bool,
-    changes: dict[str, Any] | None = None,
-    watch: Path | None = None,
-) -> None:
-    """Make everything up to one stage, and print where its artefact lies."""
-    from rungwise.ranks import ranks
-
-    outcome = _pipeline(config, runs, sources, device, until, changes, watch)
-    artefact = outcome.artefacts[until]
-    if ranks().rank > 0:
-        pass  # the first process speaks for all
-    elif as_json:
-        print(json.dumps({"stage": until, "id": artefact.id, "path": str(artefact.path), "failures": outcome.failures}))
-    elif until == "evaluate":
-        print((artefact.path / "table.txt").read_text(), end="")
-        print(artefact.path / "report.html")
-    else:
-        print(artefact.path)
-    _report_failures(outcome.failures)
-
-
-def _room(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"this verb needs a checkout with the training rooms ({error}): "
-            "clone the repository and `pip install -e '.[train]'`"
-        ) from error
-
-
-def _pipeline(
-    config: Path,
-    runs: Path,
-    sources: Path | None,
-    device: str,
-    until: str,
-    changes: dict[str, Any] | None = None,
-    watch: Path | None = None,
-) -> Any:
-    pipeline = _room("distill.pipeline")
-    from rungwise.config import load_config
-
-    settings = load_config(config, sources=sources, student=changes)
-    return pipeline.run(settings, runs, until=until, device=device, watch=watch)
+    report_failures(failures)
 
 
 STAGE_VERBS = {
@@ -287,7 +225,7 @@ def verify(
     if not folders:
         raise ValueError(f"{run}: neither a finished cache nor a runs folder with one; make one with `rungwise cache`")
     seed = secrets.randbelow(2**31) if seed is None else seed
-    verify_cache = _room("distill.teaching").verify_cache
+    verify_cache = training_module("distill.teaching").verify_cache
     failed = False
     for folder in folders:
         path = folder if folder.is_dir() else folder.parent
@@ -331,7 +269,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Read an official InternVideo2 checkpoint safely and write safetensors with a card of what was read."""
-    facts = _room("teacher.convert").convert(source, out)
+    facts = training_module("teacher.convert").convert(source, out)
     print(json.dumps(facts) if as_json else "\n".join(f"{name:12}{value}" for name, value in facts.items()))
 
 
@@ -350,7 +288,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Print weights and multiply-adds for one video's view, part by part."""
-    facts = _room("distill.golden").student_info(model)
+    facts = training_module("distill.golden").student_info(model)
     if as_json:
         print(json.dumps(facts))
         return
@@ -381,7 +319,7 @@ def golden(
 
                 found, allowed = golden_of_export(path)
             else:
-                found, allowed = _room("distill.golden").golden(path)
+                found, allowed = training_module("distill.golden").golden(path)
         except Exception as error:
             failed = True
             reason = failure(str(path), error)
@@ -412,7 +350,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The main job from masters to a scored video; a second run finds everything made."""
-    outcome = _pipeline(config, runs, sources, device, "evaluate")
+    outcome = run_pipeline(config, runs, sources, device, "evaluate")
     evaluation, exported = outcome.artefacts["evaluate"].path, outcome.artefacts["export"].path
     model = exported / "student.onnx"
     if as_json:
@@ -431,7 +369,7 @@ def quickstart(
         print(f"report:   {evaluation / 'report.html'}")
         print(f"model:    {model}")
         print(f"score your own file:  {Path(sys.argv[0])} score --model {model} YOUR_VIDEO")
-    _report_failures(outcome.failures)
+    report_failures(outcome.failures)
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def evaluate(
     if config is not None:
         if scores is not None or model is not None or pred:
             raise typer.BadParameter("give a run's CONFIG, or --scores with --pred or --model, not both")
-        from rungwise.cli import run_until
+        from rungwise.cli.pipeline import run_until
 
         run_until("evaluate", config, runs, sources, device, as_json)
         return

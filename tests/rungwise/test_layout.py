@@ -1,4 +1,4 @@
-"""The house: which room may import which, and what lands in a user's site-packages."""
+"""Which package may import which, and what lands in a user's site-packages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = {
+PACKAGES = {
     "rungwise": {"rungwise"},
     "teacher": {"rungwise", "teacher"},
     "student": {"rungwise", "student"},
     "distill": {"rungwise", "teacher", "student", "distill"},
 }
+
+
+# Each may import those before it. What lies in `rungwise` itself comes first, but for `config` and the root.
+LAYERS = ("", "media", "bitstream", "score", "config", "metrics", "scenes", "datasets", "ladder", "report", "cli")
 
 
 def imports(path: Path) -> set[str]:
@@ -30,12 +35,55 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_point_one_way(room: str) -> None:
-    for path in (ROOT / room).rglob("*.py"):
-        foreign = imports(path) & (set(ROOMS) - ROOMS[room])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        foreign = imports(path) & (set(PACKAGES) - PACKAGES[package])
         assert not foreign, f"{path} imports {foreign}"
-        assert room != "rungwise" or not imports(path) & {"torch", "timm", "transformers"}, path
+        assert package != "rungwise" or not imports(path) & {"torch", "timm", "transformers"}, path
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of the installed package."""
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "rungwise").rglob("*.py"))
+    return {".".join(path.parts).removesuffix(".__init__"): ROOT / path.with_suffix(".py") for path in files}
+
+
+def imported_modules(path: Path, names: set[str]) -> set[str]:
+    """Modules of the package that a file imports anywhere in it."""
+    there = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            dotted = {f"{node.module}.{alias.name}" for alias in node.names}
+            there |= (dotted & names) or ({node.module} & names)
+        elif isinstance(node, ast.Import):
+            there |= {alias.name for alias in node.names} & names
+    return there
+
+
+def layer(name: str) -> str:
+    part = name.split(".")[1] if "." in name else ""
+    return part if part in LAYERS else ""
+
+
+def test_no_module_imports_a_layer_above_its_own() -> None:
+    files = modules()
+    for name, path in files.items():
+        if name in ("rungwise", "rungwise.__main__"):
+            continue
+        above = {
+            other
+            for other in imported_modules(path, set(files)) - {"rungwise"}
+            if LAYERS.index(layer(other)) > LAYERS.index(layer(name))
+        }
+        assert not above, f"{name} imports {above}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    files = modules()
+    graph = {name: imported_modules(path, set(files)) - {name, "rungwise"} for name, path in files.items()}
+    del graph["rungwise"]
+    TopologicalSorter(graph).prepare()
 
 
 def test_the_wheel_holds_rungwise_alone() -> None:
@@ -53,7 +101,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     names = {re.split(r"[<>=!~\[ ]", need)[0].replace("-", "_") for need in needs}
     modules = {{"pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in names}
     for path in (ROOT / "rungwise").rglob("*.py"):
-        foreign = imports(path) - set(sys.stdlib_module_names) - set(ROOMS) - modules
+        foreign = imports(path) - set(sys.stdlib_module_names) - set(PACKAGES) - modules
         assert not foreign, f"{path} imports {foreign}"
 
 

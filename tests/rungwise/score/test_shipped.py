@@ -49,7 +49,7 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_it_goes_into_the_wheel() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["rungwise"]
-    assert "models/*" in built
+    assert "score/models/*" in built
 
 
 def test_a_video_is_scored_without_naming_a_model(clip: Path) -> None:
