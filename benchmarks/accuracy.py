@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rungwise.artefact import write_text
+from rungwise.artifact import write_text
 from rungwise.config import load_config
-from rungwise.label import label
+from rungwise.ladder.label import label
 from rungwise.progress import track
-from rungwise.scorer import Scorer
-from rungwise.table_files import read_table_file
+from rungwise.score.scorer import Scorer
+from rungwise.tables import read_table_file
 
 CONFIG = Path(__file__).with_name("default.yaml")
 VMAF_V0 = "vmaf_v0.6.1"

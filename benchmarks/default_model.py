@@ -2,8 +2,8 @@
 
     python benchmarks/default_model.py --runs RUNS --out benchmarks/results/default.json
 
-RUNS is where `rungwise export benchmarks/default.yaml` left its artefacts. Every variant trains teacher and student
-anew, from what the frozen layers gave (an artefact that they share), for the config's epochs, and keeps the last one:
+RUNS is where `rungwise export benchmarks/default.yaml` left its artifacts. Every variant trains teacher and student
+anew, from what the frozen layers gave (an artifact that they share), for the config's epochs, and keeps the last one:
 contents that are judged choose nothing. Encodes of variants, photographs and built-in scenes only train; judged are
 those of whole masters. A killed benchmark goes on where it was.
 
@@ -65,7 +65,7 @@ LARGE_LINES = 1080
 NO_AV1 = "AV1 left out of fold"
 OLDER = ("vp8", "mpeg4")
 HALF = 0.5  # coded lines for a line shown, of the size that is left out
-ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardised feature's variance
+ALPHA = 3000.0  # of the ridge on frozen features, in units of a standardized feature's variance
 PREDICTORS = ("student", "pictures", "teacher", "ridge")
 PAIRS = PairRule("label-range", PAIR_GAP_SHARE)
 Floats = NDArray[np.float64]
@@ -201,7 +201,7 @@ def _take(
 
 
 def _ridge(train: NDArray[Any], labels: NDArray[Any], test: NDArray[Any]) -> Floats:
-    """Ridge regression on standardised frozen features."""
+    """Ridge regression on standardized frozen features."""
     mean, deviation = train.mean(0), train.std(0) + 1e-6
     x, offset = ((train - mean) / deviation).astype(float), float(labels.mean())
     weights = np.linalg.solve(x.T @ x + ALPHA * np.eye(x.shape[1]), x.T @ (labels - offset))
@@ -384,7 +384,7 @@ def main() -> None:
     if not arguments.only:
         anchors.require_packages()
     config = load_config(CONFIG)
-    ladder = run(config, arguments.runs, until="ladder").artefacts["ladder"]
+    ladder = run(config, arguments.runs, until="ladder").artifacts["ladder"]
     data = prepare(config, ladder, arguments.runs)
     key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
            "views": data.views.content_sha256,

@@ -63,9 +63,9 @@ def measure(base: dict[str, Any], model: str, clip: Path, runs: Path, epochs: in
             if not (own / stage).exists():
                 (own / stage).symlink_to((runs / stage).resolve())
         run(load_config(path), runs, until="views")
-        artefact = run(load_config(path), own, until="teach").artefacts["teach"]
-        seconds[way] = artefact.seconds
-        histories.append(json.loads((artefact.path / "history.json").read_text()))
+        artifact = run(load_config(path), own, until="teach").artifacts["teach"]
+        seconds[way] = artifact.seconds
+        histories.append(json.loads((artifact.path / "history.json").read_text()))
     worst = max(
         abs(left[name] - right[name]) / max(abs(left[name]), 1e-6)
         for left, right in zip(*histories, strict=True)

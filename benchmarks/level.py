@@ -120,7 +120,7 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
-    """A labelled table's videos as a user would have them scored, by the file before and the file after.
+    """A labeled table's videos as a user would have them scored, by the file before and the file after.
 
     Re-encodes and codecs whose QP can't be read are among them if they are in the table.
     """
@@ -178,7 +178,7 @@ def _cell(interval: dict[str, Any] | None, digits: int) -> str:
 
 
 def judge(arguments: argparse.Namespace) -> None:
-    """Add the figures of labelled tables, before and after the refit, to the JSON."""
+    """Add the figures of labeled tables, before and after the refit, to the JSON."""
     base, scorer = Scorer(arguments.base), Scorer(arguments.out, check=False)
     facts = json.loads(arguments.json.read_text())
     for argument in arguments.judge:
@@ -198,13 +198,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".onnx to write; its card is taken from beside it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--judge", action="append", default=[], metavar="NAME=TABLE",
-                        help="no fit: judge a labelled table before and after, and add it to --json")  # fmt: skip
+                        help="no fit: judge a labeled table before and after, and add it to --json")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.judge:
         judge(arguments)
         return
     config = load_config(arguments.config)
-    data = prepare(config, run(config, arguments.runs, until="ladder").artefacts["ladder"], arguments.runs)
+    data = prepare(config, run(config, arguments.runs, until="ladder").artifacts["ladder"], arguments.runs)
     graph, base = onnx.load(str(arguments.base)), Scorer(arguments.base)
     table, texture, terms = judged_table(data, base)
     head = read_regression(graph, base.contract)

@@ -17,7 +17,7 @@ ROW, LEFT, WIDTH, TOP, SPAN = 15, 190, 640, 56, 50.0  # pixels; score units to e
 
 
 def draw(table: pd.DataFrame) -> Image.Image:
-    """Contents by their mean residual (prediction less label), test contents in bold type; colours are codecs."""
+    """Contents by their mean residual (prediction less label), test contents in bold type; colors are codecs."""
     table = table.assign(residual=table["student 0"] - table["score"])
     order = table.groupby("content")["residual"].mean().sort_values(ascending=False).index
     codecs = sorted(table["codec"].unique())

@@ -3,7 +3,7 @@
     python benchmarks/results_table.py benchmarks/results/quickstart.json
     python benchmarks/results_table.py benchmarks/results/default.json
 
-The first is `evaluation.json` of a run's `evaluate` artefact, the second what benchmarks/default_model.py writes. A
+The first is `evaluation.json` of a run's `evaluate` artifact, the second what benchmarks/default_model.py writes. A
 test holds the README and this output equal.
 """
 

@@ -4,7 +4,7 @@
 
 For each rung of one built-in scene: a crop of a frame as shown, the encode's absolute error against the master, the
 score's gradient with respect to the pixels (its magnitude, smoothed), and for each block the change of the score when
-the block shows the master's pixels instead of the encode's. If the student looks at artefacts, the last two are bright
+the block shows the master's pixels instead of the encode's. If the student looks at artifacts, the last two are bright
 where the error is; the rank correlation of error and gain over blocks is written above.
 """
 
@@ -60,9 +60,9 @@ def blocks(map_SS: NDArray[Any]) -> NDArray[Any]:
 
 
 def heat(map_: NDArray[Any], limit: float) -> Image.Image:
-    """A grey picture of a map, white at `limit`, black at 0 and below."""
-    grey = np.clip(map_ / max(limit, 1e-9), 0, 1) ** 0.7 * 255
-    return Image.fromarray(grey.astype(np.uint8)).resize((CROP_PX, CROP_PX), Image.Resampling.BICUBIC)
+    """A gray picture of a map, white at `limit`, black at 0 and below."""
+    gray = np.clip(map_ / max(limit, 1e-9), 0, 1) ** 0.7 * 255
+    return Image.fromarray(gray.astype(np.uint8)).resize((CROP_PX, CROP_PX), Image.Resampling.BICUBIC)
 
 
 def main() -> None:

@@ -225,9 +225,9 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
 
     config = load_config(config_path)
     outcome = run(config, runs, until="cache")
-    data = prepare(config, outcome.artefacts["ladder"], runs)
-    targets = read_cache(outcome.artefacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
-    student = config.student.model_dump(mode="json") | {"epochs": epochs, "cache": outcome.artefacts["cache"].id}
+    data = prepare(config, outcome.artifacts["ladder"], runs)
+    targets = read_cache(outcome.artifacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
+    student = config.student.model_dump(mode="json") | {"epochs": epochs, "cache": outcome.artifacts["cache"].id}
     folder = runs / "students" / sha256_json(student)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     section = config.student.model_copy(update={"model": "mamba", "size": "nano", "stem": "frozen"})
@@ -236,18 +236,18 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     kept = keep_frozen(stem, "mamba", data, runs, device="cpu", precision="fp32")
     for split in SPLITS:
         examples = data.examples(
-            split, targets=targets, labelled=split != "train", num_groups=COARSE_TO_FINE["num_groups"]
+            split, targets=targets, labeled=split != "train", num_groups=COARSE_TO_FINE["num_groups"]
         )
         if split != "train":
             examples = replace(examples, inputs=examples.inputs[:, :1], targets={})
         if split == "train" and not (folder / "pixels.npy").is_file():
             np.save(folder / "pixels.npy", examples.inputs)
-        np.save(folder / f"{split}.npy", kept[data.rows(split, labelled=split != "train")])
+        np.save(folder / f"{split}.npy", kept[data.rows(split, labeled=split != "train")])
         save_examples(folder / f"{split}.npz", examples)
     return folder, data.table.assign(teacher=targets["scores"][:, 0].astype(float))
 
 
-def summarise(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, Any]]:
+def summarize(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, Any]]:
     """One row a student and variant, after those of the teacher and of log-bitrate; moved students apart."""
     finished = [json.loads(path.read_text()) for path in sorted(folder.glob("*/scores.json"))]
     everything = table[table["split"] == split].reset_index(drop=True)
@@ -393,7 +393,7 @@ def main() -> None:
         "torch": torch.__version__,
         "costs": costs(load_config(config_path)),
     }
-    rows = summarise(folder, table, split)
+    rows = summarize(folder, table, split)
     note(f"{split} contents; mean of {len(SEEDS)} seeds [95 % interval over contents]")
     print(table_of(rows), end="")
     if arguments.out:

@@ -59,7 +59,7 @@ KINDS = {
     **dict.fromkeys((".ls1", ".ls2"), "layer scales"),
     "backbone": "sums and positions",
     ".patch_embed": "patches",
-    "normalise": "normalise",
+    "normalize": "normalize",
 }
 REST = "the rest"
 
@@ -80,7 +80,7 @@ def build_model(size: str, frames: int, px: int, device: str, precision: str) ->
 
 
 def unlike_clips(count: int, frames: int, px: int, device: str) -> Tensor:
-    """Noise over coarse blocks of colour, pixels_MVTSSC: clips whose judgements differ."""
+    """Noise over coarse blocks of color, pixels_MVTSSC: clips whose judgments differ."""
     rng = np.random.default_rng(0)
     cell = -(-px // 4)
     coarse = rng.integers(0, 200, (count, 1, frames, 4, 4, 3), np.uint8).repeat(cell, 3).repeat(cell, 4)[:, :, :, :px]
@@ -273,7 +273,7 @@ def measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Any]:
     rates.append(matrix_rate(device, dtype, side))  # again, for clocks change as a device warms up
     for row in batches:
         row["flops_per_second"] = row["clips_per_second"] * flops
-        row["utilisation"] = row["flops_per_second"] / max(rates)
+        row["utilization"] = row["flops_per_second"] / max(rates)
     best = max(batches, key=lambda row: float(row["clips_per_second"]))
     kinds = profile(model, judge, pixels[: best["batch"]], max(rates)) if args.profile else []
     recipe = ViewRecipe(num_frames=args.frames, frame_choice="uniform", grid=1, patch_px=args.px)

@@ -146,9 +146,9 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
 
     settings = load_config(config)
     outcome = run(settings, runs, until="cache")
-    cache = outcome.artefacts["cache"]
+    cache = outcome.artifacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=32, seed=0, tolerance=None, device="cpu")
-    data = prepare(settings, outcome.artefacts["ladder"], runs)
+    data = prepare(settings, outcome.artifacts["ladder"], runs)
     targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
     table = data.table.assign(teacher=targets["scores"][:, 0].astype(float))
     validation = table[table["split"] == "validation"].reset_index(drop=True)
@@ -160,7 +160,7 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
         "validation_encodes": len(validation),
         "validation_srcc": format_interval(judged["teacher"].srcc, "srcc"),
         "log_bitrate_srcc": format_interval(judged["log-bitrate"].srcc, "srcc"),
-        "teach_seconds": outcome.artefacts["teach"].seconds,
+        "teach_seconds": outcome.artifacts["teach"].seconds,
         "cache_seconds": cache.seconds,
         "cache_clips_per_second": len(table) / cache.seconds,
         "bytes_per_clip": read_facts(cache)["bytes_per_clip"],

@@ -1,7 +1,7 @@
 """Encodes that the shipped model's ladder holds nothing like: codecs and encoders that it was never taught.
 
 benchmarks/default_model.py has them judged, of the test contents. MPEG-2, WMV, Theora and Motion JPEG say their
-quantiser's steps, of no codec that the model knows; libaom, Kvazaar and OpenH264 are other encoders of codecs that it
+quantizer's steps, of no codec that the model knows; libaom, Kvazaar and OpenH264 are other encoders of codecs that it
 does.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/views.py --ladder RUNS/ladder/ID --encodes-per-content 6 --leave-out TEST_CONTENT ... \
         --out benchmarks/results/views.json
 
-No view is favoured by training: the features are means and deviations over space of EfficientNet-Lite0's seven stages
+No view is favored by training: the features are means and deviations over space of EfficientNet-Lite0's seven stages
 with ImageNet weights, averaged over frames. Scores are predicted out of fold, folds being of whole groups, and every
 figure is the mean over a few draws of the folds. Test contents are named with --leave-out and never opened.
 
@@ -34,7 +34,7 @@ from PIL import Image
 from scipy import linalg
 from torch import Tensor
 
-from rungwise.artifact import open_artefact, write_json
+from rungwise.artifact import open_artifact, write_json
 from rungwise.ladder.make import read_ladder
 from rungwise.media.video import rgb_frames
 from rungwise.metrics import statistics as st
@@ -165,7 +165,7 @@ def _whole(shown: Shown, size_px: int) -> NDArray[np.uint8]:
 def stage_statistics(model: EfficientNetLite0, frames_NSSC: Tensor) -> Tensor:
     """Means and deviations over space of all seven stages, (N, W) of uint8 RGB."""
     backbone = model.backbone
-    x_NCHW = backbone.bn1(backbone.conv_stem(model.normalise(frames_NSSC)))
+    x_NCHW = backbone.bn1(backbone.conv_stem(model.normalize(frames_NSSC)))
     found = []
     for stage in backbone.blocks:
         x_NCHW = stage(x_NCHW)
@@ -215,7 +215,7 @@ def group_folds(groups: NDArray[Any], count: int, seed: int) -> Iterator[tuple[I
 
 
 def ridge(x_fit: FloatArray, y_fit: FloatArray, x_new: FloatArray, alphas: Sequence[float]) -> FloatArray:
-    """Predictions (A, n_new) by features standardised on the fitted rows; solved over rows, fewer than features."""
+    """Predictions (A, n_new) by features standardized on the fitted rows; solved over rows, fewer than features."""
     center, scale = x_fit.mean(0), x_fit.std(0) + 1e-6
     fit, new = (x_fit - center) / scale, (x_new - center) / scale
     kernel, across, level = fit @ fit.T, new @ fit.T, y_fit.mean()
@@ -310,7 +310,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--ladder", type=Path, required=True, help="a finished ladder artefact")
+    parser.add_argument("--ladder", type=Path, required=True, help="a finished ladder artifact")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="NAME", help="contents of the test split")
     parser.add_argument("--encodes-per-content", type=int, default=0, help="evenly spaced in label order; 0: all")
     parser.add_argument("--limit", type=int, help="contents, the first by name")
@@ -321,7 +321,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in set(WAYS) - {REFERENCE, *(arguments.only or WAYS)}:
         del WAYS[name]
-    ladder = open_artefact(arguments.ladder)
+    ladder = open_artifact(arguments.ladder)
     table = chosen_rows(read_ladder(ladder), arguments.leave_out, arguments.encodes_per_content, arguments.limit)
     if table["group"].nunique() < 3:
         parser.error(f"folds of folds need 3 groups or more, there are {table['group'].nunique()}")

@@ -1,4 +1,4 @@
-"""A labelled dataset with its views, and what every training stage says of itself."""
+"""A labeled dataset with its views, and what every training stage says of itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distill.batches import bitrate_groups
 from distill.train import Examples
 from distill.view_store import make_pixels, open_pixels
-from rungwise.artifact import Artefact, StageKey
+from rungwise.artifact import Artifact, StageKey
 from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
 from rungwise.bitstream.qp import StepReader
 from rungwise.config import RunConfig
@@ -26,14 +26,14 @@ from rungwise.score.contract import Contract, Scale
 
 @dataclass(frozen=True)
 class Data:
-    """A labelled dataset, its views, and what its scores are."""
+    """A labeled dataset, its views, and what its scores are."""
 
     table: pd.DataFrame
-    ladder: Artefact
-    views: Artefact
+    ladder: Artifact
+    views: Artifact
     scale: Scale
     patch_px: int
-    frames_each: int  # 2 where frames come in pairs of neighbours
+    frames_each: int  # 2 where frames come in pairs of neighbors
 
     @property
     def range(self) -> dict[str, float]:
@@ -81,10 +81,10 @@ class Data:
         """pixels_NVTSSC uint8 in table order."""
         return open_pixels(self.views)
 
-    def rows(self, *splits: str, labelled: bool = True) -> NDArray[np.int64]:
-        """Row numbers of these splits; with `labelled` false, their unlabelled clips too."""
+    def rows(self, *splits: str, labeled: bool = True) -> NDArray[np.int64]:
+        """Row numbers of these splits; with `labeled` false, their unlabelled clips too."""
         chosen = self.table["split"].isin(splits)
-        if labelled:
+        if labeled:
             chosen &= self.table["score"].notna()
         return np.flatnonzero(chosen.to_numpy())
 
@@ -92,7 +92,7 @@ class Data:
         self,
         *splits: str,
         targets: dict[str, NDArray[np.float32]] | None = None,
-        labelled: bool = True,
+        labeled: bool = True,
         num_groups: int | None = None,
         inputs: NDArray[Any] | None = None,
         reencoded_weight: float | None = None,
@@ -104,7 +104,7 @@ class Data:
 
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
         """
-        rows = self.rows(*splits, labelled=labelled)
+        rows = self.rows(*splits, labeled=labeled)
         blank = np.full((len(rows), NUM_TERMS), np.nan, np.float32)
         groups = np.full(len(self.table), -1, dtype=np.int64)
         if num_groups is not None:
@@ -125,14 +125,14 @@ class Data:
         )
 
 
-def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
+def prepare(config: RunConfig, ladder: Artifact, runs: Path) -> Data:
     """Read the ladder, split it by source group, and decode its views."""
     table = read_ladder(ladder)
-    labelled = table[table["score"].notna()]
-    groups = dict(zip(labelled["content"], labelled["group"], strict=True))
+    labeled = table[table["score"].notna()]
+    groups = dict(zip(labeled["content"], labeled["group"], strict=True))
     table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump())).fillna("train")
     views = make_pixels(table, config.views, runs, dataset_sha256=ladder.content_sha256)
-    first = labelled.iloc[0]
+    first = labeled.iloc[0]
     scale = Scale(
         kind=first["score_kind"],
         polarity=first["score_polarity"],
@@ -150,11 +150,11 @@ def prepare(config: RunConfig, ladder: Artefact, runs: Path) -> Data:
 
 
 def training_key(
-    stage: str, version: int, config: RunConfig, params: dict[str, Any], inputs: dict[str, Artefact]
+    stage: str, version: int, config: RunConfig, params: dict[str, Any], inputs: dict[str, Artifact]
 ) -> StageKey:
-    """The key of a stage that trains: its params, the seed and the splits, and the artefacts it reads."""
+    """The key of a stage that trains: its params, the seed and the splits, and the artifacts it reads."""
     everything = params | {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
-    return StageKey(stage, version, everything, {role: artefact.content_sha256 for role, artefact in inputs.items()})
+    return StageKey(stage, version, everything, {role: artifact.content_sha256 for role, artifact in inputs.items()})
 
 
 def make_contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contract:

@@ -1,7 +1,7 @@
 """What runs a training step: plain PyTorch in one process, or DeepSpeed in any number of them.
 
 Both take the same rows of the same batch to the same loss: each process judges its share of a batch, all see all
-judgements, and each computes the whole batch's loss. So correlation and rank losses don't change with the number
+judgments, and each computes the whole batch's loss. So correlation and rank losses don't change with the number
 of processes, and neither does anything else beyond rounding.
 """
 

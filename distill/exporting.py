@@ -20,7 +20,7 @@ from distill.checkpoint import load_checkpoint
 from distill.data import Data
 from distill.students import HELD_OUT, conformal
 from distill.train import predict
-from rungwise.artifact import SCRATCH, Artefact, StageKey, read_facts, run_stage, write_json, write_text
+from rungwise.artifact import SCRATCH, Artifact, StageKey, read_facts, run_stage, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import PairRule, evaluate_predictors
 from rungwise.progress import note
@@ -29,8 +29,8 @@ from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
-from student.gates import PAIR_GAP_SHARE, Gate, Labelled, conformal_by_content, loss_gates, rerun_gate, spread
-from student.int8 import Quantiser, to_fp16
+from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
+from student.int8 import Quantizer, to_fp16
 
 EXPORT_VERSION = 6  # 4: the stream is an input; 5: intervals by whole masters; 6: by what was said before a refit
 PARITY_CLIPS = 8
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
     left_in_float: tuple[str, ...]
 
 
-def export_student(config: RunConfig, data: Data, student: Artefact, runs: Path) -> Artefact:
+def export_student(config: RunConfig, data: Data, student: Artifact, runs: Path) -> Artifact:
     """Write the files and prove on validation clips that they say what torch says.
 
     A refused fp16 or int8 is left out and named in gates.json and by `export_failures`.
@@ -68,7 +68,7 @@ def export_student(config: RunConfig, data: Data, student: Artefact, runs: Path)
     return run_stage(runs, key, build)
 
 
-def export_failures(export: Artefact) -> dict[str, str]:
+def export_failures(export: Artifact) -> dict[str, str]:
     """ "export int8" -> why it was refused."""
     return {f"export {precision}": reason for precision, reason in read_facts(export)["refused"].items()}
 
@@ -76,7 +76,7 @@ def export_failures(export: Artefact) -> dict[str, str]:
 class _Export:
     """One building of the stage: what all precisions share."""
 
-    def __init__(self, config: RunConfig, data: Data, student: Artefact, folder: Path) -> None:
+    def __init__(self, config: RunConfig, data: Data, student: Artifact, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.model, contract, _ = load_checkpoint(student.path / "student.safetensors")
         self.contract = contract.model_copy(
@@ -88,7 +88,7 @@ class _Export:
             }
         )
         self.rows = data.rows("validation")
-        self.validation = Labelled(
+        self.validation = Labeled(
             np.array(data.pixels[self.rows, 0]),
             data.table["score"].to_numpy(float)[self.rows],
             data.table["content"].to_numpy(str)[self.rows],
@@ -101,17 +101,17 @@ class _Export:
         self.fused: dict[str, NDArray[np.float32]] = {}
         takes_streams = self.model.head.stream is not None  # type: ignore[union-attr]
         self.terms = data.terms(self.rows) if takes_streams else None
-        # A clip whose frames don't say their quantiser is judged by its pictures alone, here as by a scorer.
+        # A clip whose frames don't say their quantizer is judged by its pictures alone, here as by a scorer.
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:
             self.coded &= ~np.isnan(self.terms).any(1)
-        # A student that learnt from validation clips too says nothing of how it errs there: what it said before does.
+        # A student that learned from validation clips too says nothing of how it errs there: what it said before does.
         path = student.path / HELD_OUT
         self.held_out: dict[str, NDArray[np.float32]] = load_file(path) if path.is_file() else {}
 
     @property
-    def learnt_from(self) -> tuple[str, ...]:
-        """The splits that the student learnt from."""
+    def learned_from(self) -> tuple[str, ...]:
+        """The splits that the student learned from."""
         return ("train", "validation") if self.held_out else ("train",)
 
     def build(self) -> dict[str, Any]:
@@ -176,13 +176,13 @@ class _Export:
 
     def integers(self, graph: onnx.ModelProto) -> Candidate:
         """The int8 graph with the fewest operators in float that passes, or the last that was tried."""
-        rows = self.data.rows("train", labelled=False)
+        rows = self.data.rows("train", labeled=False)
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
         views = np.array(self.data.pixels[rows, 0])
         note(f"export: int8, calibrating on {len(views)} train views, then trying operators one by one")
         terms = None if self.terms is None else np.nan_to_num(self.data.terms(rows))
-        quantiser = Quantiser(graph, self.contract, views, self.folder / SCRATCH, terms)
-        for attempt, left in quantiser.attempts():
+        quantizer = Quantizer(graph, self.contract, views, self.folder / SCRATCH, terms)
+        for attempt, left in quantizer.attempts():
             candidate = self.judged("int8", attempt, left)
             if all(gate.passed for gate in candidate.gates):
                 break
@@ -218,7 +218,7 @@ class _Export:
             ),
         }
         if candidate.fused is not None:
-            rows = self.data.rows(*self.learnt_from)
+            rows = self.data.rows(*self.learned_from)
             rows = rows[~np.isnan(self.data.stream[rows]).any(1)]
             facts = self.data.stream[rows]
             update["stream"] = Stream(
@@ -282,7 +282,7 @@ class _Export:
         )
         whole = self.data.table
         splits = {split: whole.iloc[self.data.rows(split)] for split in ("train", "validation")}
-        train = whole.iloc[self.data.rows(*self.learnt_from)]
+        train = whole.iloc[self.data.rows(*self.learned_from)]
         facts = Facts(
             name=self.config.name,
             weights=_num_weights(self.model),

@@ -41,7 +41,7 @@ class Upper(nn.Module):
 
 
 def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:
-    """What the frozen layers give of every view, (N, V, ...) in table order, from the artefact that holds it.
+    """What the frozen layers give of every view, (N, V, ...) in table order, from the artifact that holds it.
 
     It is known by the frozen weights and the views alone, so runs of other seeds, splits and losses share it.
     """

@@ -1,6 +1,6 @@
 """The one way through: masters -> ladder -> views -> teach -> cache -> distill -> export -> evaluate.
 
-Each stage is a function of a config and of earlier artefacts, and leaves one artefact (rungwise/artifact.py). Read
+Each stage is a function of a config and of earlier artifacts, and leaves one artifact (rungwise/artifact.py). Read
 `run` first: it is the whole road.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, prepare
 from distill.exporting import FILES, export_failures, export_student
-from distill.students import distil, pretrain
+from distill.students import distill, pretrain
 from distill.teaching import cache_targets, teach
 from distill.train import predict
-from rungwise.artifact import Artefact, StageKey, run_stage, write_text
+from rungwise.artifact import Artifact, StageKey, run_stage, write_text
 from rungwise.config import RunConfig
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
@@ -29,15 +29,15 @@ from rungwise.report.evaluation_page import write_report
 from rungwise.score.scorer import Scorer
 from student.gates import PAIR_GAP_SHARE
 
-EVALUATE_VERSION = 5  # 3: the interval is the export's; 4: with and without the coded stream; 5: its quantiser
+EVALUATE_VERSION = 5  # 3: the interval is the export's; 4: with and without the coded stream; 5: its quantizer
 STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: artefacts by stage, clips that failed, wall seconds by stage."""
+    """What a run left: artifacts by stage, clips that failed, wall seconds by stage."""
 
-    artefacts: dict[str, Artefact]
+    artifacts: dict[str, Artifact]
     failures: dict[str, str]
     seconds: dict[str, float]
 
@@ -45,60 +45,60 @@ class Outcome:
 def run(
     config: RunConfig, runs: Path, *, until: str = "evaluate", device: str = "cpu", watch: Path | None = None
 ) -> Outcome:
-    """Make, or find, the artefacts of every stage up to `until`; `watch` is a folder for TensorBoard.
+    """Make, or find, the artifacts of every stage up to `until`; `watch` is a folder for TensorBoard.
 
     Raises:
         ValueError: a user's mistake; the message says what, where and what to do.
     """
-    artefacts: dict[str, Artefact] = {}
+    artifacts: dict[str, Artifact] = {}
     seconds: dict[str, float] = {}
     clock = time.monotonic()
 
-    def finished(stage: str, artefact: Artefact | None) -> bool:
+    def finished(stage: str, artifact: Artifact | None) -> bool:
         nonlocal clock
         seconds[stage], clock = time.monotonic() - clock, time.monotonic()
-        if artefact is None:
+        if artifact is None:
             note(f"{stage}: ready in {seconds[stage]:.1f} s")
         else:
-            artefacts[stage] = artefact
-            how = "hit" if artefact.hit else f"made in {seconds[stage]:.1f} s"
-            note(f"{stage}: {how}, {artefact.path}")
+            artifacts[stage] = artifact
+            how = "hit" if artifact.hit else f"made in {seconds[stage]:.1f} s"
+            note(f"{stage}: {how}, {artifact.path}")
         return stage == until
 
     failures: dict[str, str] = {}
     masters = make_masters(config.sources, runs, held_out=config.splits.named)
     if finished("masters", None):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
     failures |= read_failures(ladder)
     if finished("ladder", ladder):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     data = prepare(config, ladder, runs)
     if finished("views", data.views):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     if until == "pretrain":
         finished("pretrain", pretrain(config, data, runs, device=device, watch=watch))
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     teacher = teach(config, data, runs, device=device)
     if finished("teach", teacher):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     cache = cache_targets(config, data, teacher, runs, device=device)
     if finished("cache", cache):
-        return Outcome(artefacts, failures, seconds)
-    student = distil(config, data, teacher, cache, runs, device=device, watch=watch)
+        return Outcome(artifacts, failures, seconds)
+    student = distill(config, data, teacher, cache, runs, device=device, watch=watch)
     if finished("distill", student):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     export = export_student(config, data, student, runs)
     failures |= export_failures(export)
     if finished("export", export):
-        return Outcome(artefacts, failures, seconds)
+        return Outcome(artifacts, failures, seconds)
     finished("evaluate", evaluate(config, data, teacher, student, export, runs))
-    return Outcome(artefacts, failures, seconds)
+    return Outcome(artifacts, failures, seconds)
 
 
 def evaluate(
-    config: RunConfig, data: Data, teacher: Artefact, student: Artefact, export: Artefact, runs: Path
-) -> Artefact:
+    config: RunConfig, data: Data, teacher: Artifact, student: Artifact, export: Artifact, runs: Path
+) -> Artifact:
     """Judge teacher, student and export on the test contents, which nothing before has looked at."""
     key = StageKey(
         "evaluate",

@@ -22,7 +22,7 @@ from distill.teaching import cache_inputs
 from distill.train import Examples, fit, judge
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
-from rungwise.artifact import SCRATCH, Artefact, run_stage, sha256_file, verify_files, write_json
+from rungwise.artifact import SCRATCH, Artifact, run_stage, sha256_file, verify_files, write_json
 from rungwise.config import RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
@@ -33,7 +33,7 @@ from teacher.cache import open_cache, read_cache
 
 PRETRAIN_VERSION = 3  # 3: the stream is an input
 DISTILL_VERSION = 9  # 8: squared shares, more codecs' steps, refit; 9: textures never quite unlike, a line in facts
-HELD_OUT = "held_out.safetensors"  # what was said of validation clips before they were learnt from
+HELD_OUT = "held_out.safetensors"  # what was said of validation clips before they were learned from
 NOT_HASHED = {"execution", "start"}
 
 
@@ -44,7 +44,7 @@ def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
     )
 
 
-def pretrain(config: RunConfig, data: Data, runs: Path, *, device: str, watch: Path | None = None) -> Artefact:
+def pretrain(config: RunConfig, data: Data, runs: Path, *, device: str, watch: Path | None = None) -> Artifact:
     """Teach the student to tell encoder settings apart (CONVIQT's contrast), without a label or a teacher.
 
     Raises:
@@ -62,7 +62,7 @@ def pretrain(config: RunConfig, data: Data, runs: Path, *, device: str, watch: P
         torch.manual_seed(config.seed)
         model = STUDENTS[config.student.model](**settings)
         load_imagenet(model)
-        train = data.examples("train", labelled=False)
+        train = data.examples("train", labeled=False)
         history, state = _fit(config, model, train, None, data, training, folder, "pretrain", device, watch)
         if ranks().rank > 0:
             return
@@ -75,17 +75,17 @@ def pretrain(config: RunConfig, data: Data, runs: Path, *, device: str, watch: P
     return run_stage(runs, key, build, shared=True)
 
 
-def distil(
+def distill(
     config: RunConfig,
     data: Data,
-    teacher: Artefact,
-    cache: Artefact,
+    teacher: Artifact,
+    cache: Artifact,
     runs: Path,
     *,
     device: str,
     watch: Path | None = None,
-) -> Artefact:
-    """Distil the student from labels and from the cache, and measure its interval on validation contents."""
+) -> Artifact:
+    """Distill the student from labels and from the cache, and measure its interval on validation contents."""
     student = config.student
     settings = settings_of(config, data)
     start = student.start
@@ -127,7 +127,7 @@ def distil(
             groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
             weight = student.reencoded_weight
             train = data.examples(
-                *splits, targets=targets, labelled=False, num_groups=groups, inputs=kept, reencoded_weight=weight
+                *splits, targets=targets, labeled=False, num_groups=groups, inputs=kept, reencoded_weight=weight
             )
             history, state = _fit(
                 config, fitted, train, validation, data, student.training, folder, name, device, watch

@@ -27,10 +27,10 @@ from distill.view_store import read_view_lists
 from rungwise import __version__
 from rungwise.artifact import (
     SCRATCH,
-    Artefact,
+    Artifact,
     StageKey,
     hash_files,
-    open_artefact,
+    open_artifact,
     read_facts,
     run_stage,
     sha256_file,
@@ -57,7 +57,7 @@ from teacher.cache import (
 from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 
-TEACH_VERSION = 4  # 3: golden views of four kinds; 4: a contract with quantisers
+TEACH_VERSION = 4  # 3: golden views of four kinds; 4: a contract with quantizers
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys of a teacher's section that say where weights lie
 NOT_HASHED = {"execution", *PRETRAINED}
 MATRIX_SIZE = 8192  # of the product against which a card's use is measured
@@ -66,7 +66,7 @@ VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 BF16_STEP = 8e-3
 
 
-def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artefact:
+def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artifact:
     """Tune the teacher on the train contents' labels."""
     section = config.teacher
     kind = TEACHERS[section.model]
@@ -141,7 +141,7 @@ def _checkpoint_gradients(model: nn.Module, name: str) -> None:
         module.gradient_checkpointing = True  # type: ignore[assignment]
 
 
-def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, *, device: str) -> Artefact:
+def cache_targets(config: RunConfig, data: Data, teacher: Artifact, runs: Path, *, device: str) -> Artifact:
     """Run the tuned teacher over every view once, or, where its frozen layers were kept, over what they gave."""
     weights = teacher.path / "teacher.safetensors"
     key = cache_key(config, data, weights)
@@ -204,8 +204,8 @@ def cache_targets(config: RunConfig, data: Data, teacher: Artefact, runs: Path, 
                 for name, value in fields.items()
             },
             "bytes_per_clip": sum(sizes.values()),
-            "teacher_artefact": teacher.id,
-            "ladder_artefact": data.ladder.id,
+            "teacher_artifact": teacher.id,
+            "ladder_artifact": data.ladder.id,
         }
 
     return run_stage(runs, key, build, shared=True)
@@ -336,7 +336,7 @@ def verify_cache(
     """Re-run the teacher on random entries of a finished cache, from the clips' files.
 
     Args:
-        path: the cache's artefact, in a runs folder that holds its teacher and its ladder too.
+        path: the cache's artifact, in a runs folder that holds its teacher and its ladder too.
         sample: clips to look at.
         tolerance: allowed deviation, relative to a field's own scale; None: by the teacher's precision.
 
@@ -350,8 +350,8 @@ def verify_cache(
     verify_files(cache)
     facts, params = read_facts(cache), cache.key.params
     runs = path.resolve().parent.parent
-    weights = runs / "teach" / facts["teacher_artefact"] / "teacher.safetensors"
-    ladder = open_artefact(runs / "ladder" / facts["ladder_artefact"])
+    weights = runs / "teach" / facts["teacher_artifact"] / "teacher.safetensors"
+    ladder = open_artifact(runs / "ladder" / facts["ladder_artifact"])
     if not weights.is_file():
         raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
     judge, contract = open_teacher(

@@ -50,7 +50,7 @@ BACKBONES = ("backbone.", "images.")  # parameters that come pretrained: they le
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learnt from, by row. `targets` holds the teacher's tensors by view, or nothing."""
+    """What is learned from, by row. `targets` holds the teacher's tensors by view, or nothing."""
 
     inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or what frozen layers gave of them, (N, V, ...) float
     scores: NDArray[np.float32]  # (N,), label's scale, higher is better; NaN: unlabelled, the teacher's targets alone
@@ -59,9 +59,9 @@ class Examples:
     classes: NDArray[np.int64]  # (N,), same encoder settings, same class: what contrast is taken over
     groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
-    frames_each: int  # 2 where frames come in pairs of neighbours, else 1
+    frames_each: int  # 2 where frames come in pairs of neighbors, else 1
     stream: NDArray[np.float32]  # (N, F) terms of rungwise/bitstream/features.py, NaN where there are none
-    stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in what is learnt of streams
+    stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in what is learned of streams
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class Judged(Protocol):
 
 
 class Seen(NamedTuple):
-    """A judgement as the trainer passes it on; `embeddings_BVZ` where the model is contrasted, `projected` for the
+    """A judgment as the trainer passes it on; `embeddings_BVZ` where the model is contrasted, `projected` for the
     feature losses, `deviation` where the model says how far off it expects to be."""
 
     score: Tensor
@@ -176,7 +176,7 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """The named terms of `weights`, on one batch.
 
-    Losses against the label look at labelled clips only, those against the teacher at all; the fine rank loss orders
+    Losses against the label look at labeled clips only, those against the teacher at all; the fine rank loss orders
     clips by their label, or where there is none by the teacher's score.
     """
     span = scale.maximum - scale.minimum
@@ -453,7 +453,7 @@ def sample_view(
 ) -> NDArray[Any]:
     """A part of a view: some frames, or pairs of them, in order, some patches in any order, maybe mirrored.
 
-    The label is the whole clip's, so any part must bear it; and a patch's artefacts look the same wherever it
+    The label is the whole clip's, so any part must bear it; and a patch's artifacts look the same wherever it
     lies. Parts are cheap and many, which a student that starts from nothing needs more than whole views.
     """
     frames, size = view_TSSC.shape[:2]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from rungwise.artifact import SCRATCH, Artefact, StageKey, run_stage, write_json
+from rungwise.artifact import SCRATCH, Artifact, StageKey, run_stage, write_json
 from rungwise.config import Views
 from rungwise.progress import track
 from rungwise.score.views import VIEWS_VERSION, View, make_views, read_views
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def make_pixels(table: pd.DataFrame, config: Views, runs: Path, *, dataset_sha256: str) -> Artefact:
+def make_pixels(table: pd.DataFrame, config: Views, runs: Path, *, dataset_sha256: str) -> Artifact:
     """Choose and decode `config.per_clip` views of every clip, shown at the table's display height.
 
     Raises:
@@ -60,13 +60,13 @@ def _decode(table: pd.DataFrame, config: Views, pixels: NDArray[np.uint8], row: 
     return row, views
 
 
-def open_pixels(artefact: Artefact) -> NDArray[np.uint8]:
+def open_pixels(artifact: Artifact) -> NDArray[np.uint8]:
     """Memory map of pixels_NVTSSC uint8."""
-    pixels: NDArray[np.uint8] = np.load(artefact.path / "pixels.npy", mmap_mode="r")
+    pixels: NDArray[np.uint8] = np.load(artifact.path / "pixels.npy", mmap_mode="r")
     return pixels
 
 
-def read_view_lists(artefact: Artefact) -> dict[str, list[View]]:
+def read_view_lists(artifact: Artifact) -> dict[str, list[View]]:
     """Clip -> its views."""
-    lists = json.loads((artefact.path / "views.json").read_text())
+    lists = json.loads((artifact.path / "views.json").read_text())
     return {clip: [View.model_validate(view) for view in views] for clip, views in lists.items()}

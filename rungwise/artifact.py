@@ -3,7 +3,7 @@
 A stage is a function (params, inputs) -> directory `runs/<stage>/<id>/`. The id is the hash of everything that
 can change the answer: stage, stage version, params, and the content hashes of the inputs. Device, workers and
 paths are not hashed. Work happens in `<id>.partial/`, which survives a kill so that the next run resumes there;
-the manifest is written last and the directory renamed once: no manifest, no artefact.
+the manifest is written last and the directory renamed once: no manifest, no artifact.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class StageKey:
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """A finished stage: its folder, its key, and the hash of all its files."""
 
     path: Path
@@ -94,7 +94,7 @@ class Artefact:
         return self.path.name
 
 
-def open_artefact(path: Path, *, expect: StageKey | None = None) -> Artefact:
+def open_artifact(path: Path, *, expect: StageKey | None = None) -> Artifact:
     """Read a finished stage's manifest.
 
     Raises:
@@ -103,14 +103,14 @@ def open_artefact(path: Path, *, expect: StageKey | None = None) -> Artefact:
     """
     manifest_path = path / "manifest.json"
     if not manifest_path.is_file():
-        raise ValueError(f"{path}: no manifest.json, so this is not a finished artefact; run its stage again")
+        raise ValueError(f"{path}: no manifest.json, so this is not a finished artifact; run its stage again")
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     key = StageKey(**{name: manifest[name] for name in ("stage", "version", "params", "inputs")})
     if expect is not None:
         differences = list(mismatches(key.as_dict(), expect.as_dict()))
         if differences:
             raise ValueError(f"{path}: made for something else: " + "; ".join(differences))
-    return Artefact(path, key, manifest["content_sha256"], manifest["seconds"], hit=True)
+    return Artifact(path, key, manifest["content_sha256"], manifest["seconds"], hit=True)
 
 
 def mismatches(cached: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -123,20 +123,20 @@ def mismatches(cached: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
             yield f"{prefix}{name}: cached {have!r}, wanted {want!r}"
 
 
-def verify_files(artefact: Artefact) -> None:
+def verify_files(artifact: Artifact) -> None:
     """Hash every file again.
 
     Raises:
         ValueError: a file is missing, new, or its bytes changed; the first one is named.
     """
-    manifest = json.loads((artefact.path / "manifest.json").read_text(encoding="utf-8"))
-    for name, digest in hash_files(artefact.path).items():
+    manifest = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))
+    for name, digest in hash_files(artifact.path).items():
         if manifest["files"].pop(name, None) != digest:
             raise ValueError(
-                f"{artefact.path / name}: bytes differ from the manifest; delete {artefact.path} and rerun"
+                f"{artifact.path / name}: bytes differ from the manifest; delete {artifact.path} and rerun"
             )
     if manifest["files"]:
-        raise ValueError(f"{artefact.path}: {next(iter(manifest['files']))} is missing; delete the folder and rerun")
+        raise ValueError(f"{artifact.path}: {next(iter(manifest['files']))} is missing; delete the folder and rerun")
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -147,14 +147,14 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a folder's lock; a second process that wants the same artefact is told so at once."""
+    """Hold a folder's lock; a second process that wants the same artifact is told so at once."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"{path.parent}: another process is building this artefact; wait for it") from error
+        raise ValueError(f"{path.parent}: another process is building this artifact; wait for it") from error
     try:
         yield
     finally:
@@ -163,8 +163,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def run_stage(
     runs: Path, key: StageKey, build: Callable[[Path], Mapping[str, Any] | None], *, shared: bool = False
-) -> Artefact:
-    """Return the artefact of `key`, building it if it is not there.
+) -> Artifact:
+    """Return the artifact of `key`, building it if it is not there.
 
     `build(folder)` fills the folder and may return facts for the manifest; after a kill it is called again on the
     same half-filled folder and must take up what is finished there. Files under `folder/scratch/` are dropped at
@@ -173,7 +173,7 @@ def run_stage(
     """
     final = runs / key.stage / key.id
     if (final / "manifest.json").is_file():
-        return open_artefact(final, expect=key)
+        return open_artifact(final, expect=key)
     partial = final.with_name(f"{key.id}.partial")
     if ranks().rank > 0:
         return _follow(final, partial, key, build if shared else None)
@@ -193,20 +193,20 @@ def run_stage(
         manifest = key.as_dict() | {"files": files, "content_sha256": sha256_json(files), "seconds": seconds}
         write_json(partial / "manifest.json", manifest | {"facts": dict(facts or {})})
         os.replace(partial, final)
-    return Artefact(final, key, manifest["content_sha256"], seconds, hit=False)
+    return Artifact(final, key, manifest["content_sha256"], seconds, hit=False)
 
 
-def _follow(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artefact:
-    """Wait for the first process to finish an artefact, lending a hand if `build` is given."""
+def _follow(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artifact:
+    """Wait for the first process to finish an artifact, lending a hand if `build` is given."""
     while not (final / "manifest.json").is_file():
         if build is not None and (partial / "key.json").is_file():
             build(partial)
             build = None
         time.sleep(POLL_SECONDS)
-    return open_artefact(final, expect=key)
+    return open_artifact(final, expect=key)
 
 
-def read_facts(artefact: Artefact) -> dict[str, Any]:
+def read_facts(artifact: Artifact) -> dict[str, Any]:
     """What the stage's build noted in the manifest, such as a cache's fields."""
-    facts: dict[str, Any] = json.loads((artefact.path / "manifest.json").read_text(encoding="utf-8"))["facts"]
+    facts: dict[str, Any] = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))["facts"]
     return facts

@@ -205,7 +205,7 @@ class LossWeights(Section):
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:
         if not self.used:
-            raise ValueError("no loss has a weight above 0, so nothing would be learnt")
+            raise ValueError("no loss has a weight above 0, so nothing would be learned")
         return self
 
     @property
@@ -253,7 +253,7 @@ class Training(Section):
 
 
 class Execution(Section):
-    """How a model is run; not part of an artefact's id, as it changes results by rounding only."""
+    """How a model is run; not part of an artifact's id, as it changes results by rounding only."""
 
     zero_stage: Literal[0, 1, 2, 3] | None
     """null: plain PyTorch in one process; 0 to 3: DeepSpeed with that ZeRO stage"""

@@ -44,7 +44,7 @@ class Facts:
     bytes: Mapping[str, int]  # by file
     gates: Sequence[Gate]
     refused: Mapping[str, str]  # precision -> why
-    refitted: bool  # it learnt from the validation contents too, in the end
+    refitted: bool  # it learned from the validation contents too, in the end
     errors: Sequence[str]  # lines of `error_table`
 
 
@@ -102,7 +102,7 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Data",
         "",
-        "| split | contents | labelled clips |",
+        "| split | contents | labeled clips |",
         "|---|---|---|",
         *(f"| {split} | {facts.contents[split]} | {facts.clips[split]} |" for split in facts.contents),
         "",
@@ -113,8 +113,8 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "Validation contents chose the epoch and the operators left in float, so these figures flatter. The test"
         " contents, which the export never looks at, are judged by `rungwise evaluate`, in its table and report."
-        + " The student then learnt from the validation contents too; these figures, and the intervals below, are those"
-        " of the one before." * facts.refitted,
+        + " The student was then trained on the validation contents too; these figures, and the intervals below, are"
+        " those of the one before." * facts.refitted,
         "Brackets: 95 % intervals by content.",
         "",
         *_figures(validation),
@@ -149,7 +149,7 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Identity",
         "",
-        f"Licence {first.licence}. Training manifest {first.training_id}. Labelled table {first.dataset_sha256}.",
+        f"License {first.licence}. Training manifest {first.training_id}. Labeled table {first.dataset_sha256}.",
         *(f"Training read {role}: {digest}." for role, digest in sorted(first.inputs_sha256.items())),
     ]
     return "\n".join(lines) + "\n"
@@ -185,7 +185,7 @@ def _streams(contracts: Mapping[str, Contract]) -> list[str]:
     if not lines:
         return []
     return [
-        f"Of a coded file ({codecs}) the bits of its frames, its quantiser's steps and its coded size count too, unless"
+        f"Of a coded file ({codecs}) the bits of its frames, its quantizer's steps and its coded size count too, unless"
         " told not to; the intervals above are those of pictures alone, these of both:",
         "",
         "| file | interval with the stream |",

@@ -48,7 +48,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Validation clips: pixels_NTSSC, labels_N on the scale, contents_N."""
 
     pixels: NDArray[np.uint8]
@@ -58,7 +58,7 @@ class Labelled:
 
 
 def loss_gates(
-    precision: str, scores: NDArray[np.float32], exact: NDArray[np.float32], validation: Labelled
+    precision: str, scores: NDArray[np.float32], exact: NDArray[np.float32], validation: Labeled
 ) -> list[Gate]:
     """What `scores` lose against the fp32 file's `exact` ones on validation clips; a gain is a loss below 0."""
     contents = f"{len(set(validation.contents))} validation contents, {len(scores)} clips"
@@ -81,14 +81,14 @@ def loss_gates(
     return gates
 
 
-def _pairs(validation: Labelled, scores: NDArray[np.float32]) -> tuple[float, float]:
+def _pairs(validation: Labeled, scores: NDArray[np.float32]) -> tuple[float, float]:
     """Pairs in order, and pairs in all."""
     gap = PAIR_GAP_SHARE * (validation.scale.maximum - validation.scale.minimum)
     right, total = pair_counts(validation.labels, scores, validation.contents, min_gap=gap)
     return float(right.sum()), float(total.sum())
 
 
-def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labelled) -> Gate:
+def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labeled) -> Gate:
     """A finished file, opened from disk, against `scores` that it was passed on; in one batch and one by one."""
     rows = spread(len(scores), RERUN_CLIPS)
     pixels = validation.pixels[rows]

@@ -16,13 +16,13 @@ from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
 STREAM_DIM = 64
-CENTRES = 3072  # most train clips that a stream's score is regressed on
+CENTERS = 3072  # most train clips that a stream's score is regressed on
 ALIKE_SHARE = 0.7  # of the score, that the regression has
 NOISE = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
 JITTER = 1e-6
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """score_B on the label's scale, level logits_BK, feature_BD, frame_scores_BT from the same head.
 
     `deviation_B` is how far off the student expects to be, in score units, where it was built to say so. Where it was
@@ -52,7 +52,7 @@ class StreamHead(nn.Module):
     """A score from pixels, texture and bitstream features (rungwise/bitstream/features.py), each in the light of the
     others: by a small network, and by a regression on how alike a clip is to those of training.
 
-    The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTRES`
+    The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTERS`
     train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
     streams, of each kind of texture, of streams and texture together, and a line's in the stream's facts. What it
     regresses is the square of the label's share of its range: most encodes lie near the top of it, where labels differ
@@ -73,8 +73,8 @@ class StreamHead(nn.Module):
         self.offset: Tensor
         self.register_buffer("centre", torch.zeros(NUM_TEXTURE))
         self.register_buffer("spread", torch.ones(NUM_TEXTURE))
-        self.register_buffer("support", torch.zeros(CENTRES, NUM_TERMS + NUM_TEXTURE))
-        self.register_buffer("weight", torch.zeros(CENTRES))
+        self.register_buffer("support", torch.zeros(CENTERS, NUM_TERMS + NUM_TEXTURE))
+        self.register_buffer("weight", torch.zeros(CENTERS))
         self.register_buffer("offset", torch.full((1,), 0.5))
 
     def forward(self, feature_BD: Tensor, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
@@ -91,9 +91,9 @@ class StreamHead(nn.Module):
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
         squared = ((score_N[known].double() - self.minimum) / self.span) ** 2
-        centre, spread = texture.mean(0), texture.std(0) + 1e-3
-        points = torch.cat([terms, (texture - centre) / spread], 1)
-        self.centre.copy_(centre)
+        center, spread = texture.mean(0), texture.std(0) + 1e-3
+        points = torch.cat([terms, (texture - center) / spread], 1)
+        self.centre.copy_(center)
         self.spread.copy_(spread)
         self._fit(points, squared, weight_N[known].double() / NOISE)
 
@@ -126,7 +126,7 @@ class StreamHead(nn.Module):
 
     def _fit(self, points: Tensor, squared: Tensor, precision: Tensor) -> None:
         """The closed form, with a seeded draw of the points for support."""
-        chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTRES].sort().values
+        chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTERS].sort().values
         support, offset = points[chosen], squared.mean()
         across, inside = _kernel(points, support), _kernel(support, support)
         inside += JITTER * torch.eye(len(support), dtype=inside.dtype, device=inside.device)
@@ -188,9 +188,7 @@ class LevelHead(nn.Module):
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
 
-    def forward(
-        self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None
-    ) -> Judgement:
+    def forward(self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None) -> Judgment:
         """Judge clips by their frames' features, and by texture and their streams' terms where they are given."""
         feature_BTD = self.clip(frame_BTD)
         feature = feature_BTD.mean(1)
@@ -205,10 +203,10 @@ class LevelHead(nn.Module):
         fused = None
         if self.stream is not None and texture is not None and terms_BF is not None:
             fused = in_fp32(self.stream, feature, texture, terms_BF)
-        return Judgement(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, texture, fused)
+        return Judgment(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, texture, fused)
 
-    def settle(self, judged: Judgement, score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
-        """Fit what is fitted in closed form, to judgements of train clips, their scores, their streams' terms, and what
+    def settle(self, judged: Judgment, score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
+        """Fit what is fitted in closed form, to judgments of train clips, their scores, their streams' terms, and what
         each weighs, 0 to 1."""
         assert self.stream is not None
         assert judged.texture is not None

@@ -23,14 +23,14 @@ HALF_OPERATORS = frozenset({"Add", "Clip", "Conv", "Gelu", "Gemm", "MatMul", "Mu
 MOVING_OPERATORS = frozenset({
     "Concat", "Expand", "Gather", "GatherND", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
-QUANTISED = ("Conv", "Gemm", "MatMul")
+QUANTIZED = ("Conv", "Gemm", "MatMul")
 MIN_WEIGHTS = 256  # an operator with fewer gains nothing
 RANKING_VIEWS = 8
 STEP = 1.5  # more operators left in float from one attempt to the next
 
 
 def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights and products in fp16; outputs, normalisation, statistics and the level head stay fp32."""
+    """Weights and products in fp16; outputs, normalization, statistics and the level head stay fp32."""
     model = onnx.shape_inference.infer_shapes(graph)
     half, exact = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -87,8 +87,8 @@ def _level_head(graph: onnx.ModelProto) -> list[str]:
     return names
 
 
-class Quantiser:
-    """Static 8-bit quantisation (QDQ): int8 weights a channel, uint8 activations by their range on `views_NTSSC`.
+class Quantizer:
+    """Static 8-bit quantization (QDQ): int8 weights a channel, uint8 activations by their range on `views_NTSSC`.
 
     Weights take 7 bits: with 8, processors without VNNI overflow 16 bits and give other scores.
     """
@@ -109,7 +109,7 @@ class Quantiser:
         path = folder / "float.onnx"
         write_graph(graph, contract, path)
         calibrator = create_calibrator(
-            path, QUANTISED, str(folder / "calibrate.onnx"), calibrate_method=CalibrationMethod.MinMax
+            path, QUANTIZED, str(folder / "calibrate.onnx"), calibrate_method=CalibrationMethod.MinMax
         )
         calibrator.collect_data(_Reader(views_NTSSC, terms_NF))
         self.ranges = calibrator.compute_data()
@@ -119,12 +119,12 @@ class Quantiser:
         for node in self.graph.graph.node:
             weight = max(node.input, key=lambda name: sizes.get(name, 0))
             small = node.name.startswith(EXACT) or sizes.get(weight, 0) < MIN_WEIGHTS
-            if node.op_type in QUANTISED and not small:
+            if node.op_type in QUANTIZED and not small:
                 named = weight.startswith("model.")
                 self.layers[node.name] = weight.removeprefix("model.").removesuffix(".weight") if named else node.name
         self.candidates = tuple(self.layers)
 
-    def quantise(self, names: Sequence[str]) -> onnx.ModelProto:
+    def quantize(self, names: Sequence[str]) -> onnx.ModelProto:
         """The graph with these operators in 8 bits."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -142,20 +142,20 @@ class Quantiser:
             tensors_range=self.ranges,
             nodes_to_quantize=list(names),
             nodes_to_exclude=[],
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(QUANTIZED),
             extra_options={"MatMulConstBOnly": True},
         )
         with np.errstate(all="ignore"):  # ranges of a broken model; the gates see what that does
             quantizer.quantize_model()
         quantizer.model.topological_sort()
-        quantised: onnx.ModelProto = quantizer.model.model
-        return quantised
+        quantized: onnx.ModelProto = quantizer.model.model
+        return quantized
 
     def worst_first(self) -> list[str]:
-        """Candidates by how much the scores of some calibration views move when each is quantised alone."""
+        """Candidates by how much the scores of some calibration views move when each is quantized alone."""
         views = self.views[:: max(1, len(self.views) // RANKING_VIEWS)][:RANKING_VIEWS]
-        exact = self.judge(self.quantise(()), views)
-        moved = {name: np.abs(self.judge(self.quantise([name]), views) - exact).mean() for name in self.candidates}
+        exact = self.judge(self.quantize(()), views)
+        moved = {name: np.abs(self.judge(self.quantize([name]), views) - exact).mean() for name in self.candidates}
         return sorted(self.candidates, key=lambda name: -float(np.nan_to_num(moved[name], nan=np.inf)))
 
     def judge(self, graph: onnx.ModelProto, views_NTSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -169,11 +169,11 @@ class Quantiser:
 
         The last leaves at most half in float: with more it would be an fp32 file by another name.
         """
-        yield self.quantise(self.candidates), ()
+        yield self.quantize(self.candidates), ()
         ranked, count = self.worst_first(), 1
         while count <= len(ranked) // 2:
             rest = [name for name in self.candidates if name not in ranked[:count]]
-            yield self.quantise(rest), tuple(self.layers[name] for name in ranked[:count])
+            yield self.quantize(rest), tuple(self.layers[name] for name in ranked[:count])
             count = max(count + 1, int(count * STEP))
 
 

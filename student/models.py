@@ -1,6 +1,6 @@
 """Students by name: built from a config's section, filled with ImageNet weights, and what they cost.
 
-A student takes frames_BTHWC uint8 RGB and gives a `Judgement`. It is `upper(lower(frames))`; `lower` is the stem, which
+A student takes frames_BTHWC uint8 RGB and gives a `Judgment`. It is `upper(lower(frames))`; `lower` is the stem, which
 may be frozen and run once.
 """
 

@@ -21,11 +21,11 @@ from student.texture import NUM_TEXTURE, Texture
 CHANNELS = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
 STRIDES = (2, 4, 8, 16, 16)
 FROZEN = 2  # stages that never train
-GAIN = 4  # of what changes between neighbours, so that an ImageNet stem sees it
+GAIN = 4  # of what changes between neighbors, so that an ImageNet stem sees it
 
 
 def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
-    """Of pairs of neighbouring frames, the first frame and the change to the second round mid grey, x_2BUHWC uint8.
+    """Of pairs of neighboring frames, the first frame and the change to the second round mid gray, x_2BUHWC uint8.
 
     U = T / 2 pairs. The change is amplified by `GAIN` and clipped; all first frames come before all changes.
     """
@@ -53,7 +53,7 @@ class Stem(nn.Module):
 
         `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32.
 
-        `pairs`: frames come in pairs of neighbours; each pair is one frame with twice the channels, the first
+        `pairs`: frames come in pairs of neighbors; each pair is one frame with twice the channels, the first
         frame's and those of the change to the second.
         """
         super().__init__()
@@ -74,7 +74,7 @@ class Stem(nn.Module):
         return super().train(False)
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
-        """packed_BTW of uint8 RGB; normalisation is inside, so that an export needs only frames."""
+        """packed_BTW of uint8 RGB; normalization is inside, so that an export needs only frames."""
         pictures = images_and_changes(frames_BTHWC) if self.pairs else frames_BTHWC
         x_NCHW = pictures.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
         x_NCHW = self.bn1(self.conv_stem((x_NCHW - self.mean) / self.std))

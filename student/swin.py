@@ -1,7 +1,7 @@
 """The Swin student (after arXiv 2401.08522): SwinV2 on each frame, its stages fused by attention, then time.
 
 Every stage gives two tokens a frame: its means over space (global: what is there) and its deviations (local: how it
-varies from place to place, as artefacts do). A transformer layer mixes all stages' tokens; local and global tokens are
+varies from place to place, as artifacts do). A transformer layer mixes all stages' tokens; local and global tokens are
 averaged apart, joined, and brought to one frame feature. A light transformer mixes frames; it knows no order, as a
 video played backwards is as good.
 
@@ -15,7 +15,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 from torch.nn import functional
 
-from student.head import Judgement, LevelHead
+from student.head import Judgment, LevelHead
 from student.stem import Stem, mean_and_deviation
 from student.styleprompt import make_prompts
 
@@ -88,7 +88,7 @@ class SwinStudent(nn.Module):
         self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
-    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgment:
         """Score clips of uint8 RGB frames, with their bitstream features (rungwise/bitstream/features.py) if given."""
         return self.upper(self.lower(frames_BTHWC), terms_BF)
 
@@ -97,7 +97,7 @@ class SwinStudent(nn.Module):
         packed_BTW: Tensor = self.backbone(frames_BTHWC)
         return packed_BTW
 
-    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgement:
+    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgment:
         """Judge clips by what the stem gave of them."""
         pooled, x_NCHW, texture_BTQ = self.backbone.unpack(packed_BTW)
         x_NCHW = self.prompts[0](x_NCHW)
@@ -111,7 +111,7 @@ class SwinStudent(nn.Module):
         # Each stage's pair apart: S = 2 tokens a stage, global ones at even places.
         tokens_NSD = self.fuse(tokens_NSD.unflatten(2, (2, -1)).flatten(1, 2) + self.place)
         frame_ND = self.join(torch.cat([tokens_NSD[:, 1::2].mean(1), tokens_NSD[:, ::2].mean(1)], 1))
-        judged: Judgement = self.head(self.temporal(frame_ND.unflatten(0, packed_BTW.shape[:2])), texture_BTQ, terms_BF)
+        judged: Judgment = self.head(self.temporal(frame_ND.unflatten(0, packed_BTW.shape[:2])), texture_BTQ, terms_BF)
         return judged
 
 

@@ -1,6 +1,6 @@
 """What kind of picture it is, by statistics that don't train: how much detail of which size, how much moves, how flat.
 
-How many bits a picture needs at a quantiser's step hangs on these, so they stand beside the coded stream's facts
+How many bits a picture needs at a quantizer's step hangs on these, so they stand beside the coded stream's facts
 (student/head.py). Filters are fixed, on luma of each patch alone: no filter looks over the seams of a view.
 
 Shapes: B clips, U pairs of frames, P patches, R = B * U * P, H W pixels.
@@ -24,7 +24,7 @@ FLOOR = 0.05  # of a variance in squared code values: what is flat
 
 
 class Texture(nn.Module):
-    """Statistics of pairs of neighbouring frames, BUQ with Q = NUM_TEXTURE; of pictures first, then of the change."""
+    """Statistics of pairs of neighboring frames, BUQ with Q = NUM_TEXTURE; of pictures first, then of the change."""
 
     def __init__(self, patch_px: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def _of_bands(x_NPHW: Tensor) -> Tensor:
 
 
 def _of_pictures(luma: Tensor, chroma: Tensor, change: Tensor) -> Tensor:
-    """Brightness, colour, edges, flatness, and how far what changes lies where edges are, N18.
+    """Brightness, color, edges, flatness, and how far what changes lies where edges are, N18.
 
     luma 2NPHW, chroma 2NPCHW, change NPHW.
     """

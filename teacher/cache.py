@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rungwise.artifact import POLL_SECONDS, SCRATCH, Artefact, canonical_json, mismatches, open_artefact
+from rungwise.artifact import POLL_SECONDS, SCRATCH, Artifact, canonical_json, mismatches, open_artifact
 from rungwise.progress import track
 from rungwise.score.views import View
 
@@ -209,7 +209,7 @@ def write_cache(
 
 
 def missing_shards(folder: Path, count: int, whole: set[int] | None = None) -> list[int]:
-    """Shards that are not written yet; none once the first process has finished the artefact.
+    """Shards that are not written yet; none once the first process has finished the artifact.
 
     A file that a crash of the machine cut short counts as missing. `whole` remembers those already looked into.
     """
@@ -237,7 +237,7 @@ def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, IO[s
     for number in missing_shards(folder, count, whole):
         try:
             lock = (folder / SCRATCH / f"{number}.lock").open("w")
-        except FileNotFoundError:  # the artefact is finished and renamed
+        except FileNotFoundError:  # the artifact is finished and renamed
             return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -276,7 +276,7 @@ def write_index(folder: Path, table: pd.DataFrame, views: Mapping[str, list[View
     """Where each clip's row lies, with the views the teacher saw and the hash of the file it saw them of.
 
     Args:
-        table: `clip`, `path` (relative to the ladder's artefact) and `video_sha256`, in the order of the shards.
+        table: `clip`, `path` (relative to the ladder's artifact) and `video_sha256`, in the order of the shards.
     """
     index = pd.DataFrame(
         {
@@ -303,7 +303,7 @@ class Entry:
     views: list[View]
 
 
-def read_index(cache: Artefact) -> dict[str, Entry]:
+def read_index(cache: Artifact) -> dict[str, Entry]:
     """Clip -> entry."""
     rows = pd.read_parquet(cache.path / "index.parquet").to_dict("records")
     return {
@@ -312,15 +312,15 @@ def read_index(cache: Artefact) -> dict[str, Entry]:
     }
 
 
-def open_cache(path: Path, *, expect: Mapping[str, str]) -> Artefact:
+def open_cache(path: Path, *, expect: Mapping[str, str]) -> Artifact:
     """Open a finished cache that was made of these inputs ("teacher", "preprocessing", "dataset", "views").
 
     Raises:
         ValueError: no cache, or other inputs; each one that differs is named.
     """
-    cache = open_artefact(path)
+    cache = open_artifact(path)
     if cache.key.stage != "cache":
-        raise ValueError(f"{path}: is an artefact of {cache.key.stage!r}, not a cache")
+        raise ValueError(f"{path}: is an artifact of {cache.key.stage!r}, not a cache")
     differences = list(mismatches({name: cache.key.inputs.get(name) for name in expect}, expect))
     if differences:
         raise ValueError(f"{path}: a cache of something else: " + "; ".join(differences))
@@ -342,7 +342,7 @@ def read_shard(path: Path) -> Fields:
 
 
 def read_cache(
-    cache: Artefact, clips: Sequence[str], views: Mapping[str, list[View]]
+    cache: Artifact, clips: Sequence[str], views: Mapping[str, list[View]]
 ) -> dict[str, NDArray[np.float32]]:
     """The teacher's targets of the named clips, in their order, as fp32 arrays by field.
 

@@ -25,7 +25,7 @@ from transformers import CLIPVisionModelWithProjection as VisionTower
 
 from rungwise.config import ClipVqaTeacher, QClipTeacher
 from rungwise.progress import note
-from teacher.judgement import Judgement, Normalise
+from teacher.judgment import Judgment, Normalize
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -42,7 +42,7 @@ Block = Callable[[Tensor], Tensor]
 
 
 class CrossModalAdapter(nn.Module):
-    """x + s_m * LN(Up(Core(Down(x)))), one learnt scalar s per modality from 0.1 (Q-CLIP, arXiv 2508.06092).
+    """x + s_m * LN(Up(Core(Down(x)))), one learned scalar s per modality from 0.1 (Q-CLIP, arXiv 2508.06092).
 
     "paper": one bottleneck of 64 for all layers, both modalities and the projection; Core = GELU. Where widths differ,
     there is one Down and Up per width. 0.14 M parameters, as the paper counts.
@@ -98,7 +98,7 @@ class _ClipImages(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.tower = cast(Any, VisionTower(cast(Any, config.vision_config)))
-        self.normalise = Normalise(CLIP_MEAN, CLIP_STD)
+        self.normalize = Normalize(CLIP_MEAN, CLIP_STD)
         self.patch: int = self.tower.config.patch_size
         self.width: int = self.tower.config.hidden_size
         self.depth: int = self.tower.config.num_hidden_layers
@@ -107,7 +107,7 @@ class _ClipImages(nn.Module):
     def tokens(self, frames_BTHWC: Tensor) -> Tensor:
         _check_patches(frames_BTHWC, self.patch)
         vision = self.tower.vision_model
-        x = vision.embeddings(self.normalise(frames_BTHWC), interpolate_pos_encoding=True)
+        x = vision.embeddings(self.normalize(frames_BTHWC), interpolate_pos_encoding=True)
         return cast(Tensor, vision.pre_layrnorm(x))
 
     def blocks(self, num_tokens: int) -> list[Block]:
@@ -126,7 +126,7 @@ class _PeImages(nn.Module):
             known = ", ".join(timm.list_models("vit_pe_core*"))
             raise ValueError(f"vision {name}: not a PE-Core tower of timm; choose one of {known}")
         self.tower = cast(Any, timm.create_model(name, pretrained=False, dynamic_img_size=True))
-        self.normalise = Normalise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        self.normalize = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         self.patch: int = self.tower.patch_embed.patch_size[0]
         self.width: int = self.tower.embed_dim
         self.depth: int = len(self.tower.blocks)
@@ -137,7 +137,7 @@ class _PeImages(nn.Module):
         height, width = frames_BTHWC.shape[2:4]
         if height != width:  # `blocks` knows the number of patches, not their grid
             raise ValueError(f"view of {height}x{width} pixels: PE-Core takes square views; change `views`")
-        x, _ = self.tower._pos_embed(self.tower.patch_embed(self.normalise(frames_BTHWC)))
+        x, _ = self.tower._pos_embed(self.tower.patch_embed(self.normalize(frames_BTHWC)))
         return cast(Tensor, self.tower.norm_pre(x))
 
     def blocks(self, num_tokens: int) -> list[Block]:
@@ -150,7 +150,7 @@ class _PeImages(nn.Module):
 
 
 class QClip(nn.Module):
-    """Q-CLIP (arXiv 2508.06092): frozen image and text towers, shared cross-modal adapters, learnt prompt context.
+    """Q-CLIP (arXiv 2508.06092): frozen image and text towers, shared cross-modal adapters, learned prompt context.
 
     logits_BK = scale * cos(v, t_k), feature_BZ = v, the unit mean of the frames' unit embeddings. The score is
     offset + gain * (cos_BK @ w): w is trained, gain and offset only bring it to the label's scale (`settle`).
@@ -218,7 +218,7 @@ class QClip(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(config.logit_scale_init_value or 0)))
         self.gradient_checkpointing = False
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor) -> Judgment:
         """Judge clips; uint8 RGB of whole patches in, score on the label's scale out."""
         return self.upper(self.lower(frames_BTHWC))
 
@@ -235,7 +235,7 @@ class QClip(nn.Module):
             x = block(x)
         return x.view(*frames_BTHWC.shape[:2], *x.shape[1:])
 
-    def upper(self, hidden_BTND: Tensor) -> Judgement:
+    def upper(self, hidden_BTND: Tensor) -> Judgment:
         """The rest of `forward`, from what `lower` gives."""
         clips, num_tokens = hidden_BTND.shape[:2], hidden_BTND.shape[2]
         x = self._adapted(hidden_BTND.flatten(0, 1).to(self.w.dtype), self.images.blocks(num_tokens), "image")
@@ -244,7 +244,7 @@ class QClip(nn.Module):
         # Element by element, for under autocast a product of matrices would round the score to bf16.
         cos_BK = F.cosine_similarity(v_BZ.unsqueeze(1), self._levels().unsqueeze(0), dim=-1)
         score_B = self.offset + self.gain * (cos_BK * self.w).sum(-1)
-        return Judgement(score_B, self.logit_scale.exp() * cos_BK, v_BZ)
+        return Judgment(score_B, self.logit_scale.exp() * cos_BK, v_BZ)
 
     def _levels(self) -> Tensor:
         """t_KZ."""
@@ -270,7 +270,7 @@ class QClip(nn.Module):
         return x
 
     @torch.no_grad()
-    def settle(self, judged: Judgement, label_N: Tensor, *_streams: Tensor) -> None:
+    def settle(self, judged: Judgment, label_N: Tensor, *_streams: Tensor) -> None:
         """Refit gain and offset by least squares, so that the scores of training clips meet their labels.
 
         Args:
@@ -279,10 +279,10 @@ class QClip(nn.Module):
         """
         raw = (judged.score.double() - self.offset) / self.gain
         label = label_N.to(raw)
-        centred = raw - raw.mean()
+        centered = raw - raw.mean()
         gain = self.gain.double()
-        if centred.square().mean() > 1e-12:  # cosines of one value have no slope
-            slope = (centred * label).mean() / centred.square().mean()
+        if centered.square().mean() > 1e-12:  # cosines of one value have no slope
+            slope = (centered * label).mean() / centered.square().mean()
             gain = torch.where(slope.abs() > 1e-6, slope, gain)  # a gain of 0 could never be refitted
         self.gain.copy_(gain)
         self.offset.copy_(label.mean() - gain * raw.mean())
@@ -392,7 +392,7 @@ class ClipVqa(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(config.logit_scale_init_value or 0)))
         self.gradient_checkpointing = False
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor) -> Judgment:
         """Judge clips; uint8 RGB of whole patches in, score on the label's scale out.
 
         Raises:
@@ -411,10 +411,10 @@ class ClipVqa(nn.Module):
             attended_BKZ = layer(attended_BKZ, content_BPZ)
         text_BKZ = self.levels_KZ + self.alpha * attended_BKZ.float()
         logits_BK = self.logit_scale.exp() * F.cosine_similarity(v_BZ.unsqueeze(1), text_BKZ, dim=-1)
-        return Judgement((logits_BK.softmax(-1) * self.level_values).sum(-1), logits_BK, v_BZ)
+        return Judgment((logits_BK.softmax(-1) * self.level_values).sum(-1), logits_BK, v_BZ)
 
     def tokens(self, frames_BTHWC: Tensor) -> Tensor:
-        """The image tower's normalised tokens after all messages, x_BTND, class token first."""
+        """The image tower's normalized tokens after all messages, x_BTND, class token first."""
         clips = frames_BTHWC.shape[:2]
 
         def block(x_MND: Tensor, layer: nn.Module, messages: nn.Module) -> Tensor:
@@ -452,7 +452,7 @@ def q_clip_settings(teacher: QClipTeacher) -> dict[str, Any]:
 def load_q_clip(model: QClip, teacher: QClipTeacher) -> None:
     """Fill the towers from CLIP's folder or hub id and the `vision_checkpoint`, strictly; safetensors only.
 
-    The learnt context starts from the embeddings of the tokens whose place it takes.
+    The learned context starts from the embeddings of the tokens whose place it takes.
 
     Raises:
         ValueError: a file is missing or unreadable, or a weight is missing, odd or of another shape; it is named.

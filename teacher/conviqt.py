@@ -17,7 +17,7 @@ from torch.nn import functional
 from rungwise.config import ConviqtTeacher
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.progress import note
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, keep_batch_statistics, vectorise
+from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Judgment, Normalize, keep_batch_statistics, vectorize
 from teacher.weights import account, read_foreign
 
 RIDGE_ALPHA = 0.1
@@ -26,7 +26,7 @@ EXTRAS = ("fc.", "classifier.", "head.", "conv_head.", "bn2.")
 
 
 class Conviqt(nn.Module):
-    """feature_B(2G): L2-normalised frame features at native and half scale, each through the GRU, mean over time.
+    """feature_B(2G): L2-normalized frame features at native and half scale, each through the GRU, mean over time.
 
     Batch norms keep the statistics they come with: batches of one ladder are no fair sample of pictures.
     """
@@ -43,7 +43,7 @@ class Conviqt(nn.Module):
             if contrast_dim
             else None
         )
-        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
         self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
         self.weight: Tensor
         self.bias: Tensor
@@ -55,9 +55,9 @@ class Conviqt(nn.Module):
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor) -> Judgment:
         """Judge clips; uint8 RGB in, score on the label's scale out, embeddings_B2Z while there is a projector."""
-        x_NCHW = self.normalise(frames_BTHWC)
+        x_NCHW = self.normalize(frames_BTHWC)
         clips = []
         for x in (x_NCHW, functional.avg_pool2d(x_NCHW, 2)):
             frames_NC = functional.normalize(self.backbone(x)[-1].mean((2, 3)), dim=-1)
@@ -69,10 +69,10 @@ class Conviqt(nn.Module):
             embeddings = functional.normalize(self.projector(torch.stack(clips, 1)), dim=-1)
         score = feature.float() @ self.weight + self.bias
         share = (score - self.minimum) / (self.maximum - self.minimum)
-        return Judgement(score, vectorise(share, self.num_levels), feature, embeddings)
+        return Judgment(score, vectorize(share, self.num_levels), feature, embeddings)
 
-    def settle(self, judged: Judgement, label_N: Tensor, *_streams: Tensor) -> None:
-        """Ridge regression of labels on features, alpha 0.1, intercept unpenalised (section 4)."""
+    def settle(self, judged: Judgment, label_N: Tensor, *_streams: Tensor) -> None:
+        """Ridge regression of labels on features, alpha 0.1, intercept unpenalized (section 4)."""
         weight, bias = ridge(judged.feature.double(), label_N.double(), RIDGE_ALPHA)
         self.weight.copy_(weight)
         self.bias.copy_(bias)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from rungwise.config import InternVideo2Teacher
 from rungwise.progress import note
 from rungwise.score.views import ViewRecipe
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Judgement, Normalise, in_fp32, vectorise
+from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Judgment, Normalize, in_fp32, vectorize
 from teacher.positions import fit_positions, sincos_3d
 from teacher.weights import Card, account, read_foreign
 
@@ -211,7 +211,7 @@ class InternVideo2(nn.Module):
         self.fc_norm = nn.LayerNorm(clip_embed_dim)
         self.head = nn.Linear(clip_embed_dim, num_classes) if num_classes else None
         self.gradient_checkpointing = False
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x_BCTHW: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Tokens x_BND after block `stop` - 1, from pixels (`start` 0) or from the tokens after block `start` - 1."""
@@ -237,12 +237,12 @@ class InternVideo2(nn.Module):
         return self.fc_norm(self.clip_projector(x_BND))
 
     def classify(self, x_BCTHW: Tensor) -> Tensor:
-        """Class logits of normalised clips, or the feature where there is no head."""
+        """Class logits of normalized clips, or the feature where there is no head."""
         feature = self.pool(self(x_BCTHW))
         return feature if self.head is None else self.head(feature)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -266,7 +266,7 @@ class InternVideo2Quality(nn.Module):
         self.score = nn.Linear(self.backbone.fc_norm.normalized_shape[0], 1)
         nn.init.trunc_normal_(self.score.weight, std=0.02)  # begin near the middle of the scale
         nn.init.zeros_(self.score.bias)
-        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
         self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
         # Blocks below the first trained weight; None where patches are trained and nothing can be kept.
         depth = len(self.backbone.blocks)
@@ -285,26 +285,26 @@ class InternVideo2Quality(nn.Module):
         with torch.no_grad():
             return self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
 
-    def upper(self, x_BND: Tensor) -> Judgement:
-        """From the frozen blocks' tokens to the judgement."""
+    def upper(self, x_BND: Tensor) -> Judgment:
+        """From the frozen blocks' tokens to the judgment."""
         assert self.frozen_blocks is not None
         return self._judge(self.backbone(x_BND, start=self.frozen_blocks))
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor) -> Judgment:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
         if self.frozen_blocks is not None:
             return self.upper(self.lower(frames_BTHWC))
         return self._judge(self.backbone(self._clips(frames_BTHWC)))
 
     def _clips(self, frames_BTHWC: Tensor) -> Tensor:
-        x_NCHW: Tensor = self.normalise(frames_BTHWC)
+        x_NCHW: Tensor = self.normalize(frames_BTHWC)
         return x_NCHW.unflatten(0, frames_BTHWC.shape[:2]).transpose(1, 2)
 
-    def _judge(self, x_BND: Tensor) -> Judgement:
+    def _judge(self, x_BND: Tensor) -> Judgment:
         feature = self.backbone.pool(x_BND)
         share = 0.5 + in_fp32(self.score, feature).squeeze(-1)
         score = self.minimum + (self.maximum - self.minimum) * share
-        return Judgement(score, vectorise(share, self.num_levels), feature)
+        return Judgment(score, vectorize(share, self.num_levels), feature)
 
 
 def internvideo2_settings(teacher: InternVideo2Teacher, recipe: ViewRecipe) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.score.views import ViewRecipe
-from teacher.judgement import (
+from teacher.judgment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Judgement,
-    Normalise,
+    Judgment,
+    Normalize,
     images_and_changes,
     in_fp32,
     keep_batch_statistics,
@@ -39,7 +39,7 @@ class EfficientNetLite0(nn.Module):
     ) -> None:
         """`frozen_stages` 0 to 7: the stem and as many stages keep their ImageNet weights and cost no backward.
 
-        `pairs`: frames come in pairs of neighbours; what changes inside a pair is looked at as a picture too.
+        `pairs`: frames come in pairs of neighbors; what changes inside a pair is looked at as a picture too.
         """
         super().__init__()
         self.pairs = pairs
@@ -55,21 +55,21 @@ class EfficientNetLite0(nn.Module):
         self.levels = nn.Linear(feature_dim, num_levels)
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
-        self.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
         """Training mode, but for batch norm."""
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgement:
+    def forward(self, frames_BTHWC: Tensor) -> Judgment:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
         return self.upper(self.lower(frames_BTHWC))
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """Every stage's statistics, pooled_BTW by frame or by pair."""
         pictures = images_and_changes(frames_BTHWC) if self.pairs else frames_BTHWC
-        maps = self.backbone(self.normalise(pictures))
+        maps = self.backbone(self.normalize(pictures))
         pooled = [torch.cat([m.mean((2, 3)), (m.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1) for m in maps]
         pooled_NW = torch.cat(pooled, 1)
         if self.pairs:
@@ -77,11 +77,11 @@ class EfficientNetLite0(nn.Module):
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         return pooled_NW.view(-1, steps, pooled_NW.shape[1])
 
-    def upper(self, pooled_BTW: Tensor) -> Judgement:
+    def upper(self, pooled_BTW: Tensor) -> Judgment:
         """Judge clips by their statistics."""
         feature = self.head(pooled_BTW.mean(1))
         logits = in_fp32(self.levels, feature)
-        return Judgement(logits.softmax(-1) @ self.level_values, logits, feature)
+        return Judgment(logits.softmax(-1) @ self.level_values, logits, feature)
 
 
 def lite0_settings(teacher: Lite0Teacher, recipe: ViewRecipe) -> dict[str, Any]:

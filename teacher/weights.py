@@ -41,7 +41,7 @@ class Card:
         facts += [f"unwrapped {self.wrapper!r}"] if self.wrapper else []
         facts += [f"prefix {self.prefix!r}"] if self.prefix else []
         facts += [f"{len(self.extras)} known extras left out ({self.extras[0]}, ...)"] if self.extras else []
-        facts += [f"not in the file, left as initialised: {', '.join(self.left_fresh)}"] if self.left_fresh else []
+        facts += [f"not in the file, left as initialized: {', '.join(self.left_fresh)}"] if self.left_fresh else []
         facts += [f"positions {self.positions}"] if self.positions else []
         return ", ".join(facts)
 

@@ -1,7 +1,7 @@
-"""What a coded stream says of its own quality, beside its pictures: how coarsely it was quantised, how many bits its
+"""What a coded stream says of its own quality, beside its pictures: how coarsely it was quantized, how many bits its
 frames take, and at what size.
 
-A quantiser's step bounds what was lost; a picture that looks detailed and took few bits is likelier to have lost it.
+A quantizer's step bounds what was lost; a picture that looks detailed and took few bits is likelier to have lost it.
 Six facts of a window, on a log2 scale: a, bits a coded pixel of the largest frame (a key frame, as a rule); b, the
 same of the mean of the rest but for the largest tenth, so that it hardly depends on how far apart key frames are; r,
 coded lines for a line shown; p and q, the step of the largest frame and the mean of that rest; s, the mean step, each
@@ -20,7 +20,7 @@ from rungwise.media.packets import Packets
 
 NUM_FACTS = 6
 NUM_TERMS = NUM_FACTS + len(CODECS)
-CENTRE = np.array([-1.3, -5.5, -0.4, 4.3, 5.2, 4.6])
+CENTER = np.array([-1.3, -5.5, -0.4, 4.3, 5.2, 4.6])
 SPREAD = np.array([1.5, 2.0, 0.5, 1.6, 1.4, 1.5])
 LARGEST_SHARE = 0.1  # of the frames: key frames and their like
 LEAST_BITS = 40.0  # of a frame: what its headers take
@@ -38,7 +38,7 @@ def stream_facts(
 
     Args:
         num_bytes_N: coded bytes of its N frames, N >= 1.
-        steps_N: log2 of their quantisers' steps; NaN of a frame that says none.
+        steps_N: log2 of their quantizers' steps; NaN of a frame that says none.
         num_pixels: of a frame.
         height: its lines.
         display_height: lines shown.
@@ -54,17 +54,17 @@ def stream_facts(
     shares = np.maximum([bits[0], bits[rest].mean()], LEAST_BITS) / [pixels[0], pixels[rest].mean()]
     told = ~np.isnan(steps)
     if not told.any():
-        quantisers = [np.nan, np.nan, np.nan]
+        quantizers = [np.nan, np.nan, np.nan]
     else:
         usual = steps[rest][told[rest]] if told[rest].any() else steps[told][:1]
-        quantisers = [steps[told][0], usual.mean(), np.average(steps[told], weights=bits[told] + 1)]
-    return np.array([*np.log2(shares), np.log2(lines.mean() / display_height), *quantisers])
+        quantizers = [steps[told][0], usual.mean(), np.average(steps[told], weights=bits[told] + 1)]
+    return np.array([*np.log2(shares), np.log2(lines.mean() / display_height), *quantizers])
 
 
 def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:
     """(N, NUM_TERMS) that a model takes, of facts of N streams and their codecs; another codec is none of them."""
     named = np.array([[codec == known for known in CODECS] for codec in codecs], float)
-    return np.concatenate([(facts_NF - CENTRE) / SPREAD, named], 1).astype(np.float32)
+    return np.concatenate([(facts_NF - CENTER) / SPREAD, named], 1).astype(np.float32)
 
 
 def facts_of_packets(packets: Packets, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:

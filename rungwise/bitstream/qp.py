@@ -1,7 +1,7 @@
-"""How coarsely each coded frame was quantised: the knob that an encoder turns for quality.
+"""How coarsely each coded frame was quantized: the knob that an encoder turns for quality.
 
 libav's `trace_headers` bitstream filter prints every field of the headers of H.264, HEVC, VVC, VP9, AV1, VP8 and
-MPEG-2, and nothing is decoded. Frames say a QP, a quantiser's index or its scale; all are put on one scale, log2 of
+MPEG-2, and nothing is decoded. Frames say a QP, a quantizer's index or its scale; all are put on one scale, log2 of
 the step in code values of 8 bits: H.264, HEVC and VVC double the step every 6 QP (H.264 8.5.8, HEVC 8.6.3), VP9 and
 AV1 look it up (AV1 7.12.2, for alternating current, in eighths), VP8 too (RFC 6386 14.1, in halves), and MPEG-2's is
 its slices' scale (7.4.2.2, by the flat matrix of predicted blocks). Two codecs' first bytes are read here: Theora's
@@ -55,17 +55,17 @@ _lock = threading.Lock()  # libav has one log, with one level, a process
 
 
 def index_step(index: float) -> float:
-    """log2 of the step that a VP9 or AV1 quantiser index of 0 to 255 stands for."""
+    """log2 of the step that a VP9 or AV1 quantizer index of 0 to 255 stands for."""
     return math.log2(index + 7) - 3 if index <= INDICES[0] else float(np.interp(index, INDICES, np.log2(STEPS))) - 3
 
 
 def vp8_step(index: float) -> float:
-    """log2 of the step that a VP8 quantiser index of 0 to 127 stands for."""
+    """log2 of the step that a VP8 quantizer index of 0 to 127 stands for."""
     return math.log2(float(np.interp(index, VP8_INDICES, VP8_STEPS))) - 1
 
 
 def scale_step(code: int, *, linear: bool) -> float:
-    """log2 of the step of an MPEG-2 quantiser_scale_code of 1 to 31, by its linear or its other scale (table 7-6)."""
+    """log2 of the step of an MPEG-2 quantizer_scale_code of 1 to 31, by its linear or its other scale (table 7-6)."""
     return math.log2(2 * code if linear else float(np.interp(code, SCALE_CODES, SCALES)))
 
 

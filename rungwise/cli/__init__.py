@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="A small no-reference model that judges compressed video: make a ladder, teach, distil, export, score.",
+    help="A small no-reference model that judges compressed video: make a ladder, teach, distill, export, score.",
 )
 
 
@@ -42,7 +42,7 @@ def _options(
 
 @app.command()
 def probe(videos: Annotated[list[Path], typer.Argument(help="video files")], as_json: Json = False) -> None:
-    """Print what we see in a file: codec, size, rate, depth, colour, rotation, VFR, HDR."""
+    """Print what we see in a file: codec, size, rate, depth, color, rotation, VFR, HDR."""
     from rungwise.failures import failure
     from rungwise.media.video import probe as look
     from rungwise.progress import note
@@ -126,9 +126,9 @@ def ladder(
     found = make_masters(settings.sources, runs, held_out=settings.splits.named)
     share = None if shard is None else Shard.parse(shard)
     unlabelled = find_unlabelled(settings.sources, found)
-    artefact = make_ladder(settings.ladder, found, runs, unlabelled=unlabelled, shard=share)
-    failures, table = read_failures(artefact), read_ladder(artefact)
-    facts = {"table": str(artefact.path / "table.parquet"), "encodes": len(table), "failures": failures}
+    artifact = make_ladder(settings.ladder, found, runs, unlabelled=unlabelled, shard=share)
+    failures, table = read_failures(artifact), read_ladder(artifact)
+    facts = {"table": str(artifact.path / "table.parquet"), "encodes": len(table), "failures": failures}
     if as_json:
         print(json.dumps(facts))
     else:
@@ -190,7 +190,7 @@ def distill(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Distil the student from labels and the cache."""
+    """Distill the student from labels and the cache."""
     changes = {"tune": tune and tune.value, "start": start and str(start)}
     changes = {key: value for key, value in changes.items() if value is not None}
     until = "distill" if pretrain is None else "pretrain"
@@ -351,7 +351,7 @@ def quickstart(
 ) -> None:
     """The main job from masters to a scored video; a second run finds everything made."""
     outcome = run_pipeline(config, runs, sources, device, "evaluate")
-    evaluation, exported = outcome.artefacts["evaluate"].path, outcome.artefacts["export"].path
+    evaluation, exported = outcome.artifacts["evaluate"].path, outcome.artifacts["export"].path
     model = exported / "student.onnx"
     if as_json:
         facts = {

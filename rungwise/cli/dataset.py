@@ -21,22 +21,22 @@ def _dataset() -> None:
 
 @dataset_app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Print the data sets that can be imported: label files, encodes, kind and range of the score, licence."""
-    from rungwise.datasets.catalogue import CATALOGUE
+    """Print the data sets that can be imported: label files, encodes, kind and range of the score, license."""
+    from rungwise.datasets.catalog import CATALOG
 
-    for name, known in CATALOGUE.items():
+    for name, known in CATALOG.items():
         kind, lowest, highest = known.scale
         labels = [[file.path for file in layout.files] for layout in known.layouts]
         if as_json:
             facts = {"name": name, "title": known.title, "labels": labels, "encodes": known.encodes}
             scale = {"kind": kind, "polarity": known.polarity, "min": lowest, "max": highest}
-            where = {"licence": known.licence, "url": known.url, "about": known.about}
+            where = {"license": known.license, "url": known.url, "about": known.about}
             print(json.dumps(facts | scale | where))
             continue
         polarity = known.polarity.replace("_", " ")
         print(f"{name:20}{known.encodes:>6} encodes  {kind} {lowest:g}..{highest:g}, {polarity}")
         print(f"{'':20}{' or '.join(', '.join(paths) for paths in labels)}")
-        print(f"{'':20}{known.url} ({known.licence})")
+        print(f"{'':20}{known.url} ({known.license})")
         if known.about:
             print(f"{'':20}{known.about}")
 

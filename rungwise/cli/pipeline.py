@@ -29,20 +29,20 @@ def run_until(
     changes: dict[str, Any] | None = None,
     watch: Path | None = None,
 ) -> None:
-    """Make everything up to one stage, and print where its artefact lies."""
+    """Make everything up to one stage, and print where its artifact lies."""
     from rungwise.ranks import ranks
 
     outcome = run_pipeline(config, runs, sources, device, until, changes, watch)
-    artefact = outcome.artefacts[until]
+    artifact = outcome.artifacts[until]
     if ranks().rank > 0:
         pass  # the first process speaks for all
     elif as_json:
-        print(json.dumps({"stage": until, "id": artefact.id, "path": str(artefact.path), "failures": outcome.failures}))
+        print(json.dumps({"stage": until, "id": artifact.id, "path": str(artifact.path), "failures": outcome.failures}))
     elif until == "evaluate":
-        print((artefact.path / "table.txt").read_text(), end="")
-        print(artefact.path / "report.html")
+        print((artifact.path / "table.txt").read_text(), end="")
+        print(artifact.path / "report.html")
     else:
-        print(artefact.path)
+        print(artifact.path)
     report_failures(outcome.failures)
 
 

@@ -1,4 +1,4 @@
-"""Import rated data sets into the dataset table: one importer, one description a data set (`catalogue`).
+"""Import rated data sets into the dataset table: one importer, one description a data set (`catalog`).
 
 Every row of a label file is either in the table or refused under a reason, by name; nothing is swallowed.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.artifact import sha256_file
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
-from rungwise.datasets.catalogue import describe
+from rungwise.datasets.catalog import describe
 from rungwise.datasets.derive import REFERENCE, REFUSED
 from rungwise.datasets.description import OWN_HEIGHT, Description, Layout
 from rungwise.datasets.labels import LINE, VIDEO_ENDINGS, find_labels, read_rows, without_ending
@@ -61,7 +61,7 @@ def import_dataset(name: str, root: Path, out: Path, *, labels: Path | None = No
     """Write a data set's table, of the good rows, and say what became of the others.
 
     Args:
-        name: a key of the catalogue.
+        name: a key of the catalog.
         root: the folder of the videos, searched to its bottom.
         out: the table, `.parquet` or `.csv`; paths in it are relative to its folder.
         labels: folder of the label files, or one of them [root].

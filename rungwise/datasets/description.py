@@ -61,7 +61,7 @@ class Description:
 
     title: str
     url: str
-    licence: str
+    license: str
     encodes: int
     scale: tuple[str, float, float]  # what a score is, the lowest and the highest that its scale allows
     layouts: tuple[Layout, ...]

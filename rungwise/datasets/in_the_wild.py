@@ -45,7 +45,7 @@ IN_THE_WILD: dict[str, Description] = {
     "lsvq": Description(
         "LSVQ, train and test",
         url="https://github.com/baidut/PatchVQ",
-        licence="on request",
+        license="on request",
         encodes=35242,
         scale=("mos", 0, 100),
         layouts=(
@@ -67,7 +67,7 @@ IN_THE_WILD: dict[str, Description] = {
     "lsvq_1080p": Description(
         "LSVQ, the second test set at 1080p",
         url="https://github.com/baidut/PatchVQ",
-        licence="on request",
+        license="on request",
         encodes=3573,
         scale=("mos", 0, 100),
         layouts=(
@@ -83,7 +83,7 @@ IN_THE_WILD: dict[str, Description] = {
     "konvid_1k": Description(
         "KoNViD-1k",
         url="https://database.mmsp-kn.de/konvid-1k-database.html",
-        licence="not stated",
+        license="not stated",
         encodes=1200,
         scale=("mos", 1, 5),
         layouts=(
@@ -105,7 +105,7 @@ IN_THE_WILD: dict[str, Description] = {
     "live_vqc": Description(
         "LIVE-VQC",
         url="https://live.ece.utexas.edu/research/LIVEVQC/",
-        licence="research, password on request",
+        license="research, password on request",
         encodes=585,
         scale=("mos", 0, 100),
         layouts=(
@@ -122,7 +122,7 @@ IN_THE_WILD: dict[str, Description] = {
     "youtube_ugc": Description(
         "YouTube-UGC",
         url="https://media.withyoutube.com/",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         encodes=1147,
         scale=("mos", 1, 5),
         layouts=(
@@ -155,7 +155,7 @@ IN_THE_WILD: dict[str, Description] = {
     "cvd2014": Description(
         "CVD2014",
         url="https://zenodo.org/records/2646315",
-        licence="not stated",
+        license="not stated",
         encodes=234,
         scale=("mos", -10, 100),
         layouts=(
@@ -183,7 +183,7 @@ IN_THE_WILD: dict[str, Description] = {
     "live_qualcomm": Description(
         "LIVE-Qualcomm",
         url="https://live.ece.utexas.edu/research/incaptureDatabase/",
-        licence="on request",
+        license="on request",
         encodes=208,
         scale=("mos", 0, 100),
         layouts=(
@@ -212,7 +212,7 @@ IN_THE_WILD: dict[str, Description] = {
     "live_yt_gaming": Description(
         "LIVE-YT-Gaming",
         url="https://live.ece.utexas.edu/research/LIVE-YT-Gaming/",
-        licence="on request",
+        license="on request",
         encodes=600,
         scale=("mos", 0, 100),
         layouts=(
@@ -236,7 +236,7 @@ IN_THE_WILD: dict[str, Description] = {
     "maxwell": Description(
         "MaxWell",
         url="https://github.com/VQAssessment/ExplainableVQA",
-        licence="S-Lab 1.0, non-commercial",
+        license="S-Lab 1.0, non-commercial",
         encodes=4543,
         scale=("mos", 1, 5),
         layouts=(
@@ -254,7 +254,7 @@ IN_THE_WILD: dict[str, Description] = {
     "kvq": Description(
         "KVQ",
         url="https://lixinustc.github.io/projects/KVQ/",
-        licence="not stated",
+        license="not stated",
         encodes=4200,
         scale=("mos", 1, 5),
         layouts=(
@@ -282,7 +282,7 @@ IN_THE_WILD: dict[str, Description] = {
     "finevd": Description(
         "FineVD",
         url="https://github.com/IntMeGroup/FineVQ",
-        licence="not stated",
+        license="not stated",
         encodes=5074,
         scale=("mos", 0, 100),
         layouts=(

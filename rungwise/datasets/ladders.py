@@ -57,7 +57,7 @@ LADDERS: dict[str, Description] = {
     "cvqad": Description(
         "CVQAD (MSU)",
         url="https://github.com/msu-video-group/MSU_VQM_Compression_Benchmark",
-        licence="not stated",
+        license="not stated",
         encodes=1022,
         scale=("subjective_score", 0, 8),
         layouts=(
@@ -87,7 +87,7 @@ LADDERS: dict[str, Description] = {
     "avt_vqdb_uhd_1": Description(
         "AVT-VQDB-UHD-1, four tests",
         url="https://github.com/Telecommunication-Telemedia-Assessment/AVT-VQDB-UHD-1",
-        licence="TU Ilmenau content CC BY-NC 4.0, other content its own",
+        license="TU Ilmenau content CC BY-NC 4.0, other content its own",
         encodes=756,
         scale=("mos", 1, 5),
         layouts=(
@@ -125,7 +125,7 @@ LADDERS: dict[str, Description] = {
     "avt_vqdb_uhd_1_nvc": Description(
         "AVT-VQDB-UHD-1-NVC",
         url="https://github.com/Telecommunication-Telemedia-Assessment/AVT-VQDB-UHD-1-NVC",
-        licence="not stated",
+        license="not stated",
         encodes=216,
         scale=("mos", 1, 5),
         layouts=(
@@ -166,7 +166,7 @@ LADDERS: dict[str, Description] = {
     "avt_vqdb_uhd_1_vsr": Description(
         "AVT-VQDB-UHD-1-VSR",
         url="https://github.com/Telecommunication-Telemedia-Assessment/AVT-VQDB-UHD-1-VSR",
-        licence="not stated",
+        license="not stated",
         encodes=222,
         scale=("mos", 1, 5),
         layouts=(
@@ -214,7 +214,7 @@ LADDERS: dict[str, Description] = {
     "waterloo_ivc_4k": Description(
         "Waterloo IVC 4K",
         url="https://ivc.uwaterloo.ca/database/4KVQA.html",
-        licence="any use, with attribution",
+        license="any use, with attribution",
         encodes=1200,
         scale=("mos", 0, 100),
         layouts=(
@@ -247,7 +247,7 @@ LADDERS: dict[str, Description] = {
     "bvi_hd": Description(
         "BVI-HD",
         url="https://fan-aaron-zhang.github.io/BVI-HD/",
-        licence="on request",
+        license="on request",
         encodes=384,
         scale=("dmos", -100, 100),
         layouts=(
@@ -273,7 +273,7 @@ LADDERS: dict[str, Description] = {
     "etri_live": Description(
         "ETRI-LIVE STSVQ, MOS",
         url="https://github.com/daelee711/ETRI-LIVE_STSVQ",
-        licence="see its README",
+        license="see its README",
         encodes=437,
         scale=("mos", 0, 100),
         layouts=(_ETRI,),
@@ -283,7 +283,7 @@ LADDERS: dict[str, Description] = {
     "etri_live_dmos": Description(
         "ETRI-LIVE STSVQ, DMOS",
         url="https://github.com/daelee711/ETRI-LIVE_STSVQ",
-        licence="see its README",
+        license="see its README",
         encodes=437,
         scale=("dmos", 0, 100),
         layouts=(
@@ -299,7 +299,7 @@ LADDERS: dict[str, Description] = {
     "nflx_public": Description(
         "NFLX public",
         url="https://github.com/Netflix/vmaf",
-        licence="Netflix's own terms",
+        license="Netflix's own terms",
         encodes=70,
         scale=("dmos", 0, 120),
         layouts=(

@@ -184,7 +184,7 @@ def _additions(
 def _best_height(
     codec: CodecCheck, heights: tuple[int, int], q: NDArray[np.float64], rate: NDArray[np.float64], kbps: float
 ) -> int:
-    """The one of two neighbours' heights whose own curve is better at a bitrate; the upper's where neither reaches."""
+    """The one of two neighbors' heights whose own curve is better at a bitrate; the upper's where neither reaches."""
     reached = {heights[1]: -np.inf}
     for curve in codec.curves:
         own = list(curve.rungs)

@@ -138,7 +138,7 @@ def failed_gates(gates: Sequence[Gate], report: Report) -> list[str]:
         assert gate.limit is not None
         for codec in check.codecs:
             if gate.kind == "gap":
-                wide = [pair for pair in codec.neighbours if pair.points > gate.limit]
+                wide = [pair for pair in codec.neighbors if pair.points > gate.limit]
                 lines += [
                     f"{gate.word}: {rungs[pair.lower].name} to {rungs[pair.upper].name}: {pair.points:.1f} points"
                     for pair in wide

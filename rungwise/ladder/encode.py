@@ -26,7 +26,7 @@ class Codec:
 
     ``pinned`` and ``quality`` are ffmpeg arguments with ``{gop}`` (frames) and ``{crf}`` to fill in;
     ``presets`` run from fast to slow; ``tunes`` are what the encoder can be tuned for; ``crf_range`` is
-    inclusive, lower is better quality (VVenC's is a constant QP, MPEG-4's a quantiser's scale).
+    inclusive, lower is better quality (VVenC's is a constant QP, MPEG-4's a quantizer's scale).
     """
 
     encoder: str
@@ -206,7 +206,7 @@ def _packets(video: Path) -> int:
 
 
 def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
-    """Copy the first frames without loss: FFV1 in Matroska, same samples, colour tags and timestamps.
+    """Copy the first frames without loss: FFV1 in Matroska, same samples, color tags and timestamps.
 
     FfmpegError, with the source's name, if ffmpeg fails.
     """
@@ -249,7 +249,7 @@ def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
 def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
     """Encode the first video stream of ``source`` (any file ffmpeg reads) to ``destination``; no audio.
 
-    Every frame keeps its timestamp, so the rate and the number of frames are the master's; colour tags are
+    Every frame keeps its timestamp, so the rate and the number of frames are the master's; color tags are
     carried over, samples are never converted between ranges or matrices. Interlaced frames are deinterlaced.
     ``destination`` appears whole or not at all.
 

@@ -1,4 +1,4 @@
-"""Masters become a bitrate ladder: every rung encoded, labelled against its master, and listed in one table.
+"""Masters become a bitrate ladder: every rung encoded, labeled against its master, and listed in one table.
 
 Masters come from rungwise/ladder/sources.py. Each encode
 leaves a JSON beside it when it is finished, so a killed run takes up at the next encode, and one that fails is
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import av.error
 import numpy as np
 
-from rungwise.artifact import Artefact, StageKey, open_artefact, run_stage, sha256_file, verify_files, write_json
+from rungwise.artifact import Artifact, StageKey, open_artifact, run_stage, sha256_file, verify_files, write_json
 from rungwise.config import Ladder, Rungs, RungSample
 from rungwise.dataset_table import write_table
 from rungwise.failures import failure
@@ -131,11 +131,11 @@ def make_ladder(
     unlabelled: Sequence[Master] = (),
     workers: int | None = None,
     shard: Shard | None = None,
-) -> Artefact:
+) -> Artifact:
     """Encode and label every rung of every master, `workers` at a time; copy the `unlabelled` videos beside them.
 
-    The artefact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table. With
-    `shard` only that share of the clips is made, into an artefact of the stage `ladder-shard`; the whole ladder takes
+    The artifact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table. With
+    `shard` only that share of the clips is made, into an artifact of the stage `ladder-shard`; the whole ladder takes
     over what its finished shards hold, so a farm's work is merged by copying their folders into one `runs`.
 
     Raises:
@@ -196,7 +196,7 @@ def _take_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
     """Copy what finished shards of this ladder hold; each file is checked against its shard's manifest."""
     taken = 0
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
-        shard = open_artefact(manifest.parent)
+        shard = open_artifact(manifest.parent)
         if shard.key.inputs["ladder"] != ladder.id:
             note(f"ladder: {manifest.parent} is a shard of another ladder, left alone")
             continue
@@ -237,8 +237,8 @@ def clip_name(content: str, rung: Rung) -> str:
     return "-".join(parts)
 
 
-def read_failures(ladder: Artefact) -> dict[str, str]:
-    """Clips that could not be encoded or labelled, and why."""
+def read_failures(ladder: Artifact) -> dict[str, str]:
+    """Clips that could not be encoded or labeled, and why."""
     failures: dict[str, str] = json.loads((ladder.path / "failures.json").read_text())
     return failures
 
@@ -305,7 +305,7 @@ def _rate_control(spec: EncodeSpec) -> str:
     return f"crf={spec.crf}" if spec.crf is not None else f"bitrate={spec.bitrate_kbps}k"
 
 
-def read_ladder(ladder: Artefact) -> pd.DataFrame:
+def read_ladder(ladder: Artifact) -> pd.DataFrame:
     """The ladder's table with `path` made absolute."""
     from rungwise.dataset_table import read_table
 

@@ -4,7 +4,7 @@ Rungs are named by their row everywhere; curves, hull and order are taken within
 player picks among them all. Quality is higher-is-better by the time it gets here, all at one display height.
 
 `tolerance` is what measurement noise may do: a rung counts as off the hull or out of order only beyond it. A rung
-within it is `sound`. The step of a viewer (`step`) is another thing: neighbours closer than that differ for nobody.
+within it is `sound`. The step of a viewer (`step`) is another thing: neighbors closer than that differ for nobody.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VMAF_TOLERANCE_SOURCE = (
     "a third of the usual step; where scores scatter by 1 point, 1 sound ladder of 50 with 10 rungs then raises a "
     "false alarm, 1 of 6 with 15 (simulated)"
 )
-GAP_STEPS = 2.0  # a wider hole has room for a rung that is a step from both its neighbours
+GAP_STEPS = 2.0  # a wider hole has room for a rung that is a step from both its neighbors
 
 Kind = Literal["unordered", "off-hull", "close"]
 KINDS: dict[Kind, str] = {
@@ -102,7 +102,7 @@ class Crossover(Frozen):
     text: str
 
 
-class Neighbours(Frozen):
+class Neighbors(Frozen):
     """Two sound rungs next to each other in bitrate."""
 
     lower: int
@@ -132,8 +132,8 @@ class CodecCheck(Frozen):
     floor: int
     ceiling: int
     crossovers: tuple[Crossover, ...]
-    neighbours: tuple[Neighbours, ...]
-    gaps: tuple[Neighbours, ...]
+    neighbors: tuple[Neighbors, ...]
+    gaps: tuple[Neighbors, ...]
 
 
 class LadderCheck(Frozen):
@@ -239,8 +239,8 @@ def check_ladder(
                 faults.setdefault(int(row), _finding("off-hull", (int(row),), below[row], text))
         sound = [int(row) for row in rows if row not in faults]
         faults |= _close(sound, rungs, q, metric)
-        neighbours = _neighbours(sound, rungs, q, metric)
-        staying = _neighbours([row for row in sound if row not in faults], rungs, q, metric)
+        neighbors = _neighbors(sound, rungs, q, metric)
+        staying = _neighbors([row for row in sound if row not in faults], rungs, q, metric)
         curves = _curves(rows, rungs, q, rate)
         for row, fault in faults.items():
             flags[row] = ("unordered", "off-hull") if fault.kind == "unordered" else (fault.kind,)
@@ -254,7 +254,7 @@ def check_ladder(
                 floor=int(rows[np.argmin(q[rows])]),
                 ceiling=int(hull[-1]),
                 crossovers=_crossovers(curves, q, rate),
-                neighbours=neighbours,
+                neighbors=neighbors,
                 gaps=tuple(pair for pair in staying if pair.steps > GAP_STEPS),
             )
         )
@@ -321,11 +321,11 @@ def _close(sound: Sequence[int], rungs: Sequence[Rung], q: NDArray[np.float64], 
     return found
 
 
-def _neighbours(
+def _neighbors(
     sound: Sequence[int], rungs: Sequence[Rung], q: NDArray[np.float64], metric: Metric
-) -> tuple[Neighbours, ...]:
+) -> tuple[Neighbors, ...]:
     return tuple(
-        Neighbours(
+        Neighbors(
             lower=lower,
             upper=upper,
             points=float(q[upper] - q[lower]),

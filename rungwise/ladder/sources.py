@@ -1,6 +1,6 @@
 """Masters: the videos of a folder, variants of them, photographs under a synthetic camera, and the built-in scenes.
 
-What has to be made is made in artefacts of the stage `masters`; a folder's videos that are used whole are read where
+What has to be made is made in artifacts of the stage `masters`; a folder's videos that are used whole are read where
 they lie.
 """
 
@@ -123,14 +123,14 @@ def _rendered(key: StageKey, jobs: Mapping[str, Callable[..., None]], runs: Path
     def build(folder: Path) -> None:
         paths = {name: folder / f"{name}.mkv" for name in jobs}
         missing = {name: partial(jobs[name], path=path) for name, path in paths.items() if not path.is_file()}
-        # Spawned, not forked: a forked worker would outlive a killed run and hold the artefact's lock with it.
+        # Spawned, not forked: a forked worker would outlive a killed run and hold the artifact's lock with it.
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             for _, error in run_jobs(pool, missing, "masters"):
                 if error is not None:
                     raise error
 
-    artefact = run_stage(runs, key, build)
-    return {name: artefact.path / f"{name}.mkv" for name in jobs}
+    artifact = run_stage(runs, key, build)
+    return {name: artifact.path / f"{name}.mkv" for name in jobs}
 
 
 def _cut(paths: dict[str, Path], num_frames: int, runs: Path) -> dict[str, Path]:
@@ -142,8 +142,8 @@ def _cut(paths: dict[str, Path], num_frames: int, runs: Path) -> dict[str, Path]
         for name, path in track(paths.items(), "masters", total=len(paths)):
             cut_master(path, folder / f"{name}.mkv", num_frames=num_frames)
 
-    artefact = run_stage(runs, key, build)
-    return {name: artefact.path / f"{name}.mkv" for name in paths}
+    artifact = run_stage(runs, key, build)
+    return {name: artifact.path / f"{name}.mkv" for name in paths}
 
 
 def _variants(sources: Sources, masters: list[Master], runs: Path) -> list[Master]:

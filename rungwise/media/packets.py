@@ -50,7 +50,7 @@ class Packets:
     the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
     key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
     `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
-    frame's quantiser step (rungwise/bitstream/qp.py), NaN if unknown; `pixels_N2`, with them, the pixels of each frame
+    frame's quantizer step (rungwise/bitstream/qp.py), NaN if unknown; `pixels_N2`, with them, the pixels of each frame
     as coded and as decoded (rungwise/bitstream/coded_size.py). `is_rate_assumed`: the file states no rate.
     `num_empty` places for a frame hold no data.
     """

@@ -1,7 +1,7 @@
 """Local HLS and DASH playlists: which files, or parts of files, make up each variant.
 
 A variant's pieces put one after another are a video that any decoder reads: MPEG-TS segments as they are, fragmented
-MP4 after its initialisation. Audio, subtitles, thumbnails and what is for trick play alone (I-frame playlists, DASH's
+MP4 after its initialization. Audio, subtitles, thumbnails and what is for trick play alone (I-frame playlists, DASH's
 trick mode) are left out. Nothing outside a playlist's own folder is opened.
 """
 

@@ -141,7 +141,7 @@ def _hull_agreement(rows: Ladders, codecs_of: ByCodec) -> tuple[FloatArray, IntA
 
 
 def _steps(rows: Ladders) -> tuple[IntArray, IntArray]:
-    """Neighbours by bitrate in each series: the cheaper and the dearer row."""
+    """Neighbors by bitrate in each series: the cheaper and the dearer row."""
     order = np.lexsort((rows.bitrate_kbps, rows.series))
     first, second = order[:-1], order[1:]
     kept = (rows.series[first] == rows.series[second]) & (rows.bitrate_kbps[first] < rows.bitrate_kbps[second])

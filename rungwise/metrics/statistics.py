@@ -91,7 +91,7 @@ def fit_logistic4(truth: Column, pred: Column) -> QualityMap:
     """Least-squares fit of the VQEG 4-parameter logistic, rising or falling as the data do.
 
     b1 and b2 enter linearly, so the best b3 and b4 are those whose sigmoid correlates most with the truth: a
-    search in two dimensions, started from a grid and hence from no guess. Centre and scale stay within 6 and
+    search in two dimensions, started from a grid and hence from no guess. Center and scale stay within 6 and
     [1/16, 16] standard deviations of the predictions. Where the search does not converge, or finds nothing
     better than a line, the line is returned and `kind` says so.
     """
@@ -425,7 +425,7 @@ def _sigmoid(x: FloatArray, center: float, scale: float) -> FloatArray:
 
 
 def _logistic_grid(per_std: int = 1) -> FloatArray:
-    """Centres and log2 scales (k, 2) in standard deviations: steps, S, bows and near-lines."""
+    """Centers and log2 scales (k, 2) in standard deviations: steps, S, bows and near-lines."""
     centers, scales = np.linspace(-4, 4, 8 * per_std + 1), np.linspace(-4, 2, 6 * per_std + 1)
     return np.array([(c, s) for c in centers for s in scales])
 

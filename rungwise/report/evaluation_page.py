@@ -270,7 +270,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def _mark(x: float, y: float, style: int, title: str, hollow: bool = False, radius: float = 3.4) -> str:
-    """The style-th colour and shape; 28 before they repeat."""
+    """The style-th color and shape; 28 before they repeat."""
     color, r = COLORS[style % len(COLORS)], radius
     paths = (
         f"M{x - r} {y}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z",

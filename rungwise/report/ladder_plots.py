@@ -52,7 +52,7 @@ def bitrate_axis(kbps: Sequence[float]) -> Axis:
 
 
 def height_colors(report: Report) -> dict[int, str]:
-    """A colour for every height of the title, the tallest first."""
+    """A color for every height of the title, the tallest first."""
     heights = sorted({rung.height for rung in report.rungs}, reverse=True)
     return {height: COLORS[i % len(COLORS)] for i, height in enumerate(heights)}
 
@@ -221,7 +221,7 @@ def agreement_plot(report: Report) -> str:
 
 
 def legend(report: Report) -> str:
-    """What colours, lines and shapes mean; of the faults, those that are there."""
+    """What colors, lines and shapes mean; of the faults, those that are there."""
     found = {finding.kind for told in report.told for finding in told.check.findings}
 
     def key(shape: str, text: str) -> str:

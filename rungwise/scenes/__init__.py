@@ -61,7 +61,7 @@ def _noise_pool(rng: Rng, w: int, h: int, grain: bool) -> F32:
     if grain:
         pool = (pool + np.roll(pool, 1, 0)) + np.roll(pool + np.roll(pool, 1, 0), 1, 1)
     else:
-        pool += pool[..., 1:2]  # sensors' colour channels are denoised together
+        pool += pool[..., 1:2]  # sensors' color channels are denoised together
     return pool / np.float32(pool.std())
 
 

@@ -22,7 +22,7 @@ from rungwise.scenes.paint import (
     cut,
     fractal,
     hsv,
-    lit_colour,
+    lit_color,
     look_at,
     painted,
     pixel_grid,
@@ -45,7 +45,7 @@ def _facade(rng: Rng, w: int, h: int, texture: F32, detail: float, lit: float = 
     """RGB building front with a window grid; ``lit`` is the share of lit windows (0 is daylight)."""
     wall = hsv(rng.uniform(0.0, 0.15), rng.uniform(0.05, 0.45), rng.uniform(0.35, 0.8) * (0.16 if lit else 1))
     tone = 1 + (0.04 + 0.08 * detail) * cut(rng, texture, 2 * h, 2 * w)
-    front = to_image(lit_colour(wall, tone))
+    front = to_image(lit_color(wall, tone))
     pen = ImageDraw.Draw(front)
     columns = max(2, round(w / h * rng.uniform(6, 9) * (0.7 + 0.6 * detail)))
     rows = max(3, round(columns * h / w * rng.uniform(0.6, 0.9)))
@@ -101,7 +101,7 @@ def _car(rng: Rng, size: float, texture: F32) -> Image.Image:
 
 
 def _person(rng: Rng, size: float, texture: F32) -> tuple[Image.Image, Image.Image]:
-    """RGBA upper body and one RGBA leg (hung from its centre) of a walker ``size`` pixels tall."""
+    """RGBA upper body and one RGBA leg (hung from its center) of a walker ``size`` pixels tall."""
     coat, skin = hsv(rng.uniform(), rng.beta(2, 5), rng.uniform(0.12, 0.75)), rng.uniform(0.35, 0.9)
     hair, trousers = hsv(0.08, 0.5, rng.uniform(0.05, 0.5)), hsv(0.6, 0.3, rng.uniform(0.1, 0.4))
 
@@ -132,7 +132,7 @@ def street(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     y = pixel_grid(h, cw)[0]
     pave = 1 + (0.05 + 0.08 * s.detail) * fractal(rng, h, cw, 1.1) + 0.05 * fractal(rng, h, cw, 2.5)
     kerb = np.clip((y - 0.76) * h + 0.5, 0, 1)[..., None]
-    floor = lit_colour(hsv(0.1, 0.08, 0.62), pave) * (1 - kerb) + lit_colour(hsv(0.6, 0.06, 0.33), pave) * kerb
+    floor = lit_color(hsv(0.1, 0.08, 0.62), pave) * (1 - kerb) + lit_color(hsv(0.6, 0.06, 0.33), pave) * kerb
     back.paste(to_image(floor[int(0.67 * h) :]), (0, int(0.67 * h)))
     pen = ImageDraw.Draw(back)
     pen.rectangle((0, 0.755 * h, cw, 0.768 * h), fill=(176, 172, 164))
@@ -211,16 +211,16 @@ def film(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     return draw
 
 
-def _disc(radius: float, colour: F32, glow: bool) -> Image.Image:
+def _disc(radius: float, color: F32, glow: bool) -> Image.Image:
     """RGBA bokeh disc with a bright rim, or a Gaussian glow with a hot core."""
     n = math.ceil(2 * radius) + 4
     v, u = (np.mgrid[:n, :n].astype(np.float32) - np.float32((n - 1) / 2)) / np.float32(radius)
     r = np.hypot(u, v)
     if glow:
         alpha = np.clip(np.exp(-12 * r * r) * 1.2 + 0.35 * np.exp(-3 * r) * (1 - smooth_step(r)), 0, 1)
-        return to_image(colour + np.exp(-30 * r * r)[..., None], alpha * (r < 1))
+        return to_image(color + np.exp(-30 * r * r)[..., None], alpha * (r < 1))
     alpha = np.clip((1 - r) * radius + 0.5, 0, 1) * (0.42 + 0.25 * r**4)
-    return to_image(np.broadcast_to(colour, (n, n, 3)), alpha)
+    return to_image(np.broadcast_to(color, (n, n, 3)), alpha)
 
 
 def night_city(s: Scene, rng: Rng, w: int, h: int) -> Draw:
@@ -261,8 +261,8 @@ def night_city(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     lights = []
     for _ in range(4 + int(6 * s.detail)):
         way, lane = rng.choice([-1, 1]), rng.uniform(0.76, 0.93)
-        colour = hsv(0.12, 0.25, 1.0) if way > 0 else hsv(0.0, 0.85, 1.0)
-        sprite = _disc((0.25 * (lane - 0.55)) * h, colour, True)
+        color = hsv(0.12, 0.25, 1.0) if way > 0 else hsv(0.0, 0.85, 1.0)
+        sprite = _disc((0.25 * (lane - 0.55)) * h, color, True)
         lights.append((sprite, rng.uniform(0, w), lane * h, way * rng.uniform(0.3, 0.7) * h * s.speed * (lane - 0.5)))
     bokeh = [
         (
@@ -290,7 +290,7 @@ def night_city(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 _TEXT = (
     "The river was low that summer and the stones along its bank were warm until late in the evening. "
     "We measured the water every morning, wrote it in a small green book, and walked home past the mill. "
-    "A picture holds more than it shows: edges, grain, light falling off towards the corner of a room. "
+    "A picture holds more than it shows: edges, grain, light falling off toward the corner of a room. "
     "Each frame follows the last by a fortieth of a second and the eye forgives all but a stutter. "
     "Choose the settings that keep what people notice; 37 of 128 samples differ by less than 0.5 units. "
     "Nobody reads the manual until something breaks, and then everybody wants an index with page numbers. "
@@ -299,7 +299,7 @@ _PROSE = _TEXT.split()
 
 
 def _page(rng: Rng, w: int, h: int, size: float, ink: F32, paper: F32, code: bool) -> Image.Image:
-    """(w, h) column of headings, paragraphs and pictures, or of coloured program-like lines."""
+    """(w, h) column of headings, paragraphs and pictures, or of colored program-like lines."""
     page = Image.new("RGB", (w, h), rgb8(paper))
     pen = ImageDraw.Draw(page)
     y, word = size, int(rng.integers(len(_PROSE)))
@@ -341,16 +341,16 @@ def screen(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     ink, paper = (hsv(0.6, 0.05, 0.85), hsv(0.62, 0.2, 0.13)) if dark else (hsv(0.6, 0.3, 0.12), hsv(0.1, 0.01, 0.99))
     accent = hsv(rng.uniform(), 0.6, 0.75)
     shade = 1 + 0.25 * fractal(rng, h, w, 3.2)
-    desk = to_image(lit_colour(hsv(rng.uniform(), 0.5, 0.4), np.maximum(shade, 0.2)))
+    desk = to_image(lit_color(hsv(rng.uniform(), 0.5, 0.4), np.maximum(shade, 0.2)))
     pen = ImageDraw.Draw(desk)
     small = ImageFont.load_default(size=0.034 * h)
     left, top, right, bottom = (int(a) for a in (0.05 * w, 0.06 * h, (0.95 - 0.2 * (s.variant == 2)) * w, 0.94 * h))
     bar, side = int(0.07 * h), int(0.2 * w)
     pen.rounded_rectangle((left, top, right, bottom), 0.015 * h, fill=rgb8(accent * 0.55))
     pen.text((left + 0.1 * h, top + 0.012 * h), "Field notes - draft 7", font=small, fill=(240, 240, 240))
-    for i, colour in enumerate(((235, 95, 85), (240, 190, 70), (95, 200, 95))):
+    for i, color in enumerate(((235, 95, 85), (240, 190, 70), (95, 200, 95))):
         x = left + (0.02 + 0.026 * i) * h
-        pen.ellipse((x, top + 0.025 * h, x + 0.02 * h, top + 0.045 * h), fill=colour)
+        pen.ellipse((x, top + 0.025 * h, x + 0.02 * h, top + 0.045 * h), fill=color)
     pen.rectangle((left, top + bar, left + side, bottom - 4), fill=rgb8(paper * 0.8 + accent * 0.15))
     for i in range(int((bottom - top - bar) / (0.055 * h)) - 1):
         row = top + bar + (0.02 + 0.055 * i) * h

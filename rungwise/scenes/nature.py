@@ -14,14 +14,14 @@ from rungwise.scenes.paint import (
     F32,
     SKIES,
     TAU,
-    Colour,
+    Color,
     Rng,
     clouds,
     crossing,
     cut,
     fractal,
     hsv,
-    lit_colour,
+    lit_color,
     look_at,
     pixel_grid,
     put,
@@ -45,10 +45,10 @@ def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     """Occluding textured shapes with power-law sizes, a slow camera and larger shapes crossing in front."""
     cw, ch = int(1.35 * w), int(1.3 * h)
     texture = fractal(rng, ch, cw, 2.1)
-    base = to_image(lit_colour(hsv(rng.uniform(), 0.1, 0.5), 1 + 0.2 * texture))
+    base = to_image(lit_color(hsv(rng.uniform(), 0.1, 0.5), 1 + 0.2 * texture))
     hue = (0.08, 0.58, 0.25, 0.02)[s.variant]
 
-    def colour() -> F32:
+    def color() -> F32:
         far = rng.uniform() < 0.15
         return hsv(hue + rng.normal(0, 0.25 if far else 0.05), rng.beta(2, 5 - 2 * far), rng.uniform(0.12, 0.9))
 
@@ -61,7 +61,7 @@ def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             rng,
             radius,
             str(rng.choice(["blob", "blob", "box"])),
-            colour(),
+            color(),
             texture,
             rng.uniform(0.02, 0.26) * (0.4 + 0.6 * s.detail),
         )
@@ -69,7 +69,7 @@ def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     base = soften(base, h * 0.002 * (1 - s.detail))
     movers = [
         (
-            shape_sprite(rng, h * rng.uniform(0.07, 0.2), str(rng.choice(["blob", "box"])), colour(), texture, 0.2),
+            shape_sprite(rng, h * rng.uniform(0.07, 0.2), str(rng.choice(["blob", "box"])), color(), texture, 0.2),
             rng.uniform(0, w),
             rng.uniform(0.1, 0.9) * h,
             rng.normal(0, 0.25) * h * s.speed,
@@ -105,8 +105,8 @@ def _panorama(s: Scene, rng: Rng, w: int, h: int) -> tuple[Image.Image, Image.Im
         top = horizon - (0.27 - 0.1 * i) * (0.55 + 0.45 * ridge(rng, w, 2.4 + 0.2 * i))
         alpha = np.clip((y - top[None, :]) * h + 0.5, 0, 1)[..., None]
         rock = relief(rng, h, w) * (0.15 + 0.2 * s.detail)
-        colour = lit_colour(hsv(rng.uniform(0.08, 0.4), rng.uniform(0.2, 0.45), rng.uniform(0.3, 0.5)), 0.9 + rock)
-        far += alpha * (depth * haze + (1 - depth) * colour - far)
+        color = lit_color(hsv(rng.uniform(0.08, 0.4), rng.uniform(0.2, 0.45), rng.uniform(0.3, 0.5)), 0.9 + rock)
+        far += alpha * (depth * haze + (1 - depth) * color - far)
 
     # A ground plane: texture coordinates grow with distance, and its contrast fades into the haze.
     ground = horizon + 0.015 * ridge(rng, w, 3.0)[None, :]
@@ -166,21 +166,21 @@ def fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     cw = int(1.7 * w)
     tone = hsv(rng.choice([0.58, 0.1, 0.6, 0.3]), 0.06, rng.uniform(0.72, 0.85))
     y, _ = pixel_grid(h, cw)
-    sky = lit_colour(tone, 1.06 - 0.12 * y + 0.015 * fractal(rng, h, cw, 3.0))
+    sky = lit_color(tone, 1.06 - 0.12 * y + 0.015 * fractal(rng, h, cw, 3.0))
     leafy = fractal(rng, 256, 256, 1.9)
     layers = []
     for i, depth in enumerate((0.86, 0.68, 0.45)):
         top = (0.42 + 0.17 * i - 0.08 * ridge(rng, cw, 2.8))[None, :]
         dark = hsv(rng.uniform(0.2, 0.6), 0.25, 0.28)
         rough = 0.9 + 0.22 * s.detail * fractal(rng, h, cw, 1.5)
-        layer = to_image(lit_colour(dark, rough), np.clip((y - top) * h + 0.5, 0, 1))
+        layer = to_image(lit_color(dark, rough), np.clip((y - top) * h + 0.5, 0, 1))
         for _ in range(int(10 + 40 * s.detail) // (i + 1)):
             tree = tree_sprite(rng, h * rng.uniform(0.1, 0.16) * (1 + 1.2 * i), 0.3, leafy)
             left = int(rng.uniform(0, cw - tree.width))
             foot = top[0, left + tree.width // 2] * h + 0.03 * h
             layer.alpha_composite(tree, (left, max(int(foot - tree.height), 0)))
         rgba = np.asarray(layer, dtype=np.float32) / 255
-        veil = np.clip(depth + 0.25 * (y - top), 0, 0.95)[..., None]  # fog thickens towards each valley floor
+        veil = np.clip(depth + 0.25 * (y - top), 0, 0.95)[..., None]  # fog thickens toward each valley floor
         rgba[..., :3] = rgba[..., :3] * (1 - veil) + tone * veil
         layers.append(soften(to_image(rgba[..., :3], rgba[..., 3]), h * 0.0015 * (2 - i) * (1.3 - s.detail)))
     back = to_image(sky)
@@ -207,7 +207,7 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     path_x, path_y = wander(rng, 0.2 * s.speed), wander(rng, 0.3 * s.speed)
     aspect = w / h
     if s.variant % 2 == 0:
-        sky: tuple[Colour, ...] = (
+        sky: tuple[Color, ...] = (
             ((0.10, 0.12, 0.30), (0.45, 0.28, 0.45), (0.92, 0.52, 0.35), (0.99, 0.80, 0.50)),
             ((0.04, 0.07, 0.17), (0.08, 0.16, 0.30), (0.20, 0.33, 0.44), (0.50, 0.52, 0.47)),
         )[s.variant // 2]
@@ -218,7 +218,7 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         base = np.broadcast_to(ramp(y * 1.15, sky) * 255, (h, w, 3)).astype(np.float32)
         top = 0.86 - 0.05 * ridge(rng, w, 2.8)[None, :]
         land = np.clip((y - top) * h + 0.5, 0, 1)[..., None]
-        glow_colour = np.array([1.0, 0.75, 0.45], np.float32) * (90 if s.variant == 0 else 45)
+        glow_color = np.array([1.0, 0.75, 0.45], np.float32) * (90 if s.variant == 0 else 45)
 
         def draw(t: float) -> F32:
             sun_x = aspect * (0.5 + 0.2 * path_x(t))
@@ -226,7 +226,7 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             d = np.hypot(x - np.float32(sun_x), y - np.float32(sun_y))
             glow = np.exp(-d * 4) + 1.2 * np.clip((0.05 - d) * h + 0.5, 0, 1)
             layer = np.asarray(look_at(wisps, (w, h), w / 2 + sweep(t, 0.05 * h * s.speed, w), h / 2), np.float32)
-            frame = base + glow[..., None] * glow_colour
+            frame = base + glow[..., None] * glow_color
             frame += layer[..., 3:] * np.float32(1 / 255) * (layer[..., :3] - frame)
             frame += land * (frame * np.float32(0.08) + 6 - frame)
             return np.asarray(frame, dtype=np.float32)
@@ -259,7 +259,7 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 
 
 def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Open water: slopes of a sum of travelling waves reflect the sky; the shore stands on the horizon."""
+    """Open water: slopes of a sum of traveling waves reflect the sky; the shore stands on the horizon."""
     horizon = (0.36, 0.30, -0.1, 0.42)[s.variant]  # c looks down: no horizon
     sky = SKIES[(0, 1, 2, 1)[s.variant]]
     y, x = pixel_grid(h, w)
@@ -269,7 +269,7 @@ def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     backdrop += 0.6 * cloud * (np.array(sky[-1], np.float32) * 0.7 + 0.3 - backdrop)
     shore = horizon - 0.05 * (0.6 + 0.4 * ridge(rng, w, 2.2))[None, :]
     land = np.clip((y - shore) * h + 0.5, 0, 1)[..., None]
-    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * lit_colour(hsv(0.25, 0.3, 0.25), 1 + 0.3 * relief(rng, h, w))
+    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * lit_color(hsv(0.25, 0.3, 0.25), 1 + 0.3 * relief(rng, h, w))
     backdrop += land * (rock - backdrop)
 
     depth = (np.float32(0.35) / (y[first:] - np.float32(horizon - 0.03))).astype(np.float32)
@@ -282,7 +282,7 @@ def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         angle = wind + rng.normal(0, 0.75)
         kx, ky = k * math.cos(angle), k * math.sin(angle)
         phase = np.float32(kx) * across + np.float32(ky) * depth + np.float32(rng.uniform(0, TAU))
-        # A wave shorter than a pixel's footprint on the water only greys it: fade it out instead of aliasing.
+        # A wave shorter than a pixel's footprint on the water only grays it: fade it out instead of aliasing.
         foot = np.float32(k / h) * np.hypot(depth, depth**2 * np.float32(abs(math.sin(angle)) / 0.35))
         seen = np.exp(-0.7 * foot * foot) * np.float32(0.16 / k**0.3)
         for wave in (np.cos(phase), np.sin(phase)):
@@ -322,8 +322,8 @@ def foliage(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     size = h * (0.11 - 0.07 * s.detail)
 
     def leaf(radius: float, bright: float) -> Image.Image:
-        colour = hsv(hue + rng.normal(0, 0.025), rng.uniform(0.4, 0.75), bright * rng.uniform(0.6, 1.2))
-        return shape_sprite(rng, radius, "leaf", colour, texture, 0.10)
+        color = hsv(hue + rng.normal(0, 0.025), rng.uniform(0.4, 0.75), bright * rng.uniform(0.6, 1.2))
+        return shape_sprite(rng, radius, "leaf", color, texture, 0.10)
 
     def canopy(image: Image.Image, count: int, radius: float, bright: float) -> Image.Image:
         leaves = [leaf(radius * rng.uniform(0.7, 1.4), bright) for _ in range(24)]
@@ -331,7 +331,7 @@ def foliage(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             put(image, leaves[i % 24], rng.uniform(0, cw), rng.uniform(0, ch), rng.normal(1.2, 0.9))
         return image
 
-    ground = to_image(lit_colour(hsv(hue, 0.5, 0.2), np.maximum(1 + 0.5 * fractal(rng, ch, cw, 2.6), 0.1)))
+    ground = to_image(lit_color(hsv(hue, 0.5, 0.2), np.maximum(1 + 0.5 * fractal(rng, ch, cw, 2.6), 0.1)))
     back = soften(canopy(ground, 300, size, 0.42), (0.012, 0.02, 0.008, 0.03)[s.variant] * h)
     middle = canopy(Image.new("RGBA", (cw, ch)), int(0.7 * cw * ch / size**2), size, 0.5)
     front = []

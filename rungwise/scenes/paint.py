@@ -1,6 +1,6 @@
-"""Painting for procedural scenes: textures, colours, sprites, camera windows and paths of motion.
+"""Painting for procedural scenes: textures, colors, sprites, camera windows and paths of motion.
 
-Arrays are float32, colours and opacities 0..1, lengths in pixels unless a docstring says otherwise.
+Arrays are float32, colors and opacities 0..1, lengths in pixels unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFilter
 F32 = NDArray[np.float32]
 Real = NDArray[np.floating]
 Rng = np.random.Generator
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 At = Callable[..., list[float]]  # lengths in a sprite's own unit -> drawing coordinates
 BICUBIC = Image.Resampling.BICUBIC
 TAU = 2 * math.pi
-SKIES: tuple[tuple[Colour, ...], ...] = (  # zenith to horizon
+SKIES: tuple[tuple[Color, ...], ...] = (  # zenith to horizon
     ((0.20, 0.40, 0.72), (0.45, 0.64, 0.86), (0.80, 0.87, 0.92)),
     ((0.24, 0.27, 0.46), (0.66, 0.46, 0.50), (0.97, 0.72, 0.45)),
     ((0.50, 0.55, 0.62), (0.66, 0.70, 0.74), (0.80, 0.81, 0.82)),
@@ -55,7 +55,7 @@ def ridge(rng: Rng, n: int, beta: float = 2.6) -> F32:
 
 
 def clouds(rng: Rng, h: int, w: int, cover: float, hardness: float) -> F32:
-    """(h, w) cloud opacity 0..1, flattened towards the bottom as clouds are near the horizon."""
+    """(h, w) cloud opacity 0..1, flattened toward the bottom as clouds are near the horizon."""
     y = np.linspace(0, 1, h)
     rows = (h * (0.7 * y + 1.3 * y * y)).astype(np.intp) % h
     return smooth_step((fractal(rng, h, w, 3.0)[rows] + np.float32(cover)) * np.float32(hardness))
@@ -69,7 +69,7 @@ def cut(rng: Rng, texture: F32, h: int, w: int) -> F32:
 
 
 def pixel_grid(h: int, w: int) -> tuple[F32, F32]:
-    """(h, 1) rows and (1, w) columns of pixel centres, in units of h."""
+    """(h, 1) rows and (1, w) columns of pixel centers, in units of h."""
     y = (np.arange(h, dtype=np.float32) + np.float32(0.5)) / np.float32(h)
     x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) / np.float32(h)
     return y[:, None], x[None, :]
@@ -82,7 +82,7 @@ def smooth_step(x: Real) -> F32:
 
 
 def to_image(rgb: Real, alpha: Real | None = None) -> Image.Image:
-    """RGB (or RGBA) image of (h, w, 3) colours and (h, w) opacity, both 0..1."""
+    """RGB (or RGBA) image of (h, w, 3) colors and (h, w) opacity, both 0..1."""
     if alpha is not None:
         rgb = np.dstack([rgb, np.broadcast_to(alpha, rgb.shape[:2])])
     return Image.fromarray(np.clip(rgb * 255 + 0.5, 0, 255).astype(np.uint8))
@@ -92,20 +92,20 @@ def hsv(h: float, s: float, v: float) -> F32:
     return np.array(colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)), dtype=np.float32)
 
 
-def ramp(at: F32, stops: Sequence[Colour]) -> F32:
-    """Colours (..., 3) along evenly spaced stops; ``at`` is 0..1."""
+def ramp(at: F32, stops: Sequence[Color]) -> F32:
+    """Colors (..., 3) along evenly spaced stops; ``at`` is 0..1."""
     grid = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(at, grid, c) for c in zip(*stops, strict=True)], axis=-1).astype(np.float32)
 
 
-def lit_colour(colour: F32, shade: F32) -> F32:
-    """Colour (3,) times (h, w) shade, with slightly warm lights and cool shadows."""
+def lit_color(color: F32, shade: F32) -> F32:
+    """Color (3,) times (h, w) shade, with slightly warm lights and cool shadows."""
     tint = np.array([0.03, 0.01, -0.03], np.float32)
-    return np.asarray(colour * shade[..., None] + (shade[..., None] - 1) * tint, dtype=np.float32)
+    return np.asarray(color * shade[..., None] + (shade[..., None] - 1) * tint, dtype=np.float32)
 
 
-def rgb8(colour: F32 | Colour) -> tuple[int, int, int]:
-    r, g, b = (round(255 * min(max(float(c), 0), 1)) for c in colour)
+def rgb8(color: F32 | Color) -> tuple[int, int, int]:
+    r, g, b = (round(255 * min(max(float(c), 0), 1)) for c in color)
     return r, g, b
 
 
@@ -114,7 +114,7 @@ def soften(image: Image.Image, sigma: float) -> Image.Image:
 
 
 def look_at(image: Image.Image, size: tuple[int, int], x: float, y: float, zoom: float = 1.0) -> Image.Image:
-    """The ``size`` picture centred at canvas position (x, y) pixels; sub-pixel, kept inside the canvas."""
+    """The ``size`` picture centered at canvas position (x, y) pixels; sub-pixel, kept inside the canvas."""
     zoom = max(zoom, size[0] / image.width, size[1] / image.height)
     w, h = size[0] / zoom, size[1] / zoom
     left, top = min(max(x - w / 2, 0), image.width - w), min(max(y - h / 2, 0), image.height - h)
@@ -122,7 +122,7 @@ def look_at(image: Image.Image, size: tuple[int, int], x: float, y: float, zoom:
 
 
 def put(frame: Image.Image, sprite: Image.Image, x: float, y: float, angle: float = 0.0) -> None:
-    """Paste an RGBA sprite with its centre at sub-pixel (x, y), turned by ``angle`` radians."""
+    """Paste an RGBA sprite with its center at sub-pixel (x, y), turned by ``angle`` radians."""
     half_w, half_h = sprite.width / 2, sprite.height / 2
     c, s = math.cos(angle), math.sin(angle)
     reach_x, reach_y = abs(c) * half_w + abs(s) * half_h + 1, abs(s) * half_w + abs(c) * half_h + 1
@@ -163,7 +163,7 @@ def roughen(sprite: Image.Image, rng: Rng, texture: F32, strength: float) -> Ima
 
 
 def shape_sprite(
-    rng: Rng, radius: float, kind: str, colour: F32, texture: F32, strength: float, edge: float = 1.0
+    rng: Rng, radius: float, kind: str, color: F32, texture: F32, strength: float, edge: float = 1.0
 ) -> Image.Image:
     """RGBA textured, shaded "blob", "box" or "leaf"; ``edge`` is the outline's width in pixels."""
     n = math.ceil(2.5 * radius) + 4
@@ -184,17 +184,17 @@ def shape_sprite(
         shade = 1.08 - 0.3 * (u + v) * rng.uniform(0.2, 1) - 0.25 * np.exp(-6 * np.maximum(inside, 0))
     alpha = np.clip(inside * radius / edge + 0.5, 0, 1)
     tone = shade * (1 + strength * cut(rng, texture, n, n))
-    return to_image(lit_colour(colour, tone.astype(np.float32)), alpha)
+    return to_image(lit_color(color, tone.astype(np.float32)), alpha)
 
 
-def _crown(rng: Rng, h: int, w: int, colour: F32, edge: float, texture: F32) -> Image.Image:
+def _crown(rng: Rng, h: int, w: int, color: F32, edge: float, texture: F32) -> Image.Image:
     """RGBA tree crown, bush or cloud: an ellipse with a ragged outline, lit from above."""
     y, x = (np.linspace(-1.15, 1.15, h, dtype=np.float32)[:, None], np.linspace(-1.15, 1.15, w)[None, :])
     rough = cut(rng, texture, h, w)
     inside = 1 - (x * x + y * y) + 0.3 * rough * np.clip(2.2 * (1.32 - x * x - y * y), 0, 1)
     alpha = np.clip((inside - 0.25) / edge + 0.5, 0, 1) * smooth_step((1.3 - (x * x + y * y)) * 6)
     shade = 0.85 - 0.25 * y - 0.12 * x + 0.28 * cut(rng, texture, h, w)
-    return to_image(lit_colour(colour, np.maximum(shade, 0.1).astype(np.float32)), alpha)
+    return to_image(lit_color(color, np.maximum(shade, 0.1).astype(np.float32)), alpha)
 
 
 def tree_sprite(rng: Rng, height: float, hue: float, texture: F32) -> Image.Image:
@@ -206,9 +206,9 @@ def tree_sprite(rng: Rng, height: float, hue: float, texture: F32) -> Image.Imag
         [(0.48 * n, 0.4 * tall), (0.52 * n, 0.4 * tall), (0.55 * n, tall), (0.45 * n, tall)], fill=(*trunk, 255)
     )
     for i in range(6):
-        colour = hsv(hue + rng.normal(0, 0.015), rng.uniform(0.35, 0.6), rng.uniform(0.25, 0.4) + 0.03 * i)
+        color = hsv(hue + rng.normal(0, 0.015), rng.uniform(0.35, 0.6), rng.uniform(0.25, 0.4) + 0.03 * i)
         cw, ch = int(n * rng.uniform(0.4, 0.66)) + 3, int(tall * rng.uniform(0.28, 0.42)) + 3
-        crown = _crown(rng, ch, cw, colour, 0.25, texture)
+        crown = _crown(rng, ch, cw, color, 0.25, texture)
         low = (0.4 - 0.07 * i) * tall * rng.uniform(0.7, 1)  # lower boughs first, the lit top last
         tree.alpha_composite(crown, (int(rng.uniform(0.1, 0.9) * max(n - cw, 0)), int(max(low, 0))))
     return tree

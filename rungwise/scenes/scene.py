@@ -1,4 +1,4 @@
-"""What a scene is, the catalogue (ten families of four scenes each), and the endless others of each family."""
+"""What a scene is, the catalog (ten families of four scenes each), and the endless others of each family."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scene:
     seed: int
     variant: int  # 0..3; a family may compose its scenes differently
     detail: float  # 0..1, amount of fine structure
-    contrast: float  # gain around mid grey
+    contrast: float  # gain around mid gray
     blur: float  # defocus, Gaussian sigma in thousandths of the picture height
     noise: float  # noise sigma in 8-bit levels
     speed: float  # motion multiplier
@@ -52,7 +52,7 @@ SCENES: dict[str, Scene] = {
 
 
 def find_scene(name: str) -> Scene:
-    """A scene of the catalogue, or number 17 of the others in its family by "water_17", whose knobs are drawn.
+    """A scene of the catalog, or number 17 of the others in its family by "water_17", whose knobs are drawn.
 
     Raises:
         ValueError: neither; the families are listed.

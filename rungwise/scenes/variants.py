@@ -1,6 +1,6 @@
 """Variants of a master: contents are scarce, so a master is cropped, mirrored, reversed, sped up, graded, enlarged.
 
-The change is made to the MASTER, before any encode: the variant is the reference that its encodes are labelled
+The change is made to the MASTER, before any encode: the variant is the reference that its encodes are labeled
 against. What is changed is drawn from a generator seeded by the variant's name.
 """
 
@@ -73,7 +73,7 @@ def draw_variant(seed: int, *, width: int, height: int, available: int, num_fram
 
 
 def write_variant(source: Path, destination: Path, variant: Variant, *, num_frames: int) -> None:
-    """Write a variant of `source` without loss: FFV1 in Matroska, same kind of samples, colour tags and rate.
+    """Write a variant of `source` without loss: FFV1 in Matroska, same kind of samples, color tags and rate.
 
     FfmpegError, with the source's name, if ffmpeg fails.
     """

@@ -82,7 +82,7 @@ class Contract(BaseModel):
     """All that a scorer needs beside the weights.
 
     `training_id` names the training's manifest, `inputs_sha256` what it read (role -> content hash), `dataset_sha256`
-    the labelled table. An export says its `precision`, its `opset`, and which operators of an int8 file are in float.
+    the labeled table. An export says its `precision`, its `opset`, and which operators of an int8 file are in float.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +96,7 @@ class Contract(BaseModel):
     golden: Golden | None
     training_id: str
     dataset_sha256: str
-    licence: str = "Apache-2.0"
+    licence: str = "Apache-2.0"  # spelled so in contract 5
     precision: str = "fp32"
     opset: int | None = None
     inputs_sha256: dict[str, str] = {}
@@ -105,7 +105,7 @@ class Contract(BaseModel):
 
 
 def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:
-    """Four fixed picture sequences, frames_BTHWC uint8, from integers alone: a drifting slope of grey, ever coarser.
+    """Four fixed picture sequences, frames_BTHWC uint8, from integers alone: a drifting slope of gray, ever coarser.
 
     The first is clean, the second in pairs of pixels and steps of 8 under a little noise, the others in blocks of 4 and
     8 pixels and steps of 16 and 32. A trained model scores them far apart and off the ends of its scale, where wrong
@@ -115,9 +115,9 @@ def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:
     b, t, y, x, c = np.indices(shape, dtype=np.int64, sparse=True)
     block, step = 2**b, np.array([1, 8, 16, 32])[b]
     slope = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
-    grey = np.where(slope < 256, slope, 511 - slope) // step * step
-    noise = np.random.PCG64(20_26).random_raw(grey.size).reshape(shape) % np.uint64(8)
-    pixels: NDArray[np.uint8] = np.clip(grey + noise.astype(np.int64) * (b == 1), 0, 255).astype(np.uint8)
+    gray = np.where(slope < 256, slope, 511 - slope) // step * step
+    noise = np.random.PCG64(20_26).random_raw(gray.size).reshape(shape) % np.uint64(8)
+    pixels: NDArray[np.uint8] = np.clip(gray + noise.astype(np.int64) * (b == 1), 0, 255).astype(np.uint8)
     return pixels
 
 

@@ -77,7 +77,7 @@ class How:
 @dataclass(frozen=True)
 class Coded:
     """A file's stream as coded: its codec, when each frame is shown, whether it is a key frame, the bytes that it took
-    and its quantiser's step, a frame's pixels."""
+    and its quantizer's step, a frame's pixels."""
 
     codec: str
     times_N: NDArray[np.float64]
@@ -365,7 +365,7 @@ def _facts(frame: VideoFrame, stream: Any, name: str, how: How) -> Facts:
     if ratio != 1:
         facts.note(f"samples are {ratio:.4g} wide to 1 high: shown at {facts.shown[0]}x{facts.shown[1]}")
     if frame.format.name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya")):
-        facts.note("alpha is left out: the colours are judged as stored")
+        facts.note("alpha is left out: the colors are judged as stored")
     cell = min(facts.shown) / how.recipe.grid
     if cell < how.recipe.patch_px:
         facts.note(f"smaller than the model's view of {how.recipe.size_px} pixels: some places are seen twice")

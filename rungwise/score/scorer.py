@@ -28,7 +28,7 @@ from rungwise.score.shipped import check_shipped
 from rungwise.score.windows import WINDOW_SECONDS, SeenWindow, Span
 
 # Raised when any score may change. 2: windows of 4 s, sample aspect ratio, deinterlacing; 3: coded streams; 4: their
-# quantisers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs; 8: key frames before a window; 9: flat
+# quantizers; 5: those of VP8 and MPEG-2; 6: of blocks; 7: of more old codecs; 8: key frames before a window; 9: flat
 # windows.
 SCORER_VERSION = 9
 EDGE_OCTAVES = 1.0  # so far outside what was taught a stream is taken at the edge; further, by its pictures alone
@@ -334,11 +334,11 @@ def _unlike(facts: NDArray[np.float64], taught: Stream) -> str | None:
     Black frames and steps finer than any that was taught lie a little outside: those are taken at the edge.
     """
     if np.isnan(facts).any():
-        return "its frames don't say how coarsely they are quantised"
+        return "its frames don't say how coarsely they are quantized"
     outside = np.maximum(np.array(taught.low) - facts, facts - np.array(taught.high)) > EDGE_OCTAVES
     if not outside.any():
         return None
-    names = ("bits of its largest frames", "bits of its frames", "coded size", "quantiser", "quantiser", "quantiser")
+    names = ("bits of its largest frames", "bits of its frames", "coded size", "quantizer", "quantizer", "quantizer")
     return f"the model knows no streams like it ({names[outside.argmax()]})"
 
 

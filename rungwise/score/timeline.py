@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # A cut is a frame that differs from the one before by so many code values of 255 and so many times as much as the
 # frames round about do: quick motion differs much too, but does so again and again.
-CUT_DIFFERENCE, CUT_TIMES, CUT_NEIGHBOURS = 12.0, 3.0, 6
+CUT_DIFFERENCE, CUT_TIMES, CUT_NEIGHBORS = 12.0, 3.0, 6
 _SAMPLES_ACROSS, _SAMPLES_DOWN = 64, 36
 _LEFT, _TOP, _WIDTH, _HEIGHT, _FOOT = 46, 40, 900, 240, 44
 
@@ -60,8 +60,8 @@ class CutFinder:
         for index, difference in enumerate(self.differences):
             if difference < CUT_DIFFERENCE:
                 continue
-            near = self.differences[max(1, index - CUT_NEIGHBOURS) : index]
-            near += self.differences[index + 1 : index + 1 + CUT_NEIGHBOURS]
+            near = self.differences[max(1, index - CUT_NEIGHBORS) : index]
+            near += self.differences[index + 1 : index + 1 + CUT_NEIGHBORS]
             if not near or difference >= CUT_TIMES * float(np.median(near)):
                 found.append(round(self.times[index], 6))
         return tuple(found)

@@ -5,7 +5,7 @@ same for ever. Corners lie in display coordinates: the frame as shown at `displa
 from whatever was coded; only the sampled patches are resampled. Corners hold for all frames of a view, so a
 patch is a small window on one place over time.
 
-Two kinds, both at native density, so that compression artefacts survive:
+Two kinds, both at native density, so that compression artifacts survive:
 - fragments: one patch at a seeded place in each cell of a grid, stitched (FAST-VQA's grid mini-patch sampling);
 - crop: the same with a grid of one cell and a large patch.
 
@@ -92,13 +92,13 @@ def display_size(
 
 
 def uniform_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
-    """Centres of `num_frames` equal spans of a clip; a shorter clip repeats frames."""
-    centres = (np.arange(num_frames) + 0.5) * num_available / num_frames
-    return tuple(int(index) for index in np.minimum(centres.astype(int), num_available - 1))
+    """Centers of `num_frames` equal spans of a clip; a shorter clip repeats frames."""
+    centers = (np.arange(num_frames) + 0.5) * num_available / num_frames
+    return tuple(int(index) for index in np.minimum(centers.astype(int), num_available - 1))
 
 
 def pair_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
-    """Neighbouring frames at the centres of `num_frames / 2` equal spans: (i, i + 1, j, j + 1, ...).
+    """Neighboring frames at the centers of `num_frames / 2` equal spans: (i, i + 1, j, j + 1, ...).
 
     What changes from one frame to the next is noise in a good encode and nothing, or blocks, in a poor one. A clip of
     one frame pairs it with itself.
@@ -123,7 +123,7 @@ def difference_frames(differences: NDArray[np.float64], num_frames: int) -> tupl
 
 
 def luma_differences(path: Path) -> NDArray[np.float64]:
-    """Mean absolute luma difference between neighbouring frames, (N - 1,), in code values."""
+    """Mean absolute luma difference between neighboring frames, (N - 1,), in code values."""
     differences: list[float] = []
     previous: NDArray[Any] | None = None
     for plane in luma_planes(path):

@@ -24,14 +24,14 @@ from rungwise.cli import app
 from rungwise.config import RunConfig
 from rungwise.score.scorer import Scorer
 from student.export import trace
-from student.int8 import Quantiser
+from student.int8 import Quantizer
 
 
 @pytest.fixture
 def data(config: RunConfig, unbroken: tuple[Path, Outcome]) -> Data:
     """The small run's clips and views."""
     runs, outcome = unbroken
-    return distill.pipeline.prepare(config, outcome.artefacts["ladder"], runs)
+    return distill.pipeline.prepare(config, outcome.artifacts["ladder"], runs)
 
 
 def in_precisions(config: RunConfig, *precisions: str) -> RunConfig:
@@ -48,8 +48,8 @@ def shifted(graph: onnx.ModelProto, factor: float, name: str = "levels.weight") 
 
 
 def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome]) -> None:
-    export = unbroken[1].artefacts["export"]
-    student = unbroken[1].artefacts["distill"]
+    export = unbroken[1].artifacts["export"]
+    student = unbroken[1].artifacts["distill"]
     verify_files(export)
     manifest = json.loads((export.path / "manifest.json").read_text())
     assert set(manifest["files"]) == {"student.onnx", "student.fp16.onnx", "gates.json", "card.md"}
@@ -68,7 +68,7 @@ def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome
         assert (contract.calibration.num_contents, contract.calibration.promised) == (1, 0.5)
         assert contract.training_id == student.id
         assert contract.inputs_sha256["student"] == student.content_sha256
-        assert contract.inputs_sha256["cache"] == unbroken[1].artefacts["cache"].content_sha256
+        assert contract.inputs_sha256["cache"] == unbroken[1].artifacts["cache"].content_sha256
         assert contract.training_id in card
         assert contract.dataset_sha256 in card
     assert "1 validation contents can promise 50% only" in card
@@ -82,12 +82,12 @@ def test_a_sabotaged_precision_is_refused_and_the_others_stay(
 ) -> None:  # fmt: skip
     half = distill.exporting.to_fp16
 
-    def hopeless(self: Quantiser) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
-        yield shifted(self.quantise(self.candidates), float("nan"), "backbone.mean"), ()
+    def hopeless(self: Quantizer) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
+        yield shifted(self.quantize(self.candidates), float("nan"), "backbone.mean"), ()
 
     monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: half(shifted(graph, 40)))
-    monkeypatch.setattr(Quantiser, "attempts", hopeless)
-    student = unbroken[1].artefacts["distill"]
+    monkeypatch.setattr(Quantizer, "attempts", hopeless)
+    student = unbroken[1].artifacts["distill"]
     export = export_student(in_precisions(config, "int8", "fp16", "fp32"), data, student, tmp_path)
     assert [path.name for path in export.path.glob("*.onnx")] == ["student.onnx"]
     failures = export_failures(export)
@@ -117,7 +117,7 @@ def test_a_refusal_is_exit_code_1(
     assert "failed: export int8: SRCC loss 1 is over 0.005" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["weights", "normalisation"])
+@pytest.mark.parametrize("kind", ["weights", "normalization"])
 def test_a_sabotaged_fp32_file_ends_the_stage(
     config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     kind: str,
@@ -132,7 +132,7 @@ def test_a_sabotaged_fp32_file_ends_the_stage(
 
     monkeypatch.setattr(distill.exporting, "trace", wrong)
     with pytest.raises(ValueError, match=r"ONNX differs from torch by .* of the scale, allowed 1e-05"):
-        export_student(config, data, unbroken[1].artefacts["distill"], tmp_path)
+        export_student(config, data, unbroken[1].artifacts["distill"], tmp_path)
     assert not list(tmp_path.glob("export/*/manifest.json"))
 
 
@@ -142,12 +142,12 @@ def test_test_contents_are_never_looked_at(
     asked: list[str] = []
     rows = Data.rows
 
-    def watched(self: Data, split: str, *, labelled: bool = True) -> Any:
+    def watched(self: Data, split: str, *, labeled: bool = True) -> Any:
         asked.append(split)
-        return rows(self, split, labelled=labelled)
+        return rows(self, split, labeled=labeled)
 
     monkeypatch.setattr(Data, "rows", watched)
-    export = export_student(in_precisions(config, "fp32"), data, unbroken[1].artefacts["distill"], tmp_path)
+    export = export_student(in_precisions(config, "fp32"), data, unbroken[1].artifacts["distill"], tmp_path)
     assert set(asked) == {"train", "validation"}
     assert (export.path / FILES["fp32"]).is_file()
 
@@ -161,7 +161,7 @@ def test_precisions_are_checked_when_a_config_is_read(config: RunConfig) -> None
 def test_intervals_come_from_whole_masters_where_there_are_any(
     config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    student, rows = unbroken[1].artefacts["distill"], data.rows("validation")
+    student, rows = unbroken[1].artifacts["distill"], data.rows("validation")
     table = data.table.copy()
     table["origin"] = "photograph"
     table.loc[rows[:2], "origin"] = "master"
@@ -177,7 +177,7 @@ def test_intervals_come_from_whole_masters_where_there_are_any(
     assert some.calibration(scores, among).num_clips == 1
 
 
-def test_a_clip_that_does_not_say_its_quantiser_is_judged_by_its_pictures(
+def test_a_clip_that_does_not_say_its_quantizer_is_judged_by_its_pictures(
     config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Known:
@@ -190,7 +190,7 @@ def test_a_clip_that_does_not_say_its_quantiser_is_judged_by_its_pictures(
             assert np.isfinite(terms).all()
             return [np.array([10], np.float32), np.array([20], np.float32)]
 
-    export = distill.exporting._Export(config, data, unbroken[1].artefacts["distill"], tmp_path)
+    export = distill.exporting._Export(config, data, unbroken[1].artifacts["distill"], tmp_path)
     monkeypatch.setattr(distill.exporting, "Scorer", Known)
     monkeypatch.setattr(distill.exporting, "write_graph", lambda *_: None)
     export.terms = data.terms(export.rows)

@@ -1,4 +1,4 @@
-"""The whole road on six small scenes: every artefact, the second run, a kill in every stage, and the verbs."""
+"""The whole road on six small scenes: every artifact, the second run, a kill in every stage, and the verbs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from rungwise.score.scorer import Scorer
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_stage_leaves_its_artefact(unbroken: tuple[Path, Outcome]) -> None:
+def test_every_stage_leaves_its_artifact(unbroken: tuple[Path, Outcome]) -> None:
     _, outcome = unbroken
-    assert set(outcome.artefacts) == set(STAGES) - {"masters", "pretrain"}
+    assert set(outcome.artifacts) == set(STAGES) - {"masters", "pretrain"}
     assert outcome.failures == {}
-    files = {stage: {path.name for path in artefact.path.iterdir()} for stage, artefact in outcome.artefacts.items()}
+    files = {stage: {path.name for path in artifact.path.iterdir()} for stage, artifact in outcome.artifacts.items()}
     assert {"report.html", "evaluation.json", "table.txt", "predictions.csv"} <= files["evaluate"]
     assert {"student.onnx", "student.fp16.onnx", "gates.json", "card.md"} <= files["export"]
     assert all("scratch" not in names and "manifest.json" in names for names in files.values())
 
 
 def test_the_table_has_the_baseline_and_torch_equals_onnx(unbroken: tuple[Path, Outcome]) -> None:
-    folder = unbroken[1].artefacts["evaluate"].path
+    folder = unbroken[1].artifacts["evaluate"].path
     evaluation = json.loads((folder / "evaluation.json").read_text())
     names = [result["predictor"] for result in evaluation["predictors"]]
     assert set(names) == {"log-bitrate", "teacher", "student", "student-onnx"}
@@ -56,7 +56,7 @@ def test_no_content_is_in_two_splits_and_selection_sees_validation_alone(
     config: RunConfig, unbroken: tuple[Path, Outcome]
 ) -> None:
     runs, outcome = unbroken
-    data = distill.pipeline.prepare(config, outcome.artefacts["ladder"], runs)
+    data = distill.pipeline.prepare(config, outcome.artifacts["ladder"], runs)
     contents = {split: set(data.examples(split).contents) for split in ("train", "validation", "test")}
     assert [len(contents[split]) for split in ("train", "validation", "test")] == [3, 1, 2]
     assert len(set().union(*contents.values())) == 6
@@ -65,8 +65,8 @@ def test_no_content_is_in_two_splits_and_selection_sees_validation_alone(
 def test_a_second_run_hits_everything(config: RunConfig, unbroken: tuple[Path, Outcome]) -> None:
     runs, first = unbroken
     second = run(config, runs)
-    assert all(artefact.hit for artefact in second.artefacts.values())
-    assert second.artefacts.keys() == first.artefacts.keys()
+    assert all(artifact.hit for artifact in second.artifacts.values())
+    assert second.artifacts.keys() == first.artifacts.keys()
 
 
 class Killed(BaseException):
@@ -102,22 +102,22 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         monkeypatch.undo()
     outcome = run(config, tmp_path)
     for stage in ("ladder", "views", "teach", "cache", "distill", "export"):
-        assert outcome.artefacts[stage].content_sha256 == unbroken[1].artefacts[stage].content_sha256, stage
-    mine, theirs = ((end.artefacts["evaluate"].path / "predictions.csv").read_bytes() for end in (outcome, unbroken[1]))
+        assert outcome.artifacts[stage].content_sha256 == unbroken[1].artifacts[stage].content_sha256, stage
+    mine, theirs = ((end.artifacts["evaluate"].path / "predictions.csv").read_bytes() for end in (outcome, unbroken[1]))
     assert mine == theirs
 
 
 def test_checkpoints_carry_their_contract(unbroken: tuple[Path, Outcome]) -> None:
-    _, contract, _ = load_checkpoint(unbroken[1].artefacts["distill"].path / "student.safetensors")
+    _, contract, _ = load_checkpoint(unbroken[1].artifacts["distill"].path / "student.safetensors")
     assert contract.scale.kind == "vmaf_v0.6.1"
     assert contract.calibration is not None
-    assert contract.training_id == unbroken[1].artefacts["distill"].id
-    _, of_teacher, _ = load_checkpoint(unbroken[1].artefacts["teach"].path / "teacher.safetensors")
+    assert contract.training_id == unbroken[1].artifacts["distill"].id
+    _, of_teacher, _ = load_checkpoint(unbroken[1].artifacts["teach"].path / "teacher.safetensors")
     assert of_teacher.model == "efficientnet_lite0"
 
 
 def test_golden_reruns_the_student_and_the_export(unbroken: tuple[Path, Outcome], tmp_path: Path) -> None:
-    folders = unbroken[1].artefacts
+    folders = unbroken[1].artifacts
     files = [folders["distill"].path / "student.safetensors", folders["export"].path / "student.onnx"]
     done = CliRunner().invoke(app, ["golden", *map(str, files), "--json"])
     assert done.exit_code == 0

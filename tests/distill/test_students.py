@@ -79,18 +79,18 @@ def moved(
 
 
 def test_the_swin_student_goes_the_whole_road(moved: tuple[Path, Outcome], unbroken: tuple[Path, Outcome]) -> None:
-    artefacts = moved[1].artefacts
-    assert artefacts["cache"].hit
-    history = json.loads((artefacts["distill"].path / "history.json").read_text())
+    artifacts = moved[1].artifacts
+    assert artifacts["cache"].hit
+    history = json.loads((artifacts["distill"].path / "history.json").read_text())
     assert set(EVERY_LOSS) <= set(history[0])
     assert all(np.isfinite(value) for row in history for value in row.values())
-    done = CliRunner().invoke(app, ["golden", str(artefacts["distill"].path / "student.safetensors"),
-                                    str(artefacts["export"].path / "student.onnx")])  # fmt: skip
+    done = CliRunner().invoke(app, ["golden", str(artifacts["distill"].path / "student.safetensors"),
+                                    str(artifacts["export"].path / "student.onnx")])  # fmt: skip
     assert done.exit_code == 0, done.output
-    data = prepare(load_config(moved[0]), artefacts["ladder"], unbroken[0])
-    model, _, _ = load_checkpoint(artefacts["distill"].path / "student.safetensors")
+    data = prepare(load_config(moved[0]), artifacts["ladder"], unbroken[0])
+    model, _, _ = load_checkpoint(artifacts["distill"].path / "student.safetensors")
     pixels = np.array(data.pixels[data.rows("test"), 0])
-    onnx = Scorer(artefacts["export"].path / "student.onnx").judge(pixels)
+    onnx = Scorer(artifacts["export"].path / "student.onnx").judge(pixels)
     np.testing.assert_allclose(onnx, predict(model, pixels), atol=1e-3)
 
 
@@ -105,7 +105,7 @@ def test_a_frozen_stem_run_once_learns_what_it_learns_run_every_time(
         runs.mkdir()
         for stage in ("ladder", "views", "teach", "cache", "masters"):
             (runs / stage).symlink_to(unbroken[0] / stage)
-        student = run(read(values, tmp_path / "run.yaml"), runs, until="distill").artefacts["distill"]
+        student = run(read(values, tmp_path / "run.yaml"), runs, until="distill").artifacts["distill"]
         assert not student.hit
         histories.append(json.loads((student.path / "history.json").read_text()))
     for ours, theirs in zip(*histories, strict=True):
@@ -115,7 +115,7 @@ def test_a_frozen_stem_run_once_learns_what_it_learns_run_every_time(
 def test_prompts_alone_move_a_student_and_tensorboard_shows_it(
     moved: tuple[Path, Outcome], unbroken: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    start = moved[1].artefacts["distill"].path / "student.safetensors"
+    start = moved[1].artifacts["distill"].path / "student.safetensors"
     arguments = ["distill", str(moved[0]), "--runs", str(unbroken[0]), "--tune", "styleprompt", "--start", str(start)]
     done = CliRunner().invoke(app, [*arguments, "--tensorboard", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
@@ -144,8 +144,8 @@ def test_contrast_needs_no_labels_and_a_student_goes_on_from_it(
     history = json.loads((Path(facts["path"]) / "history.json").read_text())
     assert set(history[-1]) == {"contrast", "gradient_norm"}
     assert history[-1]["contrast"] < history[0]["contrast"]
-    student = run(config, unbroken[0], until="distill").artefacts["distill"]
-    assert student.id != unbroken[1].artefacts["distill"].id
+    student = run(config, unbroken[0], until="distill").artifacts["distill"]
+    assert student.id != unbroken[1].artifacts["distill"].id
     assert set(student.key.inputs) == {"cache", "views", "pretrain"}
     without = CliRunner().invoke(
         app, ["distill", str(config_path), "--runs", str(unbroken[0]), "--pretrain", "contrast"]
@@ -171,15 +171,15 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
     values["sources"]["unlabelled"] = str(folder)
     outcome = run(read(values, tmp_path / "run.yaml"), tmp_path / "runs", until="distill")
     assert list(outcome.failures) == ["broken"]
-    data = prepare(load_config(tmp_path / "run.yaml"), outcome.artefacts["ladder"], tmp_path / "runs")
+    data = prepare(load_config(tmp_path / "run.yaml"), outcome.artifacts["ladder"], tmp_path / "runs")
     table = data.table.set_index("clip")
     assert table.loc["found_clip", ["split", "codec", "rate_control"]].tolist() == ["train", "h264", ""]
     assert np.isnan(table.loc["found_clip", "score"])
-    assert len(data.examples("train", labelled=False)) == len(data.examples("train")) + 2
-    train = data.examples("train", labelled=False, num_groups=2)
+    assert len(data.examples("train", labeled=False)) == len(data.examples("train")) + 2
+    train = data.examples("train", labeled=False, num_groups=2)
     assert train.groups[np.isnan(train.scores)].tolist() == [-1, -1]
-    assert not list(outcome.artefacts["ladder"].path.glob("encodes/broken*"))
-    history = json.loads((outcome.artefacts["distill"].path / "history.json").read_text())
+    assert not list(outcome.artifacts["ladder"].path.glob("encodes/broken*"))
+    history = json.loads((outcome.artifacts["distill"].path / "history.json").read_text())
     assert all(np.isfinite(value) for row in history for value in row.values())
 
 
@@ -189,7 +189,7 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
         ({"tune": "styleprompt"}, "needs `start`"),
         ({"training": {"losses": {"coarse": 1.0}}}, "need `bitrate_groups`"),
         ({"training": {"losses": {"contrast": 1.0}}}, "belongs to `pretrain`"),
-        ({"training": {"losses": {"label": 0.0}}}, "nothing would be learnt"),
+        ({"training": {"losses": {"label": 0.0}}}, "nothing would be learned"),
         ({"aleatoric": True}, "go together"),
         ({"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}}, "stem: frozen"),
     ],
@@ -202,17 +202,17 @@ def test_a_section_that_makes_no_sense_is_refused(
 
 
 def test_a_student_of_another_kind_is_no_start(moved: tuple[Path, Outcome], config_path: Path, tmp_path: Path) -> None:
-    start = moved[1].artefacts["distill"].path / "student.safetensors"
+    start = moved[1].artifacts["distill"].path / "student.safetensors"
     config = read(changed(config_path, start=str(start)), tmp_path / "run.yaml")
     with pytest.raises(ValueError, match=r"student\.start: .* lacks 'patch_embed"):
-        run(config, moved[1].artefacts["ladder"].path.parents[1], until="distill")
+        run(config, moved[1].artifacts["ladder"].path.parents[1], until="distill")
     absent = read(changed(config_path, start="absent.safetensors"), tmp_path / "run.yaml")
     with pytest.raises(ValueError, match="is not a file"):
-        run(absent, moved[1].artefacts["ladder"].path.parents[1], until="distill")
+        run(absent, moved[1].artifacts["ladder"].path.parents[1], until="distill")
 
 
 def test_info_adds_up(moved: tuple[Path, Outcome], config_path: Path) -> None:
-    for path in (config_path, moved[1].artefacts["distill"].path / "student.safetensors"):
+    for path in (config_path, moved[1].artifacts["distill"].path / "student.safetensors"):
         done = CliRunner().invoke(app, ["student", "info", str(path), "--json"])
         facts = json.loads(done.stdout)
         assert facts["total"]["macs"] == sum(part["macs"] for part in facts["parts"]) > 1e6
@@ -227,7 +227,7 @@ def test_two_processes_share_a_swin_students_batches(moved: tuple[Path, Outcome]
         runs = tmp_path / str(zero_stage)
         runs.mkdir()
         for stage in ("ladder", "views", "teach", "cache", "masters"):
-            (runs / stage).symlink_to(moved[1].artefacts["ladder"].path.parents[1] / stage)
+            (runs / stage).symlink_to(moved[1].artifacts["ladder"].path.parents[1] / stage)
         path = tmp_path / "run.yaml"
         path.write_text(yaml.safe_dump(values))
         environment = os.environ | {"DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT)}
@@ -245,7 +245,7 @@ def test_a_killed_run_that_gathers_gradients_goes_on_to_the_same_bits(
     moved: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stage in ("ladder", "views", "teach", "cache", "masters"):
-        (tmp_path / stage).symlink_to(moved[1].artefacts["ladder"].path.parents[1] / stage)
+        (tmp_path / stage).symlink_to(moved[1].artifacts["ladder"].path.parents[1] / stage)
     config = load_config(moved[0])
     real, calls = distill.train._checkpoint, []
 
@@ -258,15 +258,15 @@ def test_a_killed_run_that_gathers_gradients_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path, until="distill")
     monkeypatch.undo()
-    again = run(config, tmp_path, until="distill").artefacts["distill"]
-    assert again.content_sha256 == moved[1].artefacts["distill"].content_sha256
+    again = run(config, tmp_path, until="distill").artifacts["distill"]
+    assert again.content_sha256 == moved[1].artifacts["distill"].content_sha256
 
 
 def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_said_before(
     config_path: Path, unbroken: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     outcome = run(read(changed(config_path, refit=True), tmp_path / "run.yaml"), unbroken[0], until="export")
-    once, again = unbroken[1].artefacts, outcome.artefacts
+    once, again = unbroken[1].artifacts, outcome.artifacts
     data = prepare(load_config(config_path), once["ladder"], unbroken[0])
     pixels = np.array(data.pixels[data.rows("validation"), 0])
     before, after = (predict(load_checkpoint(stage["distill"].path / "student.safetensors")[0], pixels)
@@ -280,7 +280,7 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
     assert contracts[1].calibration == contracts[0].calibration
     card = (again["export"].path / "card.md").read_text()
     assert "| | before the refit | log-bitrate |" in card
-    assert "learnt from the validation contents too" in card
+    assert "learned from the validation contents too" in card
 
     validation = data.examples("validation")
     terms = np.zeros((len(validation), NUM_TERMS), np.float32)

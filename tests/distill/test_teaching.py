@@ -93,7 +93,7 @@ def cached(small: Small, teachers_benchmark: Any) -> dict[str, Outcome]:
 
 
 def history(outcome: Outcome) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = json.loads((outcome.artefacts["teach"].path / "history.json").read_text())
+    rows: list[dict[str, float]] = json.loads((outcome.artifacts["teach"].path / "history.json").read_text())
     return rows
 
 
@@ -102,7 +102,7 @@ def test_every_kind_goes_from_labels_to_a_verified_cache(
     kind: str, cached: dict[str, Outcome], teachers_benchmark: Any
 ) -> None:
     outcome = cached[kind]
-    cache = outcome.artefacts["cache"]
+    cache = outcome.artifacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=4, seed=1, tolerance=None, device="cpu")
     assert len(rows) == 4
     assert tolerance == 1e-3
@@ -115,7 +115,7 @@ def test_every_kind_goes_from_labels_to_a_verified_cache(
     assert len(index) == facts["clips"] == 30
     total = sum(path.stat().st_size for path in cache.path.glob("shard-*"))
     assert total == pytest.approx(facts["bytes_per_clip"] * 30, abs=4 * 600)  # headers
-    model, contract, settings = load_checkpoint(outcome.artefacts["teach"].path / "teacher.safetensors")
+    model, contract, settings = load_checkpoint(outcome.artifacts["teach"].path / "teacher.safetensors")
     assert contract.model == kind
     assert kind != "conviqt" or (
         settings["contrast_dim"] == 0 and not any("proj" in n for n, _ in model.named_parameters())
@@ -135,15 +135,15 @@ def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
         runs = small.fresh_runs(f"keep{number}")
         outcomes.append(run(load_config(path), runs, until="teach"))
     plain, kept = outcomes
-    assert plain.artefacts["teach"].id == kept.artefacts["teach"].id  # how it was run is no part of what it is
+    assert plain.artifacts["teach"].id == kept.artifacts["teach"].id  # how it was run is no part of what it is
     for left, right in zip(history(plain), history(kept), strict=True):
         assert left == pytest.approx(right, rel=1e-4, abs=1e-4)
-    weights = [load_file(outcome.artefacts["teach"].path / "teacher.safetensors") for outcome in outcomes]
+    weights = [load_file(outcome.artifacts["teach"].path / "teacher.safetensors") for outcome in outcomes]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
     with monkeypatch.context() as nothing_is_decoded:
         nothing_is_decoded.setattr("distill.teaching.read_views", None)
-        cache = run(load_config(path), runs, until="cache").artefacts["cache"]
+        cache = run(load_config(path), runs, until="cache").artifacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=4, seed=1, tolerance=None, device="cpu")
     assert max(value for row in rows for name, value in row.items() if name != "clip") < tolerance
 
@@ -203,10 +203,10 @@ def test_a_teacher_is_known_by_the_bytes_it_starts_from_not_by_where_they_lie(sm
 
 def test_bf16_is_another_teacher_near_the_first(small: Small, cached: dict[str, Outcome]) -> None:
     outcome = run(load_config(small.config("internvideo2", precision="bf16")), small.runs, until="cache")
-    assert outcome.artefacts["teach"].id != cached["internvideo2"].artefacts["teach"].id
+    assert outcome.artifacts["teach"].id != cached["internvideo2"].artifacts["teach"].id
     for left, right in zip(history(outcome), history(cached["internvideo2"]), strict=True):
         assert left["label"] == pytest.approx(right["label"], rel=0.1)
-    rows, tolerance = verify_cache(outcome.artefacts["cache"].path, sample=3, seed=0, tolerance=None, device="cpu")
+    rows, tolerance = verify_cache(outcome.artifacts["cache"].path, sample=3, seed=0, tolerance=None, device="cpu")
     assert tolerance == 3e-2
     assert max(value for row in rows for name, value in row.items() if name != "clip") < tolerance
 
@@ -218,8 +218,8 @@ def test_bf16_is_another_teacher_near_the_first(small: Small, cached: dict[str, 
 def copied(cached: dict[str, Outcome], tmp_path: Path, small: Small) -> Path:
     """A runs folder of its own with the InternVideo2 cache, its teacher and its ladder."""
     for stage in ("ladder", "teach", "cache"):
-        artefact = cached["internvideo2"].artefacts[stage]
-        shutil.copytree(artefact.path, tmp_path / stage / artefact.id)
+        artifact = cached["internvideo2"].artifacts[stage]
+        shutil.copytree(artifact.path, tmp_path / stage / artifact.id)
     return tmp_path
 
 
@@ -240,14 +240,14 @@ def test_the_verb_audits_a_cache_or_all_of_a_runs_folder(copied: Path) -> None:
     assert isinstance(invoke("cache", "verify", str(copied / "absent")).exception, ValueError)
 
 
-def reseal(artefact: Path) -> None:
+def reseal(artifact: Path) -> None:
     """Write a manifest that fits the folder's present files, as someone who rewrote them would have."""
     from rungwise.artifact import hash_files, sha256_json
 
-    manifest = json.loads((artefact / "manifest.json").read_text())
-    manifest["files"] = hash_files(artefact)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["files"] = hash_files(artifact)
     manifest["content_sha256"] = sha256_json(manifest["files"])
-    (artefact / "manifest.json").write_text(json.dumps(manifest))
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_targets_that_the_teacher_never_gave_fail_the_audit(copied: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_cache_folder_of_another_teacher_is_never_taken_for_ours(small: Small,
 
 
 def test_golden_reruns_checkpoints_of_ours(cached: dict[str, Outcome], tmp_path: Path) -> None:
-    path = cached["internvideo2"].artefacts["teach"].path / "teacher.safetensors"
+    path = cached["internvideo2"].artifacts["teach"].path / "teacher.safetensors"
     done = invoke("golden", str(path), "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["output"] == "score"
@@ -333,7 +333,7 @@ def test_two_and_three_processes_leave_the_same_cache_as_one(small: Small, cache
         done = launch(count, "cache", str(path), "--runs", str(runs), threads=count)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 1  # the first process speaks for all
-        alone = cached["internvideo2"].artefacts["cache"]
+        alone = cached["internvideo2"].artifacts["cache"]
         assert shards(runs) == {file.name: file.read_bytes() for file in alone.path.iterdir() if file.suffix != ".json"}
 
 

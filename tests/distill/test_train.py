@@ -250,7 +250,7 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     assert loss_terms(judged, batch, scale, {"stream": 1.0})["stream"] == 0
 
 
-def test_what_weighs_less_counts_less_in_what_is_learnt_of_streams() -> None:
+def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
     head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
     texture, terms = (torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, NUM_TERMS))
     scores = torch.tensor([40.0, 60]).repeat_interleave(20)  # of the same clips, twice

@@ -1,4 +1,4 @@
-"""Artefacts: hits, resume after a kill, mismatches by name, changed bytes."""
+"""Artifacts: hits, resume after a kill, mismatches by name, changed bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rungwise.artifact import SCRATCH, StageKey, open_artefact, run_stage, verify_files
+from rungwise.artifact import SCRATCH, StageKey, open_artifact, run_stage, verify_files
 
 KEY = StageKey("cache", 1, {"num_frames": 8, "losses": {"rank": 1.0}}, {"teacher": "aa"})
 
@@ -35,7 +35,7 @@ def test_a_second_run_is_a_hit_and_equal_files_have_equal_content(tmp_path: Path
     assert elsewhere.content_sha256 == first.content_sha256
 
 
-def test_a_killed_build_leaves_no_artefact_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_build_leaves_no_artifact_and_goes_on_where_it_was(tmp_path: Path) -> None:
     def dies(folder: Path) -> None:
         (folder / SCRATCH / "checkpoint").write_text("epoch 3")
         raise KeyboardInterrupt
@@ -49,35 +49,35 @@ def test_a_killed_build_leaves_no_artefact_and_goes_on_where_it_was(tmp_path: Pa
         (folder / "half.partial").write_text("never whole")
         write_answer(folder)
 
-    artefact = run_stage(tmp_path, KEY, goes_on)
-    assert sorted(path.name for path in artefact.path.iterdir()) == ["answer.txt", "manifest.json"]
+    artifact = run_stage(tmp_path, KEY, goes_on)
+    assert sorted(path.name for path in artifact.path.iterdir()) == ["answer.txt", "manifest.json"]
 
 
 def test_a_mismatch_names_the_field(tmp_path: Path) -> None:
-    artefact = run_stage(tmp_path, KEY, write_answer)
+    artifact = run_stage(tmp_path, KEY, write_answer)
     wanted = StageKey("cache", 1, {"num_frames": 16, "losses": {"rank": 0.5}}, {"teacher": "aa"})
     with pytest.raises(ValueError, match=r"num_frames: cached 8, wanted 16") as error:
-        open_artefact(artefact.path, expect=wanted)
+        open_artifact(artifact.path, expect=wanted)
     assert "params.losses.rank: cached 1.0, wanted 0.5" in str(error.value)
 
 
 def test_changed_missing_and_new_files_are_found(tmp_path: Path) -> None:
-    artefact = run_stage(tmp_path, KEY, write_answer)
-    verify_files(artefact)
-    (artefact.path / "answer.txt").write_text("43")
+    artifact = run_stage(tmp_path, KEY, write_answer)
+    verify_files(artifact)
+    (artifact.path / "answer.txt").write_text("43")
     with pytest.raises(ValueError, match=r"answer\.txt: bytes differ"):
-        verify_files(artefact)
-    (artefact.path / "answer.txt").unlink()
+        verify_files(artifact)
+    (artifact.path / "answer.txt").unlink()
     with pytest.raises(ValueError, match=r"answer\.txt is missing"):
-        verify_files(artefact)
+        verify_files(artifact)
 
 
-def test_a_folder_without_a_manifest_is_no_artefact(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no manifest\.json"):
-        open_artefact(tmp_path)
+        open_artifact(tmp_path)
 
 
-def test_two_processes_do_not_build_the_same_artefact(tmp_path: Path) -> None:
+def test_two_processes_do_not_build_the_same_artifact(tmp_path: Path) -> None:
     def again(folder: Path) -> None:
         with pytest.raises(ValueError, match="another process"):
             run_stage(tmp_path, KEY, write_answer)

@@ -72,7 +72,7 @@ def test_the_weight_of_encodes_of_encodes_goes_with_the_stream_loss(tmp_path: Pa
 
 
 @pytest.mark.parametrize("recipe", [{"frame_choice": "uniform"}, {"patch_px": 28}, {"patch_px": 50}])
-def test_streams_are_learnt_from_pairs_and_patches_that_texture_can_be_told_of(
+def test_streams_are_learned_from_pairs_and_patches_that_texture_can_be_told_of(
     recipe: dict[str, object], tmp_path: Path
 ) -> None:
     values = yaml.safe_load((ROOT / "benchmarks" / "default.yaml").read_text())

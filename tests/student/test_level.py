@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from rungwise.bitstream.features import NUM_TERMS
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer
-from student.head import CENTRES, StreamHead
+from student.head import CENTERS, StreamHead
 from student.texture import NUM_TEXTURE
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def clips(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def test_new_clips_are_learnt_and_the_support_is_kept_by_its_weight() -> None:
+def test_new_clips_are_learned_and_the_support_is_kept_by_its_weight() -> None:
     torch.manual_seed(0)
     (texture, terms), (new_texture, new_terms) = clips(1, 60), clips(2, 60)
     moved = []
@@ -46,7 +46,7 @@ def test_new_clips_are_learnt_and_the_support_is_kept_by_its_weight() -> None:
         head.settle(texture, terms, torch.full((60,), 60.0), torch.ones(60))
         before = head.regressed(texture, terms)
         assert before.mean() == pytest.approx(0.6, abs=0.02)
-        weights = torch.full((CENTRES,), kept)
+        weights = torch.full((CENTERS,), kept)
         weights[60:] = 0  # no clips
         head.resettle(new_texture, new_terms, torch.full((60,), 0.9), torch.ones(60), weights, noise=0.1)
         assert head.regressed(new_texture, new_terms).mean() == pytest.approx(0.9, abs=0.05)

@@ -1,4 +1,4 @@
-"""Students: sizes, independence of batch neighbours, every weight in use, the stem run apart, what they cost."""
+"""Students: sizes, independence of batch neighbors, every weight in use, the stem run apart, what they cost."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from rungwise.score.contract import Calibration, Contract, Scale
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe
 from student.export import check_operators, seal, trace, write_graph
-from student.gates import Gate, Labelled, conformal_by_content, loss_gates, rerun_gate
-from student.int8 import Quantiser, to_fp16
+from student.gates import Gate, Labeled, conformal_by_content, loss_gates, rerun_gate
+from student.int8 import Quantizer, to_fp16
 from student.models import STUDENTS
 
 COMMON = {
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     graph: onnx.ModelProto
     contract: Contract
     views: np.ndarray
-    validation: Labelled
+    validation: Labeled
     exact: np.ndarray
 
 
@@ -73,7 +73,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     rng = np.random.default_rng(0)
     labels = exact.astype(float) + rng.normal(0, 0.2 * exact.std(), CLIPS)
     contents = np.array([f"content {clip % CONTENTS}" for clip in range(CLIPS)])
-    return Case(graph, contract, pixels[CLIPS:], Labelled(pixels[:CLIPS], labels, contents, SCALE), exact)
+    return Case(graph, contract, pixels[CLIPS:], Labeled(pixels[:CLIPS], labels, contents, SCALE), exact)
 
 
 def smooth_pixels(count: int) -> np.ndarray:
@@ -110,11 +110,11 @@ def test_sums_and_the_level_head_stay_single(case: Case) -> None:
 
 
 def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path) -> None:
-    quantiser = Quantiser(case.graph, case.contract, case.views, tmp_path)
-    attempts = [(graph, left) for graph, left in quantiser.attempts()]
+    quantizer = Quantizer(case.graph, case.contract, case.views, tmp_path)
+    attempts = [(graph, left) for graph, left in quantizer.attempts()]
     counts = [len(left) for _, left in attempts]
     assert counts[:6] == [0, 1, 2, 3, 4, 6]
-    assert 0.3 * len(quantiser.candidates) < counts[-1] <= 0.5 * len(quantiser.candidates)
+    assert 0.3 * len(quantizer.candidates) < counts[-1] <= 0.5 * len(quantizer.candidates)
     assert any(layer.startswith("backbone.") for layer in attempts[-1][1])
     means = []
     for graph, left in attempts:
@@ -132,9 +132,9 @@ def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path
     assert all(np.abs(weight.astype(int)).max() <= 64 for weight in weights if weight.size)
 
 
-def test_quantising_twice_gives_the_same_bytes(case: Case, tmp_path: Path) -> None:
+def test_quantizing_twice_gives_the_same_bytes(case: Case, tmp_path: Path) -> None:
     graphs = [
-        Quantiser(case.graph, case.contract, case.views, tmp_path).quantise(names).SerializeToString()
+        Quantizer(case.graph, case.contract, case.views, tmp_path).quantize(names).SerializeToString()
         for names in (first_candidates(case),) * 2
     ]
     assert graphs[0] == graphs[1]
@@ -152,8 +152,8 @@ def test_outlier_weights_make_halves_no_number_and_integers_hopeless(case: Case,
     assert (gate.name, gate.passed) == ("scores that are no number", False)
 
     uneven = with_outliers(case.graph, 300)
-    quantiser = Quantiser(uneven, case.contract, case.views, tmp_path)
-    integers = judge(quantiser.quantise(quantiser.candidates), case, tmp_path)
+    quantizer = Quantizer(uneven, case.contract, case.views, tmp_path)
+    integers = judge(quantizer.quantize(quantizer.candidates), case, tmp_path)
     gates = loss_gates("int8", integers, judge(uneven, case, tmp_path), case.validation)
     assert not all(gate.passed for gate in gates)
 
@@ -192,7 +192,7 @@ def test_operators_off_the_list_are_refused(case: Case) -> None:
 
 def test_gates_know_loss_shift_and_no_number() -> None:
     labels, contents = np.arange(40.0) * 2, np.repeat(["a", "b", "c", "d"], 10)
-    validation = Labelled(np.zeros((40, 1, 1, 1, 3), np.uint8), labels, contents, SCALE)
+    validation = Labeled(np.zeros((40, 1, 1, 1, 3), np.uint8), labels, contents, SCALE)
     exact = labels.astype(np.float32)
     by_name = {gate.name: gate for gate in loss_gates("int8", exact, exact, validation)}
     assert [gate.figure for gate in by_name.values()] == [0, 0, 0]

@@ -118,7 +118,7 @@ def test_a_codec_that_it_was_not_taught_is_judged_as_none_that_it_knows(clip: Pa
     ("changes", "what"),
     [
         ({"low": (-99.0, -99.0, 1.1, -99.0, -99.0, -99.0)}, "coded size"),
-        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0, 99.0)}, "quantiser"),
+        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0, 99.0)}, "quantizer"),
     ],
 )
 def test_streams_unlike_those_taught_are_left_out(
@@ -179,7 +179,7 @@ def test_a_codec_whose_frames_say_no_step_is_judged_by_its_pictures(clip: Path, 
     run_ffmpeg(["-i", str(clip), "-c:v", "ffv1", str(path)])
     score = scorer.score(path)
     assert not score.stream_used
-    assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantised",)
+    assert score.notes == ("judged by its pictures alone: its frames don't say how coarsely they are quantized",)
 
 
 def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:

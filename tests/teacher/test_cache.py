@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from rungwise.artifact import SCRATCH, Artefact, StageKey, run_stage
+from rungwise.artifact import SCRATCH, Artifact, StageKey, run_stage
 from rungwise.score.views import View
 from teacher.cache import Clock, judge_stream, open_cache, read_cache, write_cache, write_index
 
@@ -57,7 +57,7 @@ def read(row: int) -> np.ndarray:
 
 def build(
     runs: Path, judge: Any = judge, *, clips_per_shard: int = 2, clips_per_batch: int = 2, **options: Any
-) -> Artefact:
+) -> Artifact:
     key = StageKey("cache", 1, {}, INPUTS)
 
     def fill(folder: Path) -> None:
@@ -287,10 +287,10 @@ def test_another_process_waits_for_the_first_or_lends_a_hand(tmp_path: Path, mon
         return Ranks(0, 2, 0) if thread == first else Ranks(1, 2, 1)
 
     hands: list[bool] = []
-    artefacts: list[Artefact] = []
+    artifacts: list[Artifact] = []
 
     def follow(shared: bool) -> None:
-        artefacts.append(run_stage(tmp_path, key, lambda _: hands.append(shared), shared=shared))
+        artifacts.append(run_stage(tmp_path, key, lambda _: hands.append(shared), shared=shared))
 
     followers = [threading.Thread(target=follow, args=(shared,)) for shared in (True, False)]
     for follower in followers:
@@ -307,4 +307,4 @@ def test_another_process_waits_for_the_first_or_lends_a_hand(tmp_path: Path, mon
     for follower in followers:
         follower.join(timeout=20)
     assert hands == [True]  # the shared one helped, the other only waited
-    assert [artefact.content_sha256 for artefact in artefacts] == [made.content_sha256] * 2
+    assert [artifact.content_sha256 for artifact in artifacts] == [made.content_sha256] * 2

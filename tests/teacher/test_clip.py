@@ -1,4 +1,4 @@
-"""The CLIP teachers: parity with transformers' own CLIP, counts, and no clip seeing its neighbours."""
+"""The CLIP teachers: parity with transformers' own CLIP, counts, and no clip seeing its neighbors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from teacher.clip import (
     q_clip_settings,
     trainable_count,
 )
-from teacher.judgement import Judgement
+from teacher.judgment import Judgment
 
 RANGE = {"minimum": 0.0, "maximum": 100.0}
 PATCH = 8
@@ -224,7 +224,7 @@ def test_settle_recovers_an_affine_map(clip: Path) -> None:
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
     model.settle(model(clips), label)  # and from the settled gain and offset too
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
-    same = Judgement(judged.score[:1].expand(3), judged.logits[:3], judged.feature[:3])
+    same = Judgment(judged.score[:1].expand(3), judged.logits[:3], judged.feature[:3])
     model.settle(same, torch.tensor([1.0, 2.0, 3.0]))
     assert model.gain.isfinite()
     assert model.gain != 0

@@ -42,11 +42,11 @@ def frames(count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(7, 4), (4, 7)])
-def test_ridge_is_the_least_penalised_error_either_way(rows: int, columns: int) -> None:
+def test_ridge_is_the_least_penalized_error_either_way(rows: int, columns: int) -> None:
     generator = np.random.default_rng(0)
     x, y = torch.from_numpy(generator.normal(size=(rows, columns)) + 3), torch.from_numpy(generator.normal(size=rows))
     weight, bias = ridge(x, y, 0.1)
-    # As scikit-learn's Ridge(alpha=0.1): the penalty as extra rows of zeros, the intercept unpenalised.
+    # As scikit-learn's Ridge(alpha=0.1): the penalty as extra rows of zeros, the intercept unpenalized.
     design = np.vstack(
         [np.hstack([x, np.ones((rows, 1))]), np.hstack([0.1**0.5 * np.eye(columns), np.zeros((columns, 1))])]
     )

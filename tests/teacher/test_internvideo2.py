@@ -57,9 +57,10 @@ def reference(state: dict[str, Tensor], x_BCTHW: Tensor, depth: int, heads: int,
         return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w[f"{name}.weight"]
 
     def layer_norm(x: Tensor, name: str) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
+        centered = x - x.mean(-1, keepdim=True)
         return (
-            centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+            centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
+            + w[f"{name}.bias"]
         )
 
     def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -304,7 +305,7 @@ def test_files_of_the_pre_training_lack_the_last_norm_and_it_stays_the_identity(
     model, card = fill(state)
     assert card.left_fresh == ["fc_norm.bias", "fc_norm.weight"]
     assert torch.equal(model.fc_norm.weight, torch.ones(16))
-    assert "left as initialised: fc_norm.bias, fc_norm.weight" in card.summary()
+    assert "left as initialized: fc_norm.bias, fc_norm.weight" in card.summary()
 
 
 class Harm:

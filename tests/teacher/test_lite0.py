@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rungwise.lite0 import match_keys, weights_path
-from teacher.judgement import IMAGENET_MEAN, IMAGENET_STD, Normalise
+from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0, load_lite0_file
 
 # (mean, std) of the five stages' maps on `picture()`, written down from the weights' own package's code
@@ -36,7 +36,7 @@ def picture() -> np.ndarray:
 
 
 def test_imagenet_weights_give_the_golden_maps(teacher: EfficientNetLite0) -> None:
-    x = Normalise(IMAGENET_MEAN, IMAGENET_STD)(torch.from_numpy(picture())[None])
+    x = Normalize(IMAGENET_MEAN, IMAGENET_STD)(torch.from_numpy(picture())[None])
     with torch.inference_mode():
         maps = teacher.backbone(x)
     found = [(float(stage.mean()), float(stage.std())) for stage in maps]

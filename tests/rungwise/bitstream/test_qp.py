@@ -1,4 +1,4 @@
-"""What frames say of their quantiser, held against what the encoder was told."""
+"""What frames say of their quantizer, held against what the encoder was told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import av.logging
 import numpy as np
 import pytest
 
-from rungwise.bitstream import qp as quantiser
+from rungwise.bitstream import qp as quantizer
 from rungwise.bitstream.qp import (
     StepReader,
     blocks_step,
@@ -30,7 +30,7 @@ from rungwise.media.packets import read_packets
 from rungwise.score.scorer import Scorer
 
 NOISE = ["-f", "lavfi", "-i", "nullsrc=s=160x96:r=12:d=1,geq=random(1)*255:128:128"]
-# A constant quantiser, and what each frame should then say.
+# A constant quantizer, and what each frame should then say.
 CONSTANT = {
     "h264": (["-c:v", "libx264", "-qp", "30", "-x264-params", "ipratio=1:pbratio=1:aq-mode=0"], qp_step(30)),
     "hevc": (["-c:v", "libx265", "-x265-params", "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none"], qp_step(33)),
@@ -77,7 +77,7 @@ def test_the_two_scales_by_hand() -> None:
 
 @pytest.mark.parametrize("codec", CONSTANT)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_constant_quantiser_is_read_from_every_frame(codec: str, suffix: str, tmp_path: Path) -> None:
+def test_a_constant_quantizer_is_read_from_every_frame(codec: str, suffix: str, tmp_path: Path) -> None:
     options, expected = CONSTANT[codec]
     if suffix == ".mp4" and codec not in ("h264", "hevc", "mpeg4", "mpeg2", "vp9", "mjpeg"):
         suffix = {"vp8": ".webm", "theora": ".ogv", "flv1": ".flv"}.get(codec, ".avi")
@@ -158,7 +158,7 @@ def test_blocks_that_differ_from_their_header_are_believed(tmp_path: Path, monke
     run_ffmpeg([*STILL, "-c:v", "libx264", "-crf", "33", "-pix_fmt", "yuv420p", str(path)])
     found = [read_packets(path, StepReader).steps_N for _ in range(5)]
     assert all(np.array_equal(steps, found[0]) for steps in found)  # type: ignore[arg-type]
-    monkeypatch.setattr(quantiser, "BLOCKS", ())
+    monkeypatch.setattr(quantizer, "BLOCKS", ())
     headers = read_packets(path, StepReader).steps_N
     assert found[0] is not None
     assert headers is not None

@@ -14,13 +14,13 @@ from rungwise.artifact import sha256_file
 from rungwise.cli.dataset import dataset_app
 from rungwise.dataset_table import read_table, write_table
 from rungwise.datasets import find_video, import_dataset
-from rungwise.datasets.catalogue import CATALOGUE
+from rungwise.datasets.catalog import CATALOG
 from rungwise.datasets.check import check_videos
 
 
 @pytest.fixture
 def folder_of_videos(clip: Path, small_clip: Path, tmp_path: Path) -> Path:
-    """Five labelled videos: two good ones, one missing, one that is text, one raw."""
+    """Five labeled videos: two good ones, one missing, one that is text, one raw."""
     folder = tmp_path / "KoNViD_1k" / "KoNViD_1k_videos"
     folder.mkdir(parents=True)
     shutil.copy(clip, folder / "1.mp4")
@@ -128,7 +128,7 @@ def test_verbs(folder_of_videos: Path, tmp_path: Path) -> None:
     assert "bvi_hd" in listed.stdout
     assert "lower is better" in listed.stdout
     lines = [json.loads(line) for line in run(dataset_app, ["list", "--json"]).stdout.splitlines()]
-    assert {line["name"] for line in lines} == set(CATALOGUE)
+    assert {line["name"] for line in lines} == set(CATALOG)
 
     out = tmp_path / "t.parquet"
     made = run(dataset_app, ["import", "konvid_1k", str(folder_of_videos), "--out", str(out)])

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_table
 from rungwise.datasets import Report, _clear_torn_splits, import_dataset, rate_order
-from rungwise.datasets.catalogue import CATALOGUE
+from rungwise.datasets.catalog import CATALOG
 
 MOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "mos"
 HIGHER, LOWER = "higher_is_better", "lower_is_better"
@@ -270,7 +270,7 @@ def test_twin(name: str, files: dict[str, str], clip: str, said: dict[str, Any],
     row = _row(report, clip)
     assert report.refused == said.get("refused", {})
     assert report.rows == report.imported + sum(map(len, report.refused.values()))
-    assert row["score_polarity"] == CATALOGUE[name].polarity
+    assert row["score_polarity"] == CATALOG[name].polarity
     for column, value in said.items():
         if column == "refused":
             continue
@@ -281,7 +281,7 @@ def test_twin(name: str, files: dict[str, str], clip: str, said: dict[str, Any],
 
 
 def test_every_data_set_has_a_twin() -> None:
-    assert set(CATALOGUE) == {name for name, *_ in TWINS}
+    assert set(CATALOG) == {name for name, *_ in TWINS}
 
 
 def test_uhd1_notes_what_is_not_there(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_same_inputs_same_bytes(codec: str, rate: str, master: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("codec", available_codecs())
-def test_keeps_rate_count_and_colour_tags(codec: str, tmp_path: Path) -> None:
+def test_keeps_rate_count_and_color_tags(codec: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.y4m", rate="30000:1001")
     tagged = tmp_path / "tagged.mkv"
     tags = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"

@@ -1,4 +1,4 @@
-"""Masters to a labelled table: resumable, and one failure loses nothing else."""
+"""Masters to a labeled table: resumable, and one failure loses nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rungwise.ladder.make
-from rungwise.artifact import open_artefact
+from rungwise.artifact import open_artifact
 from rungwise.config import Ladder, Sources
 from rungwise.ladder.encode import EncodeError, EncodeSpec
 from rungwise.ladder.make import (
@@ -37,12 +37,12 @@ LADDER = Ladder.model_validate(
 )
 
 
-def test_a_folder_becomes_a_table_of_labelled_encodes(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_table_of_labeled_encodes(folder: Path, tmp_path: Path) -> None:
     masters = make_masters(Sources(folder=folder), tmp_path)
-    artefact = make_ladder(LADDER, masters, tmp_path)
-    table = read_ladder(artefact).set_index("clip")
+    artifact = make_ladder(LADDER, masters, tmp_path)
+    table = read_ladder(artifact).set_index("clip")
     assert len(table) == 2 * 5
-    assert read_failures(artefact) == {}
+    assert read_failures(artifact) == {}
     assert all(Path(path).is_file() for path in table["path"])
     better, worse = table.loc["one-h264-108p-crf25-ultrafast"], table.loc["one-h264-108p-crf45-ultrafast"]
     assert better["score"] > worse["score"]
@@ -78,11 +78,11 @@ def test_a_failed_encode_is_named_and_a_killed_run_goes_on(
         make_ladder(LADDER, masters, tmp_path, workers=1)
     assert not [path for path in (tmp_path / "ladder").iterdir() if path.suffix != ".partial"]
     done.append("past the kill")
-    artefact = make_ladder(LADDER, masters, tmp_path, workers=1)
+    artifact = make_ladder(LADDER, masters, tmp_path, workers=1)
     assert len(done) == len(set(done)) == 9 + 1  # nothing was encoded twice
-    assert len(read_ladder(artefact)) == 9
-    assert list(read_failures(artefact)) == ["one-h264-54p-crf25-ultrafast"]
-    assert "the disk is on fire" in read_failures(artefact)["one-h264-54p-crf25-ultrafast"]
+    assert len(read_ladder(artifact)) == 9
+    assert list(read_failures(artifact)) == ["one-h264-54p-crf25-ultrafast"]
+    assert "the disk is on fire" in read_failures(artifact)["one-h264-54p-crf25-ultrafast"]
 
 
 def test_rungs_taller_than_the_master_are_left_out_and_none_comes_twice() -> None:
@@ -182,7 +182,7 @@ def test_shards_merge_to_the_very_ladder(folder: Path, tmp_path: Path, monkeypat
     farm = tmp_path / "farm"
     for number in (1, 2, 3):
         shutil.copytree(tmp_path / f"host{number}" / "ladder-shard", farm / "ladder-shard", dirs_exist_ok=True)
-    assert sorted(len(read_ladder(open_artefact(path))) for path in (farm / "ladder-shard").iterdir()) == [3, 3, 4]
+    assert sorted(len(read_ladder(open_artifact(path))) for path in (farm / "ladder-shard").iterdir()) == [3, 3, 4]
 
     def encode(*_: object) -> None:
         raise AssertionError("a shard holds it")

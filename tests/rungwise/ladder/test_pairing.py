@@ -259,14 +259,14 @@ LADDER = Ladder.model_validate({"label": VMAF, "extra_labels": [], "rungs": [RUN
 def test_ladder_of_an_interlaced_master(interlaced: tuple[str, Path, Path], tmp_path: Path) -> None:
     _, flagged, progressive = interlaced
     masters = [Master(name, name, path, name) for name, path in (("woven", flagged), ("plain", progressive))]
-    artefact = make_ladder(LADDER, masters, tmp_path)
-    assert read_failures(artefact) == {}
-    scores = read_ladder(artefact).set_index("clip")["score"]
+    artifact = make_ladder(LADDER, masters, tmp_path)
+    assert read_failures(artifact) == {}
+    scores = read_ladder(artifact).set_index("clip")["score"]
     for height in (108, 54):
         assert scores[f"woven-h264-{height}p-crf20-ultrafast"] == scores[f"plain-h264-{height}p-crf20-ultrafast"]
     # What is made of a converted master depends on how; that of another does not.
-    assert "pairing" in artefact.key.inputs["woven"]
-    assert artefact.key.inputs["plain"] == "plain"
+    assert "pairing" in artifact.key.inputs["woven"]
+    assert artifact.key.inputs["plain"] == "plain"
 
 
 def test_encodes_of_our_own_fit_their_anamorphic_master(reference: Path, convert: Convert, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_sound_ladder_has_no_findings(sound: Rows, judge: Judge) -> None:
         assert codec.hull == codec.rungs
         assert [rungs[row].height for row in codec.rungs] == [240, 240, 360, 360, 720, 720]
         assert (check.verdicts[codec.floor].quality, check.verdicts[codec.ceiling].quality) == (40.0, 85.0)
-        assert len(codec.neighbours) == 5
+        assert len(codec.neighbors) == 5
 
 
 PLANTED: dict[str, tuple[tuple[str, int, float, float], tuple[str, ...]]] = {
@@ -88,7 +88,7 @@ def test_what_is_wasted_is_measured_on_the_hull(judge: Judge) -> None:
     assert (check.verdicts[0].below_hull, check.verdicts[1].wasted_percent) == (0.0, 0.0)
 
 
-def test_crossovers_between_neighbouring_heights(judge: Judge) -> None:
+def test_crossovers_between_neighboring_heights(judge: Judge) -> None:
     rows = [("av1", 240, rate, q) for rate, q in ((100.0, 40.0), (400.0, 50.0))]
     rows += [("av1", 480, rate, q) for rate, q in ((100.0, 30.0), (400.0, 60.0))]
     rows += [("av1", 720, rate, q) for rate, q in ((300.0, 20.0), (400.0, 25.0))]

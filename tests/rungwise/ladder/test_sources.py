@@ -158,7 +158,7 @@ def test_every_kind_of_variant_is_drawn_and_a_short_master_is_never_sped_up() ->
     assert not any("fast" in variant.kinds for variant in short)
 
 
-def test_builtin_masters_are_an_artefact(tmp_path: Path) -> None:
+def test_builtin_masters_are_an_artifact(tmp_path: Path) -> None:
     sources = Sources(builtin=("screen_a", "fog_a"), width=64, height=64, num_frames=2, fps=10.0)
     first = make_masters(sources, tmp_path)
     assert [master.content for master in first] == ["screen_a", "fog_a"]

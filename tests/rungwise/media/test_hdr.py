@@ -32,7 +32,7 @@ def test_the_tone_curve_rises_keeps_the_dark_and_ends_at_white() -> None:
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_grey_stays_grey_black_black_and_brighter_is_brighter(transfer: int) -> None:
+def test_gray_stays_gray_black_black_and_brighter_is_brighter(transfer: int) -> None:
     ramp = np.repeat(np.linspace(0, 65535, 200).astype(np.uint16)[:, None, None], 3, axis=2)
     shown = tone_map(ramp, transfer)
     assert shown[0].max() == 0

@@ -31,7 +31,7 @@ def test_probe_sees_the_file(clip: Path) -> None:
 def test_rgb_of_a_lossless_master_is_what_was_drawn(master: Path) -> None:
     drawn = list(render("street_a", width=192, height=108, num_frames=12, fps=12.0))
     for index, frame in rgb_frames(master, [0, 7, 11]):
-        # 4:2:0 halves the chroma, so single pixels differ; the mean colour of the picture does not.
+        # 4:2:0 halves the chroma, so single pixels differ; the mean color of the picture does not.
         assert np.abs(frame.mean((0, 1)) - drawn[index].mean((0, 1))).max() < 0.2
         assert np.corrcoef(frame.ravel(), drawn[index].ravel())[0, 1] > 0.97
 

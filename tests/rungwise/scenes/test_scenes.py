@@ -1,4 +1,4 @@
-"""The procedural masters: reproducible pixels, plausible statistics and motion, labelled files."""
+"""The procedural masters: reproducible pixels, plausible statistics and motion, labeled files."""
 
 from __future__ import annotations
 

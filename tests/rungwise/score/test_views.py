@@ -90,7 +90,7 @@ def test_uniform_frames() -> None:
     assert uniform_frames(100, 1) == (50,)
 
 
-def test_pairs_are_neighbours_at_equal_spans() -> None:
+def test_pairs_are_neighbors_at_equal_spans() -> None:
     assert pair_frames(8, 4) == (2, 3, 6, 7)
     assert pair_frames(100, 2) == (50, 51)
     assert pair_frames(2, 4) == (0, 1, 0, 1)

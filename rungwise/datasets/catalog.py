@@ -6,7 +6,7 @@ from rungwise.datasets.description import Description
 from rungwise.datasets.in_the_wild import IN_THE_WILD
 from rungwise.datasets.ladders import LADDERS
 
-CATALOGUE: dict[str, Description] = IN_THE_WILD | LADDERS
+CATALOG: dict[str, Description] = IN_THE_WILD | LADDERS
 
 
 def describe(name: str) -> Description:
@@ -15,6 +15,6 @@ def describe(name: str) -> Description:
     Raises:
         ValueError: no such name; the known ones are listed.
     """
-    if name not in CATALOGUE:
-        raise ValueError(f"no data set {name!r}; known: {', '.join(CATALOGUE)}")
-    return CATALOGUE[name]
+    if name not in CATALOG:
+        raise ValueError(f"no data set {name!r}; known: {', '.join(CATALOG)}")
+    return CATALOG[name]
