@@ -1,0 +1,185 @@
+"""Local HLS playlists (RFC 8216): the video variants and the files, or parts of files, that each consists of.
+
+The m3u8 library parses; EXT-X-DEFINE, which it doesn't know, is resolved before. Audio-only variants and I-frame
+playlists are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import m3u8
+
+from rungwise.media.hls_variables import substitute_variables
+from rungwise.media.variants import (
+    Piece,
+    UnfinishedError,
+    Variant,
+    check_inside,
+    has_same_bytes,
+    local_path,
+    make_variant,
+    parse_kbps,
+)
+
+AUDIO_OR_TEXT = (
+    *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "vorbis", "dtsc", "dtse", "dtsx", "mhm1", "mha1"),
+    *("stpp", "wvtt"),
+)
+# Tags that are read. Others can't make a playlist unreadable.
+TAGS = ("STREAM-INF", "BYTERANGE", "DISCONTINUITY", "KEY", "MAP", "GAP", "I-FRAMES-ONLY", "ENDLIST")
+
+
+def read_hls(path: Path, notes: list[str]) -> list[Variant]:
+    """The video variants of a multivariant playlist, or the one of a media playlist; `notes` takes a line for each that
+    is left out though it may be video.
+
+    Raises:
+        ValueError: no HLS playlist, broken, live or cut off.
+    """
+    lines = _lines(path)
+    if any(line.startswith("#EXTINF") for line in lines):
+        return [_variant(path, {}, path)]
+    lines, variables = substitute_variables(lines, path)
+    variants: dict[str, Variant] = {}  # by address: one video is often listed once for each audio track
+    attributes_by_address: dict[str, dict[str, Any]] = {}
+    for playlist in _parse(lines, path)["playlists"]:
+        address, attributes = playlist["uri"], playlist["stream_info"]
+        codecs = [codec.strip().lower() for codec in attributes.get("codecs", "").split(",") if codec.strip()]
+        is_audio_or_text = codecs and all(codec.startswith(AUDIO_OR_TEXT) for codec in codecs)
+        if address in variants or is_audio_or_text:
+            continue
+        attributes_by_address[address] = attributes
+        try:
+            media, query = local_path(path.parent, address), urlsplit(address).query
+            variants[address] = _variant(media, attributes, path, query=query, imported=variables)
+        except UnfinishedError:
+            raise
+        except ValueError as error:
+            variants[address] = Variant(unquote(urlsplit(address).path), (), None, problem=str(error))
+    return _merge_redundant(variants, attributes_by_address, notes)
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or lines[0] != "#EXTM3U":
+        raise ValueError(f"{path}: no HLS playlist; the first line is not #EXTM3U")
+    return lines
+
+
+def _parse(lines: list[str], path: Path) -> dict[str, Any]:
+    """What m3u8 reads of the lines; it raises errors of many kinds."""
+
+    def is_skipped(line: str, *_: object) -> bool:
+        return not line.startswith(("#EXTINF", *(f"#EXT-X-{tag}" for tag in TAGS)))
+
+    try:
+        return dict(m3u8.parse("\n".join(lines), custom_tags_parser=is_skipped))
+    except Exception as error:
+        raise ValueError(f"{path}: broken HLS playlist ({type(error).__name__}: {error})") from error
+
+
+def _merge_redundant(
+    variants: Mapping[str, Variant], attributes_by_address: Mapping[str, Mapping[str, Any]], notes: list[str]
+) -> list[Variant]:
+    """One variant for each rendition: redundant ones are other addresses of the same (RFC 8216, 6.2.4).
+
+    They consist of the same bytes, or have the same attributes and can't be read (a remote copy) or other pathways.
+    """
+    renditions: list[tuple[Variant, Mapping[str, Any]]] = []
+    for address, variant in variants.items():
+        attributes = attributes_by_address[address]
+        for place, (first, first_attributes) in enumerate(renditions):
+            alike = _video_attributes(first_attributes) == _video_attributes(attributes)
+            on_other_pathway = first_attributes.get("pathway_id") != attributes.get("pathway_id")
+            is_remote = bool(first.problem) != bool(variant.problem) and "remote" in first.problem + variant.problem
+            if has_same_bytes(first, variant) or (alike and (is_remote or on_other_pathway)):
+                rung, copy = (variant, first) if first.problem and not variant.problem else (first, variant)
+                notes.append(f"{copy.name} is the same rendition as {rung.name} (redundant), so no rung of its own")
+                if copy.declared_kbps and rung.declared_kbps:
+                    rung = replace(rung, declared_kbps=min(rung.declared_kbps, copy.declared_kbps))
+                renditions[place] = rung, first_attributes
+                break
+        else:
+            renditions.append((variant, attributes))
+    return [variant for variant, _ in renditions]
+
+
+def _video_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    others = ("audio", "subtitles", "closed_captions", "pathway_id", "stable_variant_id", "name")
+    return {name: value for name, value in attributes.items() if name not in others}
+
+
+def _variant(
+    path: Path,
+    attributes: Mapping[str, Any],
+    multivariant: Path,
+    *,
+    query: str = "",
+    imported: Mapping[str, str] | None = None,
+) -> Variant:
+    is_below = path.is_relative_to(multivariant.parent)
+    name = str(path.relative_to(multivariant.parent) if is_below else path)
+    check_inside(path, multivariant, name)
+    if not path.is_file():
+        raise ValueError(f"{path}: the playlist names it, but there is no such file")
+    lines, _ = substitute_variables(_lines(path), path, query, imported)
+    playlist = _parse(lines, path)
+    if playlist["segments"] and not playlist["is_endlist"]:
+        raise UnfinishedError(f"{path}: live or cut off (it has no #EXT-X-ENDLIST); check a finished title")
+    bandwidth = attributes.get("average_bandwidth") or attributes.get("bandwidth")
+    declared_kbps = parse_kbps(None if bandwidth is None else str(bandwidth), multivariant, name)
+    return make_variant(multivariant, name, _pieces(path, playlist), declared_kbps)
+
+
+def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
+    segments = [segment for segment in playlist["segments"] if "uri" in segment]
+    methods = {key.get("method", "NONE") for key in playlist["keys"] if key} - {"NONE"}
+    if methods:
+        raise ValueError(f"{path}: encrypted ({min(methods)}); check the encodes before they are packaged")
+    if playlist["is_i_frames_only"]:
+        raise ValueError(f"{path}: holds I-frames only, for trick play; name the playlist of the video")
+    if any(segment["discontinuity"] for segment in segments[1:]):
+        raise ValueError(f"{path}: has a discontinuity, so more than one title; check each by itself")
+    gaps = [number for number, segment in enumerate(segments) if segment["gap_tag"]]
+    if gaps:
+        raise ValueError(f"{path}: has a gap (EXT-X-GAP) after {gaps[0]} segments; check a whole title")
+    yield from _init_section(path, playlist["segment_map"])
+    ends: dict[Path, int] = {}  # where the last range of each file ended: the next may leave out its start
+    for segment in segments:
+        file = local_path(path.parent, segment["uri"])
+        if "byterange" not in segment:
+            yield Piece(file)
+            continue
+        length, start = _byte_range(segment["byterange"], path)
+        start = ends.get(file, 0) if start is None else start
+        ends[file] = start + length
+        yield Piece(file, start, length)
+    if not segments:
+        raise ValueError(f"{path}: lists no segment")
+
+
+def _init_section(path: Path, maps: list[dict[str, str]]) -> Iterator[Piece]:
+    pieces = []
+    for attributes in maps:
+        if "uri" not in attributes:
+            raise ValueError(f"{path}: its EXT-X-MAP has no URI (RFC 8216, 4.3.2.5)")
+        stated = attributes.get("byterange")
+        length, start = (None, None) if stated is None else _byte_range(stated, path)
+        pieces.append(Piece(local_path(path.parent, attributes["uri"]), start or 0, length))
+    if len(set(pieces)) > 1:
+        raise ValueError(f"{path}: has more than one EXT-X-MAP; check the encodes before they are packaged")
+    yield from pieces[:1]
+
+
+def _byte_range(text: str, path: Path) -> tuple[int, int | None]:
+    match = re.fullmatch(r"\s*(\d+)(?:@(\d+))?\s*", text)
+    if match is None:
+        raise ValueError(f"{path}: byte range {text!r} is not LENGTH or LENGTH@START")
+    return int(match[1]), int(match[2]) if match[2] else None
