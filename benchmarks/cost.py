@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
         "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, StepReader)),
         "score by pictures alone": fastest(lambda: scorer.score(encoded, pictures_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
-        **{name: fastest(lambda m=model: vmaf(reference, encoded, m), 1) for name, model in VMAF.items()},
+        **{name: fastest(partial(vmaf, reference, encoded, model), 1) for name, model in VMAF.items()},
     }
     score = seconds["score"]
     return {
@@ -140,9 +141,16 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     }
 
 
+def judge_each(scorer: Scorer, views: np.ndarray[Any, Any]) -> None:
+    """One view at a time."""
+    for view in views:
+        scorer.judge(view[None])
+
+
 def models(folder: Path, views: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     """The model alone by precision and threads, against fp32 on one thread."""
-    rows, exact = [], Scorer(folder / PRECISIONS["fp32"]).judge(views)
+    rows: list[dict[str, Any]] = []
+    exact = Scorer(folder / PRECISIONS["fp32"]).judge(views)
     for precision, name in PRECISIONS.items():
         if not (folder / name).is_file():
             continue
@@ -150,7 +158,7 @@ def models(folder: Path, views: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
             scorer = Scorer(folder / name, threads=threads)
             off = float(np.abs(scorer.judge(views) - exact).max())
             assert off <= 5, (name, off)
-            seconds = fastest(lambda s=scorer: [s.judge(view[None]) for view in views], 10) / len(views)
+            seconds = fastest(partial(judge_each, scorer, views), 10) / len(views)
             size = (folder / name).stat().st_size
             rows.append({"precision": precision, "threads": threads, "bytes": size, "seconds_a_view": round(seconds, 5),
                          "largest_deviation": round(off, 4)})  # fmt: skip

@@ -220,7 +220,7 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
             column = f"{predictor} {seed}"
             if column not in table:
                 table = table.assign(**{column: np.nan})
-            table.iloc[facts["rows"], table.columns.get_loc(column)] = facts[predictor]
+            table.loc[table.index[facts["rows"]], column] = facts[predictor]
     judged = table["student 0"].notna()
     return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
 
@@ -337,7 +337,8 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
     masters = {
         master.content: str(master.path) for master in make_masters(config.sources, runs, held_out=config.splits.named)
     }
-    wanted = [(row.clip, row.path, masters[row.content], int(row.display_height)) for row in all_tests.itertuples()]
+    columns = (all_tests[name] for name in ("clip", "path", "content", "display_height"))
+    wanted = [(clip, path, masters[content], int(lines)) for clip, path, content, lines in zip(*columns, strict=True)]
     judged = anchors.anchors_of(wanted, runs / "default" / "anchors.json", workers)
     all_tests = all_tests.assign(
         **{name: [judged[clip][name] for clip in all_tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
@@ -363,12 +364,12 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
         "test": tests,
         "test, other settings": all_tests[~of_ladder(all_tests, config)],
         "test, one generation": tests[tests["first_crf"].isna()],
-        **{f"untaught {kind}": part for kind, part in others.groupby("kind")},
+        **{f"untaught {kind}": others[others["kind"] == kind] for kind in sorted(set(others["kind"]))},
     }
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):
         sections |= {f"without {name}": ladders(collect(folder, data, [f"without {name}"]))}
-        present = [column for column in tests if column in data.table or column.rpartition(" ")[0] in PREDICTORS]
+        present = [column for column in tests if column in data.table or str(column).rpartition(" ")[0] in PREDICTORS]
         sections |= {f"with {name}": tests.loc[rows, present]}
     return {name: part.reset_index(drop=True) for name, part in sections.items()}
 

@@ -101,6 +101,7 @@ def write_clip(path: Path, recipe: Recipe) -> None:
     side = (128, 96) if recipe.encoder == "h263" else (WIDTH, HEIGHT)  # H.263 knows five sizes: sub-QCIF is one
     with av.open(str(path), "w", format=recipe.container, options=recipe.container_options) as container:
         stream = container.add_stream(recipe.encoder, rate=FPS, options=recipe.options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = side
         stream.pix_fmt = recipe.pixel_format
         for number in range(recipe.num_frames):

@@ -29,9 +29,9 @@ def draw(table: pd.DataFrame) -> Image.Image:
 
     pen.text((8, 6), "prediction less VMAF v1, an encode a dot (* test content; | mean)", fill="black", font=font)
     for place, codec in enumerate(codecs):
-        x = LEFT + 70 * place
-        pen.ellipse((x, 26, x + 7, 33), fill=COLORS[place % len(COLORS)])
-        pen.text((x + 11, 23), codec, fill="black", font=font)
+        left = LEFT + 70 * place
+        pen.ellipse((left, 26, left + 7, 33), fill=COLORS[place % len(COLORS)])
+        pen.text((left + 11, 23), codec, fill="black", font=font)
     for tick in range(-50, 51, 10):
         pen.line((x_of(tick), TOP - 6, x_of(tick), TOP + ROW * len(order)), fill="#999" if tick == 0 else "#e4e4e4")
         pen.text((x_of(tick), TOP + ROW * len(order) + 4), f"{tick:+d}", fill="black", font=font, anchor="ma")

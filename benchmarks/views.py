@@ -156,9 +156,11 @@ def _stitched(shown: Shown, view: View) -> NDArray[np.uint8]:
 
 def _whole(shown: Shown, size_px: int) -> NDArray[np.uint8]:
     """The frame as shown at the display size, then made square."""
-    image = Image.fromarray(shown.frame)
-    if not shown.same_size:
-        image = image.resize((shown.width, shown.height), Image.Resampling.BICUBIC)
+    if shown.frame is not None:
+        image = Image.fromarray(shown.frame)
+    else:
+        assert shown.image is not None
+        image = shown.image.resize((shown.width, shown.height), Image.Resampling.BICUBIC)
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 
-def score(model, frames, lines, window=0):
+def score(model: str, frames: np.ndarray, lines: int, window: int = 0) -> float:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     recipe = json.loads(session.get_modelmeta().custom_metadata_map["rungwise"])["view"]
     steps, grid, side = recipe["num_frames"], recipe["grid"], recipe["patch_px"]
@@ -34,7 +34,7 @@ def score(model, frames, lines, window=0):
     return float(session.run(["score"], inputs)[0][0])
 
 
-def frame_of(step, steps, count, recipe):
+def frame_of(step: int, steps: int, count: int, recipe: dict[str, str]) -> int:
     if recipe["frame_choice"] == "uniform":
         return int((step + 0.5) * count / steps)
     if recipe["frame_choice"] != "pairs":
@@ -43,12 +43,13 @@ def frame_of(step, steps, count, recipe):
     return min(first + step % 2, count - 1)
 
 
-def place(cell, extent, grid, side, draw):
+def place(cell: int, extent: int, grid: int, side: int, draw: float) -> int:
     start, stop = cell * extent // grid, (cell + 1) * extent // grid
     return max(0, min(start + int(draw * (max(0, stop - start - side) + 1)) // 2 * 2, extent - side))
 
 
-def filter_weights(size, shown, corner, side):  # (side, size): bicubic, a = -0.5, in units of 2^-22
+def filter_weights(size: int, shown: int, corner: int, side: int) -> np.ndarray:
+    # (side, size): bicubic, a = -0.5, in units of 2^-22
     stop, pixel = min(corner + side, shown), np.arange(size)
     low, high = np.float32(corner * (size / shown)), np.float32(stop * (size / shown))
     step = float(high - low) / (stop - corner)
@@ -60,9 +61,9 @@ def filter_weights(size, shown, corner, side):  # (side, size): bicubic, a = -0.
     return np.pad(np.trunc(weight + np.copysign(0.5, weight)), [(0, side - len(weight)), (0, 0)], "edge").astype(int)
 
 
-def scale(pixels, weights, axis):
+def scale(pixels: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     total = np.moveaxis(np.tensordot(weights, pixels.astype(int), (1, axis)), 0, axis)
-    return np.clip((total + (1 << 21)) >> 22, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((total + (1 << 21)) >> 22, 0, 255), np.uint8)
 
 
 if __name__ == "__main__":

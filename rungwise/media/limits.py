@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import av
 
@@ -126,7 +126,7 @@ class CheckedY4m:
         ValueError: its frames are too large.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self.stream = stream
         self.head = stream.readline(MAX_Y4M_HEADER_BYTES)
         check_y4m(self.head, name)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from rungwise.artifact import sha256_file, sha256_json, write_text
 from rungwise.failures import failure
@@ -47,7 +47,7 @@ def score_all(
     inputs: Iterable[Input],
     options: Options,
     *,
-    pipe: BinaryIO | None = None,
+    pipe: IO[bytes] | None = None,
     jobs: int = 1,
     cache: Path | None = None,
 ) -> Iterator[Result]:
@@ -78,7 +78,7 @@ def score_all(
 
 
 def _score_one(
-    scorer: Scorer, found: Input, options: Options, pipe: BinaryIO | None, cache: Path | None, model: str
+    scorer: Scorer, found: Input, options: Options, pipe: IO[bytes] | None, cache: Path | None, model: str
 ) -> Result:
     if found.problem:
         raise ValueError(found.problem)
@@ -93,7 +93,7 @@ def _score_one(
     return _kept(scorer, found.path, found.name, options, cache, model)
 
 
-def _look(scorer: Scorer, source: Path | BinaryIO, name: str, options: Options) -> Result:
+def _look(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options) -> Result:
     finder = CutFinder() if options.find_cuts else None
     score = scorer.score(
         source,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import av
 import numpy as np
@@ -294,7 +294,7 @@ def _in_order(
         raise NotAsListed(f"frame {wanted[position]} does not decode")
 
 
-def judge_pipe(stream: BinaryIO | str, name: str, how: How, judge: Judge[Judged]) -> tuple[Facts, list[Judged]]:
+def judge_pipe(stream: IO[bytes] | str, name: str, how: How, judge: Judge[Judged]) -> tuple[Facts, list[Judged]]:
     """Judge every window of a y4m stream, read once and forwards.
 
     Raises:

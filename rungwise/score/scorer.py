@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -230,7 +230,7 @@ class Scorer:
 
     def score(
         self,
-        path: str | Path | BinaryIO,
+        path: str | Path | IO[bytes],
         *,
         display_height: int | None = None,
         hdr: Hdr = "refuse",
@@ -276,7 +276,7 @@ class Scorer:
             timeline = tuple(window for span, window in scored if span.length_seconds == timeline_seconds)
         return self._summed(label, facts, windows, timeline, stream_used)
 
-    def windows(self, path: str | Path | BinaryIO, seconds: float, **options: Any) -> Iterator[Window]:
+    def windows(self, path: str | Path | IO[bytes], seconds: float, **options: Any) -> Iterator[Window]:
         """The score of every window of so many seconds; options as those of `score`."""
         yield from self.score(path, timeline_seconds=seconds, **options).timeline
 
