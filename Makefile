@@ -1,23 +1,19 @@
 PYTHON ?= python3
 SOURCES ?=
+TESTS ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart default-model model-checksum lock licenses test browser lint wheel clean
+.PHONY: quickstart default-model model-checksum lock licenses test lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
 
-test: .venv/ready browser lint
-	$(BIN)/python -m pytest
+# Runs all that this machine can, and ends with the reasons of what it skipped. Fewer: make test TESTS="-m 'not slow'"
+test: lint
+	$(BIN)/python -m pytest -rs $(TESTS)
 
-# Pages are opened in a browser by tests that skip without one. Root on Debian gets it; others install `chromium` themselves.
-browser:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	echo "no chromium: tests that open pages will be skipped" >&2
-
-lint: .venv/ready
+lint: .venv/ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 # Wants masters/ and photographs/ here: benchmarks/NOTES.md says which.
@@ -38,17 +34,22 @@ lock:
 	$(LOCK) --universal -o requirements.lock
 	$(LOCK) --extra all --python-platform x86_64-manylinux_2_28 -o requirements-all.lock
 
-licenses: .venv/ready
+licenses: .venv/ready-dev
 	$(BIN)/python docs/licenses.py > docs/licenses.md
 
-wheel: .venv/ready
+wheel: .venv/ready-dev
 	$(BIN)/python -m build --wheel
 
 clean:
 	rm -rf .venv runs build dist *.egg-info
 
 .venv/ready: pyproject.toml constraints.txt
-	@echo "installing pinned dependencies into .venv (minutes, once)" >&2
+	@echo "installing what training needs into .venv (minutes, once)" >&2
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo "installing what tests and several processes need into .venv" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $@

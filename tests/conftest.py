@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,25 @@ def small_clip(master: Path) -> Path:
     path = master.with_name("small.mp4")
     encode(master, path, EncodeSpec("h264", 54, crf=30))
     return path
+
+
+DATA_VARIABLE = "RUNGWISE_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def outside_data() -> Callable[[str], Path]:
+    """Finds published labels, clips and golden files in the folder that RUNGWISE_TEST_DATA names, or skips the test."""
+
+    def locate(relative: str) -> Path:
+        folder = os.environ.get(DATA_VARIABLE)
+        if not folder:
+            pytest.skip(f"{DATA_VARIABLE} names no folder of published data")
+        path = Path(folder) / relative
+        if not path.exists():
+            pytest.skip(f"{DATA_VARIABLE} holds no {relative}")
+        return path
+
+    return locate
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,7 @@ def test_info_adds_up(moved: tuple[Path, Outcome], config_path: Path) -> None:
         assert "stages.0" in CliRunner().invoke(app, ["student", "info", str(path)]).stdout
 
 
+@pytest.mark.distributed
 def test_two_processes_share_a_swin_students_batches(moved: tuple[Path, Outcome], tmp_path: Path) -> None:
     values = yaml.safe_load(moved[0].read_text())
     histories = []

@@ -325,6 +325,7 @@ def shards(runs: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (runs / "cache").glob("*/*") if path.name != "manifest.json"}
 
 
+@pytest.mark.distributed
 def test_two_and_three_processes_leave_the_same_cache_as_one(small: Small, cached: dict[str, Outcome]) -> None:
     path = small.config("internvideo2", layers=(small.bench.LAYERS["internvideo2"],))
     for count in (2, 3):
@@ -337,12 +338,14 @@ def test_two_and_three_processes_leave_the_same_cache_as_one(small: Small, cache
         assert shards(runs) == {file.name: file.read_bytes() for file in alone.path.iterdir() if file.suffix != ".json"}
 
 
+@pytest.mark.distributed
 def test_several_processes_without_deepspeed_are_told_what_to_set(small: Small) -> None:
     done = launch(2, "teach", str(small.config("internvideo2")), "--runs", str(small.fresh_runs("none")))
     assert done.returncode != 0
     assert "2 processes train one model by DeepSpeed only: set execution.zero_stage" in done.stderr
 
 
+@pytest.mark.distributed
 @pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed builds a part of itself: needs a C++ compiler")
 def test_deepspeed_in_two_processes_takes_the_same_losses_as_plain_pytorch_in_one(small: Small) -> None:
     pytest.importorskip("deepspeed", reason="pip install -e '.[multi]'")
@@ -372,6 +375,7 @@ def test_deepspeed_in_two_processes_takes_the_same_losses_as_plain_pytorch_in_on
             torch.testing.assert_close(value, alone[field], rtol=1e-3, atol=1e-4, msg=f"{name} {field}")
 
 
+@pytest.mark.distributed
 @pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed builds a part of itself: needs a C++ compiler")
 def test_a_killed_deepspeed_run_goes_on_to_the_same_losses(small: Small) -> None:
     pytest.importorskip("deepspeed", reason="pip install -e '.[multi]'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ SHAPE: dict[str, Any] = {
     "attn_pool_num_heads": 2,
     "clip_embed_dim": 16,
 }
-SHARED = Path(__file__).parents[2].parent / "shared" / "golden" / "internvideo2_tiny.safetensors"
 
 
 def tower(**changes: Any) -> InternVideo2:
@@ -498,8 +498,8 @@ def test_files_that_are_no_golden_files(tmp_path: Path) -> None:
             run_golden(path)
 
 
-@pytest.mark.skipif(not SHARED.is_file(), reason="the official code's golden file is not on this machine")
-def test_the_official_codes_golden_file() -> None:
-    found = run_golden(SHARED)
+@pytest.mark.data
+def test_the_official_codes_golden_file(outside_data: Callable[[str], Path]) -> None:
+    found = run_golden(outside_data("golden/internvideo2_tiny.safetensors"))
     assert list(found) == ["blocks.0", "blocks.1", "blocks.2", "clip_projector", "logits"]
     assert max(found.values()) < 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_table
 from rungwise.datasets import Report, _clear_torn_splits, import_dataset, rate_order
 from rungwise.datasets.catalog import CATALOG
 
-MOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "mos"
 HIGHER, LOWER = "higher_is_better", "lower_is_better"
 METADATA = "vid,mos,width,height,pixfmt,framerate,nb_frames,bitdepth,bitrate\n"
 UHD1 = "american_football_harmonic_200kbps_360p_59.94fps_h264.mp4"
@@ -439,12 +439,21 @@ REAL: list[tuple[str, str, int, int, int, float | None]] = [
 ]
 
 
-@pytest.mark.skipif(not MOS.is_dir(), reason=f"real label files are not there: {MOS}")
+@pytest.mark.data
 @pytest.mark.parametrize(("name", "place", "rows", "imported", "contents", "order"), REAL)
 def test_real_labels(
-    name: str, place: str, rows: int, imported: int, contents: int, order: float | None, tmp_path: Path
+    name: str,
+    place: str,
+    rows: int,
+    imported: int,
+    contents: int,
+    order: float | None,
+    tmp_path: Path,
+    outside_data: Callable[[str], Path],
 ) -> None:
-    report = import_dataset(name, tmp_path, tmp_path / "t.parquet", labels=MOS / place, videos=False)
+    report = import_dataset(
+        name, tmp_path, tmp_path / "t.parquet", labels=outside_data(f"data/mos/{place}"), videos=False
+    )
     assert (report.rows, report.imported, report.contents) == (rows, imported, contents)
     refused = {"no score": 854} if place == "kvq" else {"reference, no encode": 9} if name == "nflx_public" else {}
     assert {reason: len(names) for reason, names in report.refused.items()} == refused
@@ -463,25 +472,27 @@ def test_real_labels(
         assert table.groupby("split")["content"].nunique().to_dict() == {"test": 4, "train": 16}
 
 
-@pytest.mark.skipif(not MOS.is_dir(), reason=f"real label files are not there: {MOS}")
-def test_real_metrics_stand_by_their_encodes(tmp_path: Path) -> None:
-    """The figures of shared/data/README.md; they hold only if every join is right."""
-    import_dataset("avt_vqdb_uhd_1", tmp_path, tmp_path / "t.parquet", labels=MOS / "avt_vqdb_uhd1", videos=False)
+@pytest.mark.data
+def test_real_metrics_stand_by_their_encodes(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
+    """Published correlations, which hold only if every join is right."""
+    labels = outside_data("data/mos/avt_vqdb_uhd1")
+    import_dataset("avt_vqdb_uhd_1", tmp_path, tmp_path / "t.parquet", labels=labels, videos=False)
     table = read_table(tmp_path / "t.parquet")
     by_test = {test: one["vmaf"].corr(one["score"], method="spearman") for test, one in table.groupby("test")}
     assert list(by_test.values()) == pytest.approx([0.850, 0.930, 0.909, 0.811], abs=5e-4)
     assert table["psnr"].corr(table["score"], method="spearman") == pytest.approx(0.679, abs=5e-4)
     assert table["crowd_mos"].corr(table["score"], method="spearman") == pytest.approx(0.935, abs=5e-4)
-    import_dataset("avt_vqdb_uhd_1_nvc", tmp_path, tmp_path / "n.parquet", labels=MOS / "avt_nvc", videos=False)
+    import_dataset(
+        "avt_vqdb_uhd_1_nvc", tmp_path, tmp_path / "n.parquet", labels=outside_data("data/mos/avt_nvc"), videos=False
+    )
     table = read_table(tmp_path / "n.parquet")
     figures = {"vmaf": 0.907, "dover": 0.598, "musiq": 0.683, "fastvqa": 0.401, "qalign": 0.263}
     for metric, figure in figures.items():
         assert table[metric].corr(table["score"], method="spearman") == pytest.approx(figure, abs=5e-4)
 
 
-@pytest.mark.skipif(not MOS.is_dir(), reason=f"real label files are not there: {MOS}")
-def test_what_is_no_label_file_is_said_so(tmp_path: Path) -> None:
+@pytest.mark.data
+def test_what_is_no_label_file_is_said_so(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
+    labels = outside_data("data/mos/avt_vqdb_uhd1/codec_retraining.csv")
     with pytest.raises(ValueError, match="no label file of AVT-VQDB-UHD-1"):
-        import_dataset(
-            "avt_vqdb_uhd_1", tmp_path, tmp_path / "t.csv", labels=MOS / "avt_vqdb_uhd1" / "codec_retraining.csv"
-        )
+        import_dataset("avt_vqdb_uhd_1", tmp_path, tmp_path / "t.csv", labels=labels)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ from rungwise.media.ffmpeg import run_ffmpeg
 
 V0 = "vmaf_v0.6.1"
 V1 = "vmaf_v1.0.16_3d0h"
-PAIRS = Path(__file__).parents[3].parent / "shared" / "data" / "vmaf_pairs"
 
 
 def write_clip(path: Path, frames: int = 12, width: int = 288, height: int = 162) -> Path:
@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.data
 @pytest.mark.parametrize(
     ("pair", "raw", "expected"),
     [
@@ -51,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_values_netflix_asserts(pair: tuple[str, str], raw: RawVideo, expected: float) -> None:
-    reference, distorted = (PAIRS / name for name in pair)
-    if not reference.exists() or not distorted.exists():
-        pytest.skip(f"needs Netflix's test pair, absent at {PAIRS}")
+def test_values_netflix_asserts(
+    pair: tuple[str, str], raw: RawVideo, expected: float, outside_data: Callable[[str], Path]
+) -> None:
+    reference, distorted = (outside_data(f"data/vmaf_pairs/{name}") for name in pair)
     assert label(reference, distorted, models=[V0], raw=raw).metrics[V0].mean == pytest.approx(expected, abs=1e-4)
 
 

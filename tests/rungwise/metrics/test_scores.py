@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from rungwise.score import scorer
 from rungwise.tables import read_table_file
 
 run = CliRunner()
-MOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "mos"
 
 
 def foreign(seed: int = 0) -> pd.DataFrame:
@@ -254,10 +254,9 @@ def test_the_baseline_alone(path: Path, tmp_path: Path) -> None:
     assert "nothing to evaluate" in str(nothing.exception)
 
 
-def test_published_figures_of_an_ultra_hd_study() -> None:
-    path = MOS / "avt_nvc" / "results.json"
-    if not path.is_file():
-        pytest.skip(f"no published scores at {path}")
+@pytest.mark.data
+def test_published_figures_of_an_ultra_hd_study(outside_data: Callable[[str], Path]) -> None:
+    path = outside_data("data/mos/avt_nvc/results.json")
     columns = {"content": "source", "bitrate_kbps": "bitrate", "score_ci95": "ci"}
     names = ["vmaf", "dover", "musiq", "fastvqa", "qalign"]
     table, names, _ = read_scores(path, "mos", names, columns=columns, value_range=(1, 5))

@@ -14,7 +14,6 @@ from rungwise.metrics.statistics import FloatArray, IntArray
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-PUBLISHED = Path(__file__).resolve().parents[4] / "shared" / "data" / "mos" / "p1204_pixelmodels"
 POINTS: list[Callable[[FloatArray, FloatArray], float]] = [st.srcc, st.krcc, st.plcc, st.plcc_logistic4]
 
 
@@ -27,24 +26,22 @@ def make_rows(num_contents: int = 12, per_content: int = 9, seed: int = 0) -> tu
     return truth, pred + rng.normal(0, 5, content.size), content
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("model", ["nofu", "fume", "hyfr", "hyfu"])
-def test_published_figures(model: str) -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip(f"no published predictions at {PUBLISHED}")
-    table = pd.read_csv(PUBLISHED / f"{model}_crossval_regression.csv")
+def test_published_figures(model: str, outside_data: Callable[[str], Path]) -> None:
+    published = outside_data("data/mos/p1204_pixelmodels")
+    table = pd.read_csv(published / f"{model}_crossval_regression.csv")
     truth, pred = table["truth"].to_numpy(), table["predicted"].to_numpy()
-    wanted = json.loads((PUBLISHED / f"{model}_info.json").read_text())["regression_performance"][0]
+    wanted = json.loads((published / f"{model}_info.json").read_text())["regression_performance"][0]
     assert st.srcc(truth, pred) == pytest.approx(wanted["spearman"], abs=1e-12)
     assert st.krcc(truth, pred) == pytest.approx(wanted["kendall"], abs=1e-12)
     assert st.plcc(truth, pred) == pytest.approx(wanted["pearson"], abs=1e-12)
     assert st.rmse(truth, pred) == pytest.approx(wanted["rmse"], abs=1e-12)
 
 
-def test_published_log_bitrate_of_cvqad() -> None:
-    path = PUBLISHED.parent / "cvqad_labels" / "Subjective_scores.csv"
-    if not path.is_file():
-        pytest.skip(f"no CVQAD labels at {path}")
-    table = pd.read_csv(path)
+@pytest.mark.data
+def test_published_log_bitrate_of_cvqad(outside_data: Callable[[str], Path]) -> None:
+    table = pd.read_csv(outside_data("data/mos/cvqad_labels/Subjective_scores.csv"))
     for function, smallest, wanted in ((st.srcc, 15, 0.863), (st.krcc, 6, 0.701)):
         groups = [g for _, g in table.groupby(["sequence", "preset"]) if len(g) >= smallest]
         values = [function(g["subjective_score"].to_numpy(), g["real_bitrate"].to_numpy()) for g in groups]

@@ -94,6 +94,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["one", "two", "alone"])
 def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, name: str, width: int) -> None:
