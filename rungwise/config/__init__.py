@@ -1,0 +1,39 @@
+"""The schema of a run's YAML: unknown keys are errors, all errors are reported at once.
+
+ladder.py: masters, encodes and labels; teachers.py and students.py: the models; training.py and losses.py: how they are
+trained; run.py: the whole and its reader.
+"""
+
+from __future__ import annotations
+
+from rungwise.config.ladder import Beside, Ladder, Rungs, RungSample, Sources
+from rungwise.config.losses import LossWeights
+from rungwise.config.run import Evaluate, Export, RunConfig, Splits, Views, load_config
+from rungwise.config.students import (
+    BitrateGroups,
+    MambaShape,
+    MambaStudent,
+    Student,
+    StudentSection,
+    SwinShape,
+    SwinStudent,
+)
+from rungwise.config.teachers import (
+    Cache,
+    ClipVqaTeacher,
+    ConviqtTeacher,
+    InternVideo2Shape,
+    InternVideo2Teacher,
+    Lite0Teacher,
+    QClipTeacher,
+    Teacher,
+    TeacherSection,
+)
+from rungwise.config.training import Augment, Execution, Training
+
+__all__ = [
+    "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate", "Execution",
+    "Export", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape",
+    "MambaStudent", "QClipTeacher", "RunConfig", "RungSample", "Rungs", "Sources", "Splits", "Student",
+    "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection", "Training", "Views", "load_config",
+]  # fmt: skip

@@ -1,0 +1,134 @@
+"""A whole run, and the reader of its YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from rungwise.config.ladder import Ladder, Sources
+from rungwise.config.section import Positive, Section
+from rungwise.config.students import Student
+from rungwise.config.teachers import Cache, Teacher
+from rungwise.score.views import ViewRecipe
+
+
+class Splits(Section):
+    """Source groups held out; the rest trains."""
+
+    validation: Positive | tuple[str, ...]
+    """number of groups, or names of contents"""
+    test: Positive | tuple[str, ...]
+    """number of groups, or names of contents"""
+    seed: int
+    """of the draw, where numbers are given"""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The test contents that are named: no variants are made of them."""
+        return () if isinstance(self.test, int) else self.test
+
+
+class Views(Section):
+    """The pixels that teacher and student look at."""
+
+    recipe: ViewRecipe
+    """shared by teacher and student"""
+    per_clip: Positive
+    """views of each clip kept for training"""
+
+
+class Evaluate(Section):
+    """The final table."""
+
+    num_resamples: Positive
+    """bootstrap resamples of contents for the 95 % intervals"""
+
+
+class Export(Section):
+    """The ONNX files, one per precision."""
+
+    opset: Annotated[int, Field(ge=18)]
+    """ONNX operator set"""
+    interval_coverage: Annotated[float, Field(gt=0, lt=1)]
+    """fraction of clips that the interval around a score should cover"""
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...]
+    """files to write; fp32 is required"""
+
+    @model_validator(mode="after")
+    def _fp32_is_the_measure(self) -> Export:
+        if "fp32" not in self.precisions or len(set(self.precisions)) < len(self.precisions):
+            raise ValueError("`precisions` needs fp32, against which the others are judged, and each but once")
+        return self
+
+
+class RunConfig(Section):
+    """A whole run, from masters to the exported file."""
+
+    name: str
+    """of the run, for reports"""
+    seed: int
+    """of training"""
+    sources: Sources
+    """masters"""
+    ladder: Ladder
+    """encodes and labels"""
+    splits: Splits
+    """held-out contents"""
+    views: Views
+    """which pixels the models look at"""
+    teacher: Teacher
+    """one of five teachers"""
+    cache: Cache
+    """the teacher's outputs on disk"""
+    student: Student
+    """one of two students"""
+    evaluate: Evaluate
+    """the final table"""
+    export: Export
+    """ONNX files"""
+
+    @model_validator(mode="after")
+    def _streams_have_texture(self) -> RunConfig:
+        recipe = self.views.recipe
+        fits = recipe.frame_choice == "pairs" and recipe.patch_px >= 32 and recipe.patch_px % 4 == 0
+        if "stream" in self.student.training.losses.used and not fits:
+            raise ValueError("student.training.losses.stream needs views.recipe.frame_choice: pairs, and a patch_px of"
+                             " 32 or more that 4 divides")  # fmt: skip
+        return self
+
+
+def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run's YAML; `sources` replaces the config's masters by a folder, `student` keys of that section.
+
+    Raises:
+        ValueError: the file is missing or no YAML, or keys are wrong; every wrong key is named.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such config; see configs/")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys")
+    if sources is not None:
+        own = values.get("sources")
+        kept = own if isinstance(own, dict) and "folder" in own else {}  # of built-in scenes nothing holds for a folder
+        values["sources"] = kept | {"folder": str(sources)}
+    if student and isinstance(values.get("student"), dict):
+        values["student"] |= student
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise ValueError(f"{path}: {len(lines)} wrong key(s)\n  " + "\n  ".join(lines)) from error
+
+
+def _where(location: tuple[str | int, ...]) -> str:
+    """A key's path as the YAML has it: pydantic puts a model's name between `teacher` or `student` and its keys."""
+    path = [str(part) for part in location] or ["keys together"]
+    return ".".join(path[:1] + path[2:] if path[0] in ("teacher", "student") and len(path) > 2 else path)

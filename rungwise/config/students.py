@@ -1,0 +1,129 @@
+"""The students."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rungwise.config.section import Positive, Rate, Section
+from rungwise.config.training import Execution, Training
+
+
+class BitrateGroups(Section):
+    """Coarse-to-fine contrast over bins of log bitrate."""
+
+    num_groups: Annotated[int, Field(ge=2)]
+    """bins between each content's lowest and highest log bitrate"""
+    temperature: Rate | Literal["learned"]
+    """of the coarse contrast; learned starts at 0.1"""
+    margin: Rate
+    """of the fine rank loss, as a fraction of the label gap"""
+
+
+class StudentSection(Section):
+    """Keys of all students."""
+
+    stem_stages: Literal[3, 5]
+    """stages of an ImageNet EfficientNet-Lite0 that come first"""
+    stem: Literal["tuned", "frozen"]
+    """whether those stages are trained"""
+    prompts: Annotated[int, Field(ge=0)]
+    """size of each stage's StylePrompt bank; 0: none"""
+    aleatoric: bool
+    """also predict the expected error; needs `losses.likelihood`"""
+    start: Path | None
+    """a student's checkpoint to continue from; null: ImageNet stem and random weights"""
+    tune: Literal["all", "styleprompt"]
+    """styleprompt: only the prompts and the last layer are trained"""
+    refit: bool
+    """after validation chose the epoch and the interval, retrain on train and validation contents"""
+    bitrate_groups: BitrateGroups | None
+    """for `losses.coarse` and `losses.fine`"""
+    precision: Literal["fp32", "bf16"]
+    """bf16: products are taken in bf16, weights stay in fp32"""
+    execution: Execution
+    """how it is run"""
+    pretrain: Training | None
+    """a first run by contrast between encoder settings, without labels; null: none"""
+    training: Training
+    """how it is distilled"""
+    reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
+    """weight of re-encodes in `losses.stream`: their QP only reflects the last encode"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudentSection:
+        used = self.training.losses.used
+        problems = []
+        if self.bitrate_groups is None and {"coarse", "fine"} & set(used):
+            problems.append("losses.coarse and losses.fine need `bitrate_groups`")
+        if "contrast" in used:
+            problems.append("losses.contrast belongs to `pretrain`, not to `training`")
+        if self.aleatoric != ("likelihood" in used):
+            problems.append("`aleatoric` and losses.likelihood go together")
+        if (self.reencoded_weight is not None) != ("stream" in used):
+            problems.append("`reencoded_weight` and losses.stream go together")
+        if self.pretrain is not None and set(self.pretrain.losses.used) != {"contrast"}:
+            problems.append("`pretrain` learns by losses.contrast alone")
+        if self.tune == "styleprompt" and (self.start is None or not self.prompts):
+            problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
+        if self.start is not None and self.pretrain is not None:
+            problems.append("give `start` or `pretrain`, not both")
+        if self.execution.keep_frozen and self.stem == "tuned" and self.tune == "all":
+            problems.append("execution.keep_frozen needs `stem: frozen`")
+        augment = self.training.augment
+        if self.execution.keep_frozen and augment is not None and augment.sample_grid is not None:
+            problems.append("execution.keep_frozen keeps what whole frames gave: set augment.sample_grid to null")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class MambaShape(Section):
+    """A custom shape; one entry a stage."""
+
+    embed_dim: tuple[Positive, ...]
+    """channels"""
+    depths: tuple[Positive, ...]
+    """blocks"""
+    state_dim: tuple[Positive, ...]
+    """hidden states of the SSD mixer"""
+    feature_dim: Positive
+    """width of the pooled feature"""
+
+
+class MambaStudent(StudentSection):
+    """EfficientViM over each frame, an SSD layer over time."""
+
+    model: Literal["mamba"]
+    """the student"""
+    size: Literal["nano", "small"] | MambaShape
+    """a named size, or a custom shape"""
+
+
+class SwinShape(Section):
+    """A custom shape."""
+
+    embed_dim: Positive
+    """channels of the first stage; they double from stage to stage"""
+    depths: tuple[Positive, ...]
+    """blocks, one entry a stage"""
+    num_heads: tuple[Positive, ...]
+    """attention heads, one entry a stage"""
+    window: Positive
+    """attention window in tokens"""
+    feature_dim: Positive
+    """width of the pooled feature"""
+
+
+class SwinStudent(StudentSection):
+    """SwinV2 over each frame, stages fused by attention, a transformer layer over time."""
+
+    model: Literal["swin"]
+    """the student"""
+    size: Literal["nano", "small"] | SwinShape
+    """a named size, or a custom shape"""
+
+
+Student = Annotated[MambaStudent | SwinStudent, Field(discriminator="model")]
