@@ -1,7 +1,7 @@
 """Score held-out encodes with the packaged model and the usual metrics: the table behind the README's accuracy figures.
 
     python benchmarks/accuracy.py TABLE... --masters DIR --out benchmarks/results/accuracy.csv
-    rungwise evaluate --scores benchmarks/results/accuracy.csv --pred psnr,ssim,pixel_only,hybrid,vmaf_v0 --json \\
+    rungwise metrics benchmarks/results/accuracy.csv --pred psnr,ssim,pixel_only,hybrid,vmaf_v0 --json \\
         > benchmarks/results/accuracy.json
 
 TABLE is a ladder's table.parquet, DIR holds its masters. Only the test contents of benchmarks/default.yaml are scored.

@@ -29,13 +29,27 @@ Item = TypeVar("Item")
 QUIET_INTERVAL_SECONDS = 30.0  # between lines where stderr is a file and a moving bar would be noise
 
 
+_quiet = {"progress": False}
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="dim")
 
 
+def set_quiet(quiet: bool) -> None:
+    """Whether `note` and `track` print nothing from now on: `--quiet`."""
+    _quiet["progress"] = quiet
+
+
 def note(message: str) -> None:
-    """One line of what is going on, to stderr; of several processes the first speaks for all."""
+    """One line of progress to stderr; of several processes the first speaks for all."""
+    if not _quiet["progress"]:
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """One line about a failed input or a doubtful result, to stderr, whether quiet or not."""
     if ranks().rank > 0:
         return
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
@@ -48,7 +62,7 @@ def track(
 
     `describe` adds what else is worth saying, such as shares of time.
     """
-    if ranks().rank > 0:
+    if ranks().rank > 0 or _quiet["progress"]:
         yield from items
         return
     if not sys.stderr.isatty():

@@ -8,19 +8,12 @@ from typing import Annotated
 
 import typer
 
-from rungwise.cli.options import Json
+from rungwise.cli.options import Json, Quiet
 
 NAMES_SHOWN = 5
-dataset_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
-@dataset_app.callback()
-def _dataset() -> None:
-    """Import rated data sets into tables, and check tables."""
-
-
-@dataset_app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: Json = False, quiet: Quiet = False) -> None:
     """Print the data sets that can be imported: label files, encodes, kind and range of the score, license."""
     from rungwise.datasets.catalog import CATALOG
 
@@ -41,16 +34,18 @@ def list_(as_json: Json = False) -> None:
             print(f"{'':20}{known.about}")
 
 
-@dataset_app.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(help="data set, see `rungwise dataset list`")],
-    root: Annotated[Path, typer.Argument(help="folder of the videos")],
-    out: Annotated[Path, typer.Option("--out", help="table to write, .parquet or .csv")],
-    labels: Annotated[Path | None, typer.Option("--labels", help="label file or its folder [ROOT]")] = None,
-    no_videos: Annotated[bool, typer.Option("--no-videos", help="take the labels alone, open no video")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="data set, see `rungwise dataset list`")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="folder of the videos")],
+    out: Annotated[Path, typer.Option("--out", metavar="TABLE", help="table to write, .parquet or .csv")],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="label file or its folder", show_default="ROOT")
+    ] = None,
+    no_videos: Annotated[bool, typer.Option("--no-videos", help="import the labels alone, open no video")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a data set's table and say what became of every row of its labels; exit 1 if any was refused."""
+    """Write a data set's table and report every row of its labels; exit 1 if any was refused."""
     from rungwise.datasets import import_dataset
 
     report = import_dataset(name, root, out, labels=labels, videos=not no_videos)
@@ -72,19 +67,20 @@ def import_(
         raise typer.Exit(1)
 
 
-@dataset_app.command()
 def check(
-    table: Annotated[Path, typer.Argument(help="dataset table, .parquet or .csv")], as_json: Json = False
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="dataset table, .parquet or .csv")],
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Open every video of a table and say what is wrong, clip by clip; exit 1 if anything is."""
+    """Open every video of a table and report what is wrong, clip by clip; exit 1 if anything is."""
     from rungwise.datasets.check import check_videos
 
     problems, clips = check_videos(table)
     if as_json:
         print(json.dumps({"table": str(table), "clips": clips, "problems": problems}))
     else:
-        for clip, found in problems.items():
-            print(f"{clip}: {'; '.join(found)}")
+        for clip, faults in problems.items():
+            print(f"{clip}: {'; '.join(faults)}")
         wrong = len(problems) - (str(table) in problems)
         print(f"{clips - wrong} of {clips} clips are as the table says")
     if problems:

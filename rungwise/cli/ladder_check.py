@@ -1,133 +1,257 @@
-"""`rungwise ladder check`: the verb's options, and its exit codes."""
+"""`rungwise ladder check`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import Json
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet
+
+if TYPE_CHECKING:
+    from rungwise.ladder.check import Wanted
+    from rungwise.ladder.compare import Gate, Report
+    from rungwise.ladder.pairing import Crop
+
+QUALITY, ADVICE = "Quality", "Check and advice"
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE", help="one title's encodes: a folder, a .parquet or .csv table, a local .m3u8 or .mpd"
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="FILE",
+        help="score the rungs with this .onnx file",
+        show_default="the packaged model",
+        rich_help_panel=QUALITY,
+    ),
+]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="instead of a model: a table's column, such as an old VMAF", rich_help_panel=QUALITY
+    ),
+]
+LowerIsBetter = Annotated[
+    bool, typer.Option("--lower-is-better", help="lower is better in --quality COLUMN", rich_help_panel=QUALITY)
+]
+Truth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="vmaf|COLUMN",
+        help="check by a second metric too: VMAF v1 against --reference, or a column",
+        rich_help_panel=QUALITY,
+    ),
+]
+Reference = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="the master, for --truth vmaf", rich_help_panel=QUALITY)
+]
+CropText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W:H[:X:Y]",
+        help="compare with this part of --reference, as ffmpeg's filter crop; centered without X:Y",
+        show_default="all of it",
+        rich_help_panel=QUALITY,
+    ),
+]
+DisplayHeight = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="PIXELS",
+        help="height at which all rungs are shown",
+        show_default="the top rung's",
+        rich_help_panel=QUALITY,
+    ),
+]
+Views = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="patches that the model scores, the same in all rungs", rich_help_panel=QUALITY
+    ),
+]
+Content = Annotated[str | None, typer.Option(metavar="NAME", help="which title of a table", rich_help_panel=ADVICE)]
+Step = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="POINTS",
+        help="one just-noticeable step; 6 is a rule of thumb for VMAF v0, what 75 % of viewers notice "
+        "(J. Ozer, streaminglearningcenter.com)",
+        show_default="6 on a VMAF scale, none on others",
+        rich_help_panel=ADVICE,
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="POINTS",
+        help="differences that may be noise: a rung is off the hull by more",
+        show_default="2 on a VMAF scale, else step / 3",
+        rich_help_panel=ADVICE,
+    ),
+]
+Rungs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="rungs to recommend",
+        show_default="as many as stay a step apart",
+        rich_help_panel=ADVICE,
+    ),
+]
+Cap = Annotated[
+    float | None, typer.Option(min=0, metavar="KBPS", help="recommend no rung above it", rich_help_panel=ADVICE)
+]
+Anchor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODEC",
+        help="codec that others are compared with",
+        show_default="every pair",
+        rich_help_panel=ADVICE,
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GATE,...",
+        help="exit 1 if the first metric finds any: off-hull, unordered, close, gap>N, floor<N, ceiling<N, N in points",
+        rich_help_panel=ADVICE,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="folder for check.html, .json, .csv, .txt, and for scores that the next run reuses",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 
 def check(
-    source: Annotated[
-        Path, typer.Argument(help="one title's encodes: a folder, a .parquet or .csv table, a local .m3u8 or .mpd")
-    ],
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="exported .onnx file that scores them [the shipped one]")
-    ] = None,
-    quality: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="instead of a model: a table's column, such as an old VMAF")
-    ] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="lower is better in --quality COLUMN: turn its sign")
-    ] = False,
-    truth: Annotated[
-        str | None,
-        typer.Option(metavar="vmaf|COLUMN", help="judge by this as well: VMAF v1 against --reference, or a column"),
-    ] = None,
-    reference: Annotated[Path | None, typer.Option(help="the master, for --truth vmaf")] = None,
-    crop: Annotated[
-        str | None,
-        typer.Option(
-            metavar="W:H[:X:Y]",
-            help="compare with this part of --reference, as ffmpeg's filter crop [all of it; centered without X:Y]",
-        ),
-    ] = None,
-    display_height: Annotated[
-        int | None, typer.Option("--display-height", min=2, help="lines at which all are shown [the top rung's]")
-    ] = None,
-    content: Annotated[str | None, typer.Option(help="which title of a table")] = None,
-    step: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="one just-noticeable step, in points [6 on a VMAF scale: a rule of thumb for VMAF v0, what 75 % of "
-            "viewers notice (J. Ozer, streaminglearningcenter.com); other scales have none]",
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(min=0, help="points that may be noise: off the hull means by more [2 on VMAF, else step / 3]"),
-    ] = None,
-    rungs: Annotated[int | None, typer.Option(min=1, help="rungs to recommend [as many as stay a step apart]")] = None,
-    cap: Annotated[float | None, typer.Option(min=0, metavar="KBPS", help="recommend no rung above it")] = None,
-    views: Annotated[int, typer.Option(min=1, help="places that the model looks at, the same in all rungs")] = 8,
-    anchor: Annotated[str | None, typer.Option(help="codec that others are compared with [every pair]")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder for check.html, .json, .csv, .txt, and scores to go on from if killed")
-    ] = None,
+    source: Source,
+    model: Model = None,
+    quality: Quality = None,
+    lower_is_better: LowerIsBetter = False,
+    truth: Truth = None,
+    reference: Reference = None,
+    crop: CropText = None,
+    display_height: DisplayHeight = None,
+    views: Views = 8,
+    content: Content = None,
+    step: Step = None,
+    tolerance: Tolerance = None,
+    rungs: Rungs = None,
+    cap: Cap = None,
+    anchor: Anchor = None,
+    fail_on: FailOn = None,
+    out: Out = None,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of text, one row a rung")] = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GATES",
-            help="exit 1 if the first metric finds any: off-hull, unordered, close, gap>N, floor<N, ceiling<N "
-            "(N in points), comma-separated",
-        ),
-    ] = None,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Judge one title's ladder: hull, crossovers, rungs off it, out of order or too close, and what to change."""
-    from rungwise.ladder.check import TRUTH_VMAF, Wanted, check_source
-    from rungwise.ladder.compare import failed_gates, parse_gates
-    from rungwise.ladder.pairing import Crop
-    from rungwise.progress import note
-    from rungwise.report.ladder_page import write_outputs
-    from rungwise.report.ladder_text import to_csv, to_json, to_text
-    from rungwise.score.scorer import SHIPPED_MODEL
-    from rungwise.tables import TABLE_SUFFIXES
-
-    try:
-        gates = parse_gates(fail_on) if fail_on is not None else ()
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--fail-on") from error
-    if model is not None and quality is not None:
-        raise typer.BadParameter("give one of --model and --quality; the other may be the --truth")
-    if model is None and quality is None and truth is None:
-        model = SHIPPED_MODEL
-    if truth == TRUTH_VMAF and reference is None and source.suffix.lower() not in TABLE_SUFFIXES:
-        raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
-    if crop is not None and (truth != TRUTH_VMAF or reference is None):
-        raise typer.BadParameter("it crops the reference: give --truth vmaf and --reference", param_hint="--crop")
-    try:
-        part = Crop.parse(crop) if crop is not None else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--crop") from error
+    """Check one title's ladder: hull, crossovers, rungs off it, out of order or too close, and what to change."""
     if as_json and as_csv:
         raise typer.BadParameter("give one of --json and --csv")
-    report = check_source(
-        Wanted(
-            source=source,
-            model=model,
-            quality=quality,
-            lower_is_better=lower_is_better,
-            truth=truth,
-            reference=reference,
-            crop=part,
-            display_height=display_height,
-            content=content,
-            step=step,
-            tolerance=tolerance,
-            count=rungs,
-            cap_kbps=cap,
-            anchor=anchor,
-            views=views,
-            out=out,
-        )
+    from rungwise.ladder.check import Wanted, check_source
+
+    gates = _gates(fail_on)
+    options = Wanted(
+        source=source,
+        model=_model(model, quality, truth),
+        quality=quality,
+        lower_is_better=lower_is_better,
+        truth=truth,
+        reference=reference,
+        crop=_crop(crop, truth, reference),
+        display_height=display_height,
+        content=content,
+        step=step,
+        tolerance=tolerance,
+        count=rungs,
+        cap_kbps=cap,
+        anchor=anchor,
+        views=views,
+        out=out,
     )
-    if as_json or as_csv or out is None:
-        print((to_json if as_json else to_csv if as_csv else to_text)(report), end="")
-    if out is not None:
-        written = write_outputs(report, out)
-        if not (as_json or as_csv):
-            print(to_text(report), end="")
-            print("\n".join(str(path) for path in written))
-    for name, reason in report.failures.items():
-        note(f"left out: {name}: {reason.splitlines()[0]}")
-    failed = failed_gates(gates, report)
-    for line in failed:
-        note(f"--fail-on {line}")
-    if report.failures or failed:
+    _check_reference(options)
+    report = check_source(options)
+    _print(report, out, as_json, as_csv)
+    if _warn(report, gates):
         raise typer.Exit(1)
+
+
+def _gates(text: str | None) -> tuple[Gate, ...]:
+    from rungwise.ladder.compare import parse_gates
+
+    try:
+        return parse_gates(text) if text is not None else ()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fail-on") from error
+
+
+def _model(model: Path | None, quality: str | None, truth: str | None) -> Path | None:
+    """The model that scores the rungs; None where a table's column or VMAF takes its place."""
+    from rungwise.score.scorer import SHIPPED_MODEL
+
+    if model is not None and quality is not None:
+        raise typer.BadParameter("give one of --model and --quality; the other may be the --truth")
+    return SHIPPED_MODEL if model is None and quality is None and truth is None else model
+
+
+def _crop(text: str | None, truth: str | None, reference: Path | None) -> Crop | None:
+    from rungwise.ladder.check import TRUTH_VMAF
+    from rungwise.ladder.pairing import Crop
+
+    if text is None:
+        return None
+    if truth != TRUTH_VMAF or reference is None:
+        raise typer.BadParameter("it crops the reference: give --truth vmaf and --reference", param_hint="--crop")
+    try:
+        return Crop.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--crop") from error
+
+
+def _check_reference(options: Wanted) -> None:
+    from rungwise.ladder.check import TRUTH_VMAF
+    from rungwise.tables import TABLE_SUFFIXES
+
+    is_table = options.source.suffix.lower() in TABLE_SUFFIXES
+    if options.truth == TRUTH_VMAF and options.reference is None and not is_table:
+        raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
+
+
+def _print(report: Report, out: Path | None, as_json: bool, as_csv: bool) -> None:
+    """The report to stdout and, with `out`, to files whose paths are printed under the text."""
+    from rungwise.report.ladder_page import write_outputs
+    from rungwise.report.ladder_text import to_csv, to_json, to_text
+
+    written = [] if out is None else write_outputs(report, out)
+    print((to_json if as_json else to_csv if as_csv else to_text)(report), end="")
+    if written and not (as_json or as_csv):
+        print("\n".join(str(path) for path in written))
+
+
+def _warn(report: Report, gates: tuple[Gate, ...]) -> bool:
+    """One line to stderr for each rung left out and each gate failed; whether there is any."""
+    from rungwise.ladder.compare import failed_gates
+    from rungwise.progress import warn
+
+    failed = failed_gates(gates, report)
+    for name, reason in report.failures.items():
+        warn(f"left out: {name}: {reason.splitlines()[0]}")
+    for line in failed:
+        warn(f"--fail-on {line}")
+    return bool(report.failures or failed)

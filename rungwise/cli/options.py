@@ -1,12 +1,32 @@
-"""Options that many verbs share."""
+"""Options that several verbs share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Config = Annotated[Path, typer.Argument(help="the run's YAML, such as configs/quickstart.yaml")]
-Runs = Annotated[Path, typer.Option("--runs", help="folder of artifacts")]
-SourcesOption = Annotated[Path | None, typer.Option("--sources", help="folder of your own masters")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
+OUTPUT = "Output"  # the heading of options that say what is printed and written
+
+
+def _set_quiet(quiet: bool) -> bool:
+    from rungwise.progress import set_quiet
+
+    set_quiet(quiet)
+    return quiet
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the run's YAML, such as configs/quickstart.yaml")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="folder of artifacts")]
+SourcesOption = Annotated[
+    Path | None,
+    typer.Option("--sources", metavar="DIR", help="folder of your own masters", show_default="sources in CONFIG"),
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text", rich_help_panel=OUTPUT)]
+Csv = Annotated[bool, typer.Option("--csv", help="print CSV instead of text", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="no progress on stderr; errors stay", callback=_set_quiet, rich_help_panel=OUTPUT
+    ),
+]

@@ -11,10 +11,10 @@ import typer
 
 
 def report_failures(failures: dict[str, str]) -> None:
-    from rungwise.progress import note
+    from rungwise.progress import warn
 
     for clip, reason in failures.items():
-        note(f"failed: {clip}: {reason}")
+        warn(f"failed: {clip}: {reason}")
     if failures:
         raise typer.Exit(1)
 

@@ -22,7 +22,7 @@ from rungwise.ladder.paired_views import choose_places, score_at, score_flat_at,
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
 from rungwise.ladder.reference import comparable_encodes
 from rungwise.ladder.rungs import LadderCheck, Metric, check_ladder, make_metric
-from rungwise.progress import note, track
+from rungwise.progress import note, track, warn
 
 TRUTH_VMAF = "vmaf"
 CACHE = "scores.json"
@@ -286,5 +286,5 @@ def _read_cache(out: Path | None) -> dict[str, Any]:
         kept = None
     if isinstance(kept, dict):
         return kept
-    note(f"{out / CACHE}: not readable, so every rung is scored anew")
+    warn(f"{out / CACHE}: not readable, so every rung is scored anew")
     return {}

@@ -18,7 +18,7 @@ from rungwise.media.container import field_problem
 from rungwise.media.playlists import read_playlist, write_whole
 from rungwise.media.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
 from rungwise.media.video import VideoInfo, probe
-from rungwise.progress import note
+from rungwise.progress import warn
 from rungwise.tables import TABLE_SUFFIXES as TABLE_SUFFIXES
 from rungwise.tables import read_table_file, to_numbers
 
@@ -103,7 +103,7 @@ def _folder(folder: Path, without: Path | None) -> Found:
         raise ValueError(f"{folder}: holds no video of its own ({', '.join(VIDEO_SUFFIXES)}){hint}")
     found = Found()
     if unread := unread_files(files):
-        note(f"{folder}: {unread}")
+        warn(f"{folder}: {unread}")
     for path in videos:
         if without is not None and without.exists() and path.samefile(without):
             found.notes.append(f"{path.name} is the reference, so no rung")

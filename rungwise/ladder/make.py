@@ -32,7 +32,7 @@ from rungwise.ladder.pairing import PAIRING_VERSION, read_format
 from rungwise.ladder.sources import Master, seed_of
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.media.video import probe
-from rungwise.progress import note, run_jobs
+from rungwise.progress import note, run_jobs, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def _take_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
         shard = open_artifact(manifest.parent)
         if shard.key.inputs["ladder"] != ladder.id:
-            note(f"ladder: {manifest.parent} is a shard of another ladder, left alone")
+            warn(f"ladder: {manifest.parent} is a shard of another ladder, left alone")
             continue
         verify_files(shard)
         # A clip's JSON says that it is finished, so it comes after its video.

@@ -22,7 +22,7 @@ from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.media.packets import timestamps_seconds
 from rungwise.media.suffixes import VIDEO_SUFFIXES
 from rungwise.media.video import probe
-from rungwise.progress import note, run_jobs, track
+from rungwise.progress import run_jobs, track, warn
 from rungwise.scenes import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write_master, write_photograph
 from rungwise.scenes.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.scenes.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
@@ -109,7 +109,7 @@ def _photographs(sources: Sources, runs: Path) -> dict[str, Path]:
         for number, (width, height) in enumerate(sources.shots):
             name = f"{picture.stem}~{number + 1}"
             if across < width or down < height:
-                note(f"masters: no {name}: the picture is {across}x{down}, the shot {width}x{height}")
+                warn(f"masters: no {name}: the picture is {across}x{down}, the shot {width}x{height}")
                 continue
             jobs[name] = partial(write_photograph, picture, seed=seed_of(name), width=width, height=height, **moving)
     if not jobs:

@@ -174,7 +174,7 @@ def score_videos(
         ValueError: the model can't be used, or the table has no paths.
     """
     from rungwise.artifact import sha256_file
-    from rungwise.progress import note, track
+    from rungwise.progress import track, warn
     from rungwise.score.scorer import SCORER_VERSION, Scorer
 
     if "path" not in table.columns:
@@ -201,7 +201,7 @@ def score_videos(
         except Exception as error:
             failures[clip] = failure(str(path), error)
             scores.append(float("nan"))
-            note(f"left out: {clip}: {failures[clip]}")
+            warn(f"left out: {clip}: {failures[clip]}")
     return scores, failures
 
 

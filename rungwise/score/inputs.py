@@ -11,7 +11,7 @@ from pathlib import Path
 from rungwise.failures import failure
 from rungwise.media.playlists import Variant, read_playlist, write_whole
 from rungwise.media.suffixes import PLAYLIST_SUFFIXES, is_video_name, unread_files
-from rungwise.progress import note
+from rungwise.progress import warn
 
 PIPE = "-"
 
@@ -53,7 +53,7 @@ def _expand(argument: str) -> Iterator[Input]:
         held = sorted(file for file in path.rglob("*") if file.is_file())
         files = [file for file in held if is_video_name(file)]
         if unread := unread_files(held):
-            note(f"{argument}: {unread}")
+            warn(f"{argument}: {unread}")
         if not files:
             yield Input(argument, problem=f"{argument}: no video in this folder")
         yield from (Input(str(file), file) for file in files)
@@ -77,7 +77,7 @@ def _variants(path: Path) -> Iterator[Input]:
         yield Input(str(path), problem=str(error))
         return
     for text in notes:
-        note(f"{path}: {text}")
+        warn(f"{path}: {text}")
     for variant in variants:
         yield Input(f"{path}#{variant.name}", path, variant, variant.problem)
 

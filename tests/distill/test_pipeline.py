@@ -164,8 +164,8 @@ def test_verbs_print_results_to_stdout_and_the_scored_number_is_the_scorers(
     lines = [json.loads(line) for line in partly.stdout.splitlines()]
     assert "not a video" in lines[0]["error"]
     assert "score" in lines[1]
-    for verb in ("ladder", "teach", "cache", "distill", "export", "evaluate"):
-        assert runner.invoke(app, [verb, str(config_path), "--runs", str(runs), "--json"]).exit_code == 0
+    for verb in ("ladder make", "teach", "cache make", "distill", "export", "evaluate"):
+        assert runner.invoke(app, [*verb.split(), str(config_path), "--runs", str(runs), "--json"]).exit_code == 0
 
 
 def test_probe_prints_what_it_sees(clip: Path) -> None:
@@ -201,9 +201,9 @@ def test_training_verbs_outside_a_checkout_say_so_in_one_line(
 
 @pytest.mark.parametrize(
     ("verb", "missing", "words"),
-    [("ladder", "yaml", "pip install 'rungwise[ladder]'"), ("teach", "torch", "needs a checkout")],
+    [("ladder make", "yaml", "pip install 'rungwise[ladder]'"), ("teach", "torch", "needs a checkout")],
 )
 def test_a_missing_library_is_one_line_too(verb: str, missing: str, words: str) -> None:
-    done = run_verb(verb, "run.yaml", before=f"import sys; sys.modules[{missing!r}] = None")
+    done = run_verb(*verb.split(), "run.yaml", before=f"import sys; sys.modules[{missing!r}] = None")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert words in done.stderr

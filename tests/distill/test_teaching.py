@@ -331,7 +331,7 @@ def test_two_and_three_processes_leave_the_same_cache_as_one(small: Small, cache
     for count in (2, 3):
         runs = small.fresh_runs(f"many{count}")
         shutil.copytree(small.runs / "teach", runs / "teach")
-        done = launch(count, "cache", str(path), "--runs", str(runs), threads=count)
+        done = launch(count, "cache", "make", str(path), "--runs", str(runs), threads=count)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 1  # the first process speaks for all
         alone = cached["internvideo2"].artifacts["cache"]
@@ -357,7 +357,7 @@ def test_deepspeed_in_two_processes_takes_the_same_losses_as_plain_pytorch_in_on
         execution = {"zero_stage": stage, "gradient_checkpointing": stage == 2, "keep_frozen": False}
         path = small.config("internvideo2", training={"epochs": 3}, execution=execution)
         runs = small.fresh_runs(f"zero{stage}")
-        done = launch(2, "cache" if stage == 3 else "teach", str(path), "--runs", str(runs), "--json")
+        done = launch(2, *(("cache", "make") if stage == 3 else ("teach",)), str(path), "--runs", str(runs), "--json")
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 1, done.stdout
         (rows,) = (json.loads(file.read_text()) for file in (runs / "teach").glob("*/history.json"))

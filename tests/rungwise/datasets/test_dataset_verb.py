@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rungwise.artifact import sha256_file
-from rungwise.cli.dataset import dataset_app
+from rungwise.cli import app
 from rungwise.dataset_table import read_table, write_table
 from rungwise.datasets import find_video, import_dataset
 from rungwise.datasets.catalog import CATALOG
@@ -123,27 +123,27 @@ def _csv(path: Path, text: str) -> Path:
 
 def test_verbs(folder_of_videos: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
-    listed = run(dataset_app, ["list"])
+    listed = run(app, ["dataset", "list"])
     assert listed.exit_code == 0
     assert "bvi_hd" in listed.stdout
     assert "lower is better" in listed.stdout
-    lines = [json.loads(line) for line in run(dataset_app, ["list", "--json"]).stdout.splitlines()]
+    lines = [json.loads(line) for line in run(app, ["dataset", "list", "--json"]).stdout.splitlines()]
     assert {line["name"] for line in lines} == set(CATALOG)
 
     out = tmp_path / "t.parquet"
-    made = run(dataset_app, ["import", "konvid_1k", str(folder_of_videos), "--out", str(out)])
+    made = run(app, ["dataset", "import", "konvid_1k", str(folder_of_videos), "--out", str(out)])
     assert made.exit_code == 1  # three videos are refused, and the table of the others is there
     assert "5 read, 2 imported, 3 refused" in made.stdout
     assert "missing video: 1: KoNViD_1k_videos/3.mp4" in made.stdout
     assert len(read_table(out)) == 2
-    assert run(dataset_app, ["check", str(out)]).stdout.endswith("2 of 2 clips are as the table says\n")
+    assert run(app, ["dataset", "check", str(out)]).stdout.endswith("2 of 2 clips are as the table says\n")
 
-    arguments = ["import", "konvid_1k", str(folder_of_videos), "--out", str(out), "--no-videos", "--json"]
-    made = run(dataset_app, arguments)
+    arguments = ["dataset", "import", "konvid_1k", str(folder_of_videos), "--out", str(out), "--no-videos", "--json"]
+    made = run(app, arguments)
     assert made.exit_code == 0
     facts = json.loads(made.stdout)
     assert (facts["imported"], facts["refused"], facts["clean"]) == (5, {}, True)
-    checked = run(dataset_app, ["check", str(out), "--json"])
+    checked = run(app, ["dataset", "check", str(out), "--json"])
     assert checked.exit_code == 1
     assert json.loads(checked.stdout)["problems"].keys() == {f"KoNViD_1k_videos/{n}" for n in (2, 3, 4, 5)}
 
@@ -153,7 +153,7 @@ def test_more_than_five_names_are_counted(tmp_path: Path) -> None:
     _csv(tmp_path / "test_data.csv", "filename,score\n" + rows)
     _csv(tmp_path / "train_data.csv", "filename,score\ntrain/0001.mp4,3\n")
     result = CliRunner().invoke(
-        dataset_app, ["import", "kvq", str(tmp_path), "--out", str(tmp_path / "t.csv"), "--no-videos"]
+        app, ["dataset", "import", "kvq", str(tmp_path), "--out", str(tmp_path / "t.csv"), "--no-videos"]
     )
     assert result.exit_code == 1
     assert "no score: 8: test/0001, test/0002, test/0003, test/0004, test/0005 and 3 more" in result.stdout

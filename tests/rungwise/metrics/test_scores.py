@@ -1,4 +1,4 @@
-"""Score tables from anywhere: what is read, what is assumed aloud, what is refused; and `rungwise evaluate`."""
+"""Score tables from anywhere: what is read, what is assumed aloud, what is refused; and `rungwise metrics`."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_killed_run_goes_on_and_one_bad_clip_is_left_out(videos: Path) -> None
 
 def test_evaluate_a_model_on_a_dataset(videos: Path) -> None:
     out = videos / "out"
-    arguments = ["evaluate", "--model", str(videos / "student.onnx"), "--data", str(videos / "data.csv")]
+    arguments = ["metrics", str(videos / "data.csv"), "--model", str(videos / "student.onnx")]
     done = run.invoke(cli.app, [*arguments, "--out", str(out), "--resamples", "20", "--json"])
     assert done.exit_code == 1  # two videos are missing from the figures
     evaluation = Evaluation.model_validate_json(done.stdout)
@@ -216,7 +216,7 @@ def test_evaluate_a_model_on_a_dataset(videos: Path) -> None:
 
 
 def test_evaluate_a_table(path: Path) -> None:
-    arguments = ["evaluate", "--scores", str(path), "--truth", "mos", "--pred", "good,niqe", "--falling", "niqe"]
+    arguments = ["metrics", str(path), "--truth", "mos", "--pred", "good,niqe", "--lower-is-better", "niqe"]
     arguments += ["--content", "scene", "--bitrate", "kbps", "--column", "codec=encoder", "--resamples", "20"]
     more = ["--protocol", "pooled,msu", "--by", "codec", "--against", "niqe", "--ladders"]
     text = run.invoke(cli.app, [*arguments, *more])
@@ -231,20 +231,19 @@ def test_evaluate_a_table(path: Path) -> None:
     "arguments",
     [
         [],
-        ["--scores", "t.csv", "--pred", "a", "--polarity", "up"],
-        ["--scores", "t.csv", "--pred", "a", "--range", "5"],
-        ["--scores", "t.csv", "--pred", "a", "--column", "shape=b"],
-        ["--scores", "t.csv", "--pred", "a", "--pairs", "points:5"],
-        ["--scores", "t.csv", "--pred", "a", "--json", "--csv"],
-        ["run.yaml", "--scores", "t.csv"],
+        ["t.csv", "--pred", "a", "--polarity", "up"],
+        ["t.csv", "--pred", "a", "--range", "5"],
+        ["t.csv", "--pred", "a", "--column", "shape=b"],
+        ["t.csv", "--pred", "a", "--pairs", "points:5"],
+        ["t.csv", "--pred", "a", "--json", "--csv"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
-    assert run.invoke(cli.app, ["evaluate", *arguments]).exit_code == 2
+    assert run.invoke(cli.app, ["metrics", *arguments]).exit_code == 2
 
 
 def test_the_baseline_alone(path: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", "--scores", str(path), "--truth", "mos", "--resamples", "20"]
+    arguments = ["metrics", str(path), "--truth", "mos", "--resamples", "20"]
     done = run.invoke(cli.app, [*arguments, "--content", "scene", "--bitrate", "kbps", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "this is the baseline alone" in done.stdout

@@ -62,7 +62,7 @@ def test_a_video_is_scored_without_naming_a_model(clip: Path) -> None:
 
 
 def test_pictures_alone_are_asked_for_by_an_option(clip: Path) -> None:
-    done = CliRunner().invoke(app, ["score", str(clip), "--json", "--pictures-only"])
+    done = CliRunner().invoke(app, ["score", str(clip), "--json", "--pixel-only"])
     found = json.loads(done.stdout)
     assert not found["stream_used"]
     assert found["score"] == found["pictures_score"] == Scorer().score(clip).pictures_score

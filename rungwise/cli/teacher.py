@@ -1,0 +1,23 @@
+"""`rungwise teacher convert`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rungwise.cli.options import Json, Quiet
+from rungwise.cli.pipeline import training_module
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="file, or hub id OWNER/NAME or OWNER/NAME/FILE")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert an official InternVideo2 checkpoint to safetensors, with a card of what it holds."""
+    facts = training_module("teacher.convert").convert(source, out)
+    print(json.dumps(facts) if as_json else "\n".join(f"{name:12}{value}" for name, value in facts.items()))

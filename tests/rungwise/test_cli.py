@@ -1,0 +1,95 @@
+"""Every verb's help: headings, examples that parse, options that all verbs share."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import rungwise
+from rungwise.cli import VERBS, app
+
+NAMES = [name for _, name, _, _ in VERBS]
+
+
+def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its name, groups too."""
+    yield name, command
+    for part, child in getattr(command, "commands", {}).items():
+        yield from commands(child, f"{name} {part}".strip())
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_fits_the_terminal(name: str, columns: str) -> None:
+    done = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": columns, "TERMINAL_WIDTH": columns})
+    assert done.exit_code == 0
+    examples = [line for line in done.stdout.splitlines() if line.strip().startswith("rungwise ")]
+    assert all(len(line) <= int(columns) for line in done.stdout.splitlines() if line not in examples)
+    assert bool(examples) == (name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_parse(name: str) -> None:
+    command = COMMANDS[name]
+    assert "--quiet" in {option for param in command.params for option in param.opts}
+    lines = command.epilog.splitlines()
+    assert lines
+    for line in lines:
+        words = shlex.split(line)[1:]
+        assert words[: len(name.split())] == name.split()
+        command.make_context(name, words[len(name.split()) :])  # raises a usage error
+
+
+def test_verbs_stand_under_three_headings() -> None:
+    lines = CliRunner().invoke(app, ["--help"]).stdout.splitlines()
+    assert [line for line in lines if line in ("Use:", "Judge:", "Train:", "Commands:")] == ["Use:", "Judge:", "Train:"]
+    assert "--install-completion" in "".join(lines)
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"rungwise {rungwise.__version__}\n"
+
+
+@pytest.mark.parametrize("group", ["ladder", "cache"])
+def test_a_config_without_its_verb_is_answered_with_the_verb(group: str) -> None:
+    done = CliRunner().invoke(app, [group, "configs/quickstart.yaml", "--runs", "runs"])
+    assert done.exit_code == 2
+    assert f"{group} make configs/quickstart.yaml" in done.stderr
+
+
+def test_quiet_leaves_results_and_errors(tmp_path: Path) -> None:
+    def run(*options: str) -> Any:
+        arguments = ["masters", str(tmp_path), "fog_a", "--height", "64", "--frames", "1", *options]
+        return CliRunner().invoke(app, arguments)
+
+    loud, quiet = run(), run("--quiet")
+    assert loud.exit_code == quiet.exit_code == 0
+    assert loud.stdout == quiet.stdout == f"{tmp_path / 'fog_a.mkv'}\n"
+    assert loud.stderr
+    assert not quiet.stderr
+    (tmp_path / "bad.mp4").write_text("no video")
+    for verb in ("probe", "score"):
+        done = CliRunner().invoke(app, [verb, "-q", str(tmp_path / "bad.mp4")])
+        assert done.exit_code == 1
+        assert "bad.mp4" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    program = (
+        f"import sys; sys.argv = ['rungwise', '--show-completion', '{shell}']; from rungwise.cli import main; main()"
+    )
+    environment = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert "_RUNGWISE_COMPLETE" in done.stdout
