@@ -156,7 +156,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     terms[unknown, NUM_FACTS:] = 0  # as a scorer would judge them
     judged = list(judge(student, kept[test][:, 0], terms))
     pictures = np.concatenate([part.score.numpy() for part in judged])
-    fused = np.concatenate([part.fused.numpy() for part in judged])  # type: ignore[attr-defined]
+    fused = np.concatenate([part.fused.numpy() for part in judged if part.fused is not None])
     found = {
         "student": np.where(np.isnan(terms).any(1), pictures, fused),  # as a scorer does
         "pictures": pictures,

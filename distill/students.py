@@ -169,7 +169,7 @@ def _judge_held_out(
     judged = list(judge(model, validation.inputs[:, 0], *(() if terms is None else (np.nan_to_num(terms),))))
     found = {"scores": np.concatenate([part.score.float().numpy() for part in judged])}
     if terms is not None:
-        fused = np.concatenate([part.fused.float().numpy() for part in judged])  # type: ignore[attr-defined]
+        fused = np.concatenate([part.fused.float().numpy() for part in judged if part.fused is not None])
         found["fused"] = np.where(np.isnan(terms).any(1), found["scores"], fused)
     return found
 

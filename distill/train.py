@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from rungwise.artifact import write_json
 from rungwise.bitstream.features import NUM_FACTS
 from rungwise.config import Augment, BitrateGroups, Execution, Training
 from rungwise.metrics.statistics import srcc
+from rungwise.prediction import Prediction
 from rungwise.progress import note, track
 from rungwise.score.contract import Scale
 
@@ -66,31 +67,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.contents)
-
-
-class Judged(Protocol):
-    """What a teacher or a student returns."""
-
-    @property
-    def score(self) -> Tensor: ...
-    @property
-    def logits(self) -> Tensor: ...
-    @property
-    def feature(self) -> Tensor: ...
-
-
-class Seen(NamedTuple):
-    """A judgment as the trainer passes it on; `embeddings_BVZ` where the model is contrasted, `projected` for the
-    feature losses, `deviation` where the model says how far off it expects to be."""
-
-    score: Tensor
-    logits: Tensor
-    feature: Tensor
-    embeddings: Tensor | None
-    projected: Tensor
-    deviation: Tensor | None
-    texture: Tensor | None
-    fused: Tensor | None
 
 
 class Embedder(nn.Module):
@@ -134,18 +110,17 @@ class Bundle(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, inputs: Tensor, *more: Tensor) -> Seen:
+    def forward(self, inputs: Tensor, *more: Tensor) -> Prediction[Tensor]:
         """Judge a batch of what the model takes."""
-        judged = self.model(inputs, *more)
-        embeddings = getattr(judged, "embeddings", None)
+        prediction: Prediction[Tensor] = self.model(inputs, *more)
+        embeddings = prediction.embeddings
         if self.embedder is not None and embeddings is None:
-            features = [judged.feature]
+            features = [prediction.feature]
             if self.half_scale:
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
-        others = (getattr(judged, name, None) for name in ("deviation", "texture", "fused"))
-        projected = self.projector(judged.feature)
-        return Seen(judged.score, judged.logits, judged.feature, embeddings, projected, *others)
+        projected = self.projector(prediction.feature)
+        return prediction._replace(frame_scores=None, embeddings=embeddings, projected=projected)
 
 
 def _half(frames_BTHWC: Tensor) -> Tensor:
@@ -156,7 +131,7 @@ def _half(frames_BTHWC: Tensor) -> Tensor:
 
 def judge(
     model: nn.Module, inputs: NDArray[Any], *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
-) -> Iterator[Judged]:
+) -> Iterator[Prediction[Tensor]]:
     """Judge pixels_NTSSC (or what frozen layers gave of them), and what more the model takes of each, in batches,
     without gradients."""
     model.eval()
@@ -168,11 +143,15 @@ def judge(
 
 def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
     """Scores of pixels_NTSSC, (N,) float32, on the label's scale."""
-    return np.concatenate([judged.score.float().cpu().numpy() for judged in judge(model, pixels, device=device)])
+    return np.concatenate([part.score.float().cpu().numpy() for part in judge(model, pixels, device=device)])
 
 
 def loss_terms(
-    seen: Seen, batch: Mapping[str, Tensor], scale: Scale, weights: Mapping[str, float], margin: float = 0.0
+    prediction: Prediction[Tensor],
+    batch: Mapping[str, Tensor],
+    scale: Scale,
+    weights: Mapping[str, float],
+    margin: float = 0.0,
 ) -> dict[str, Tensor]:
     """The named terms of `weights`, on one batch.
 
@@ -180,7 +159,7 @@ def loss_terms(
     clips by their label, or where there is none by the teacher's score.
     """
     span = scale.maximum - scale.minimum
-    all_scores, all_labels = (seen.score.float() - scale.minimum) / span, (batch["label"] - scale.minimum) / span
+    all_scores, all_labels = (prediction.score.float() - scale.minimum) / span, (batch["label"] - scale.minimum) / span
     known = ~all_labels.isnan()
     score, label = all_scores[known], all_labels[known]
 
@@ -192,33 +171,37 @@ def loss_terms(
         return losses.fine_loss(all_scores[sure], order[sure], batch["group"][sure], margin)
 
     def likelihood() -> Tensor:
-        assert seen.deviation is not None
-        return losses.likelihood_loss(score, seen.deviation.float()[known] / span, label)
+        assert prediction.deviation is not None
+        return losses.likelihood_loss(score, prediction.deviation.float()[known] / span, label)
+
+    def projected() -> Tensor:
+        assert prediction.projected is not None
+        return prediction.projected
 
     def stream() -> Tensor:
-        assert seen.fused is not None
+        assert prediction.fused is not None
         coded = known & ~batch["stream"].isnan().any(1)
         if not coded.any():
             return nothing
-        fused, truth = (seen.fused.float()[coded] - scale.minimum) / span, all_labels[coded]
+        fused, truth = (prediction.fused.float()[coded] - scale.minimum) / span, all_labels[coded]
         return losses.label_loss(fused, truth) + 0.25 * losses.plcc_loss(fused, truth)
 
-    nothing = 0 * seen.score.sum()  # what has no label, or no stream, teaches their terms nothing
+    nothing = 0 * prediction.score.sum()  # what has no label, or no stream, teaches their terms nothing
     terms: dict[str, Callable[[], Tensor]] = {
         "stream": stream,
         "label": lambda: losses.label_loss(score, label),
         "plcc": lambda: losses.plcc_loss(score, label),
         "rank": lambda: losses.rank_loss(score, label),
-        "vector": lambda: losses.vector_loss(seen.logits.float()[known], label),
+        "vector": lambda: losses.vector_loss(prediction.logits.float()[known], label),
         "likelihood": likelihood,
-        "contrast": lambda: losses.contrast_loss(_embeddings(seen), batch["class"]),
+        "contrast": lambda: losses.contrast_loss(_embeddings(prediction), batch["class"]),
         "score_target": lambda: losses.score_target_loss(all_scores, (batch["scores"] - scale.minimum) / span),
-        "soft_target": lambda: losses.soft_target_loss(seen.logits, batch["levels"]),
-        "cosine_target": lambda: losses.cosine_target_loss(seen.logits.float(), batch["levels"]),
-        "feature": lambda: losses.feature_loss(seen.projected, batch["features"]),
-        "feature_cosine": lambda: losses.feature_cosine_loss(seen.projected.float(), batch["features"]),
-        "relation": lambda: losses.relation_loss(seen.feature.float(), batch["features"]),
-        "coarse": lambda: losses.coarse_loss(_embeddings(seen)[:, 0], batch["group"], batch["content"]),
+        "soft_target": lambda: losses.soft_target_loss(prediction.logits, batch["levels"]),
+        "cosine_target": lambda: losses.cosine_target_loss(prediction.logits.float(), batch["levels"]),
+        "feature": lambda: losses.feature_loss(projected(), batch["features"]),
+        "feature_cosine": lambda: losses.feature_cosine_loss(projected().float(), batch["features"]),
+        "relation": lambda: losses.relation_loss(prediction.feature.float(), batch["features"]),
+        "coarse": lambda: losses.coarse_loss(_embeddings(prediction)[:, 0], batch["group"], batch["content"]),
         "fine": fine,
     }
     return {
@@ -228,10 +211,10 @@ def loss_terms(
     }
 
 
-def _embeddings(seen: Seen) -> Tensor:
-    if seen.embeddings is None:
+def _embeddings(prediction: Prediction[Tensor]) -> Tensor:
+    if prediction.embeddings is None:
         raise ValueError("losses.contrast: this model gives no embeddings to contrast; conviqt does")
-    return seen.embeddings.float()
+    return prediction.embeddings.float()
 
 
 def fit(
@@ -278,7 +261,7 @@ def fit(
         own_width = first.feature.shape[-1]
         if "feature" in weights or "feature_cosine" in weights:
             projector = nn.Linear(own_width, train.targets["features"].shape[-1])
-        if ("coarse" in weights or "contrast" in weights) and getattr(first, "embeddings", None) is None:
+        if ("coarse" in weights or "contrast" in weights) and first.embeddings is None:
             embedder = Embedder(own_width, coarse_to_fine.temperature if coarse_to_fine else TEMPERATURE)
     named = [(key.removeprefix("model."), p) for key, p in model.named_parameters() if p.requires_grad]
     backbone = [p for key, p in named if key.startswith(BACKBONES)]
@@ -329,8 +312,8 @@ def fit(
             batch = _batch(train, rows, training.augment, seed=seed, epoch=epoch, device=device)
             own = engine.share(len(rows))
             more = [batch["stream"].nan_to_num()[own]] if "stream" in weights else []
-            seen = Seen(*engine(len(rows), batch.pop("inputs")[own], *more))
-            terms = loss_terms(seen, batch, scale, weights, coarse_to_fine.margin if coarse_to_fine else 0.0)
+            prediction = Prediction(*engine(len(rows), batch.pop("inputs")[own], *more))
+            terms = loss_terms(prediction, batch, scale, weights, coarse_to_fine.margin if coarse_to_fine else 0.0)
             together = min(every, len(plan[epoch]) - start)
             norm = engine.step(losses.total_loss(terms, weights) / together, update=number - start + 1 == together)
             for term, value in terms.items():
@@ -390,7 +373,7 @@ def _put(engine: Engine, values: Mapping[str, Tensor]) -> None:
             value.copy_(values[key])
 
 
-def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Seen:
+def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Prediction[Tensor]:
     """Judge every row's first view, in batches that the processes share; all of them get it all."""
     engine.module.eval()
     parts = []
@@ -398,8 +381,10 @@ def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Se
         for start in range(0, len(examples), batch_size):
             rows = np.arange(start, min(start + batch_size, len(examples)))
             inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.share(len(rows))], 0]))
-            parts.append(Seen(*engine(len(rows), inputs)))
-    return Seen(*(None if column[0] is None else torch.cat(column).float() for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
+            parts.append(Prediction(*engine(len(rows), inputs)))
+    columns = zip(*parts, strict=True)
+    joined: list[Any] = [None if column[0] is None else torch.cat(column).float() for column in columns]
+    return Prediction(*joined)
 
 
 def _settle(engine: Engine, model: nn.Module, train: Examples, average: dict[str, Tensor]) -> None:

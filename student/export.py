@@ -54,9 +54,9 @@ class _Outputs(nn.Module):
         self.model = model
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        judged = self.model(*inputs)
-        named = judged.score, judged.logits.softmax(-1), judged.frame_scores
-        return named if judged.fused is None else (*named, judged.fused)
+        prediction = self.model(*inputs)
+        named = prediction.score, prediction.logits.softmax(-1), prediction.frame_scores
+        return named if prediction.fused is None else (*named, prediction.fused)
 
 
 def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:

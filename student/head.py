@@ -6,13 +6,13 @@ Shapes: B clips, T frames, K quality levels, D feature width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
+from rungwise.prediction import Prediction
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
 STREAM_DIM = 64
@@ -20,23 +20,6 @@ CENTERS = 3072  # most train clips that a stream's score is regressed on
 ALIKE_SHARE = 0.7  # of the score, that the regression has
 NOISE = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
 JITTER = 1e-6
-
-
-class Judgment(NamedTuple):
-    """score_B on the label's scale, level logits_BK, feature_BD, frame_scores_BT from the same head.
-
-    `deviation_B` is how far off the student expects to be, in score units, where it was built to say so. Where it was
-    built to judge coded streams too, `texture_BQ` is the pictures' (student/texture.py), and `fused_B`, where it was
-    told of the stream, the score by both.
-    """
-
-    score: Tensor
-    logits: Tensor
-    feature: Tensor
-    frame_scores: Tensor
-    deviation: Tensor | None
-    texture: Tensor | None
-    fused: Tensor | None
 
 
 def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -188,7 +171,9 @@ class LevelHead(nn.Module):
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
 
-    def forward(self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None) -> Judgment:
+    def forward(
+        self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None
+    ) -> Prediction[Tensor]:
         """Judge clips by their frames' features, and by texture and their streams' terms where they are given."""
         feature_BTD = self.clip(frame_BTD)
         feature = feature_BTD.mean(1)
@@ -203,14 +188,22 @@ class LevelHead(nn.Module):
         fused = None
         if self.stream is not None and texture is not None and terms_BF is not None:
             fused = in_fp32(self.stream, feature, texture, terms_BF)
-        return Judgment(in_fp32(self.expectation, logits), logits, feature, frame_scores, deviation, texture, fused)
+        return Prediction(
+            in_fp32(self.expectation, logits),
+            logits,
+            feature,
+            frame_scores,
+            deviation=deviation,
+            texture=texture,
+            fused=fused,
+        )
 
-    def settle(self, judged: Judgment, score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
-        """Fit what is fitted in closed form, to judgments of train clips, their scores, their streams' terms, and what
-        each weighs, 0 to 1."""
+    def settle(self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
+        """Fit the closed-form part to predictions of train clips, their scores, bitstream features and weights (0 to
+        1)."""
         assert self.stream is not None
-        assert judged.texture is not None
-        self.stream.settle(judged.texture, terms_NF, score_N, weight_N)
+        assert prediction.texture is not None
+        self.stream.settle(prediction.texture, terms_NF, score_N, weight_N)
 
     def expectation(self, logits: Tensor) -> Tensor:
         """The score that level logits mean."""

@@ -14,7 +14,8 @@ import torch
 from timm.models.efficientvim import EfficientViM, EfficientViMStage
 from torch import Tensor, nn
 
-from student.head import Judgment, LevelHead
+from rungwise.prediction import Prediction
+from student.head import LevelHead
 from student.ssd import TemporalSSD
 from student.stem import Stem, mean_and_deviation
 from student.styleprompt import make_prompts
@@ -68,7 +69,7 @@ class MambaStudent(nn.Module):
         self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *embed_dim), prompts)
 
-    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Score clips of uint8 RGB frames, with their bitstream features (rungwise/bitstream/features.py) if given."""
         return self.upper(self.lower(frames_BTHWC), terms_BF)
 
@@ -77,7 +78,7 @@ class MambaStudent(nn.Module):
         packed_BTW: Tensor = self.backbone(frames_BTHWC)
         return packed_BTW
 
-    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgment:
+    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Judge clips by what the stem gave of them."""
         pooled, x_NCHW, texture_BTQ = self.backbone.unpack(packed_BTW)
         x_NCHW = self.prompts[0](x_NCHW)
@@ -92,5 +93,5 @@ class MambaStudent(nn.Module):
             if vim_stage.downsample is not None:
                 x_NCHW = vim_stage.downsample(x_NCHW)
         frame_BTD = self.frame_head(torch.cat(statistics, 1)).unflatten(0, packed_BTW.shape[:2])
-        judged: Judgment = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
-        return judged
+        prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
+        return prediction

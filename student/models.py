@@ -1,7 +1,7 @@
 """Students by name: built from a config's section, filled with ImageNet weights, and what they cost.
 
-A student takes frames_BTHWC uint8 RGB and gives a `Judgment`. It is `upper(lower(frames))`; `lower` is the stem, which
-may be frozen and run once.
+A student takes frames_BTHWC uint8 RGB and gives a `Prediction`. It is `upper(lower(frames))`; `lower` is the stem,
+which may be frozen and run once.
 """
 
 from __future__ import annotations

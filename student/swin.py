@@ -15,7 +15,8 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 from torch.nn import functional
 
-from student.head import Judgment, LevelHead
+from rungwise.prediction import Prediction
+from student.head import LevelHead
 from student.stem import Stem, mean_and_deviation
 from student.styleprompt import make_prompts
 
@@ -88,7 +89,7 @@ class SwinStudent(nn.Module):
         self.settle = None if stream_px is None else self.head.settle
         self.prompts = make_prompts((channels[-1], *stage_widths), prompts)
 
-    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Score clips of uint8 RGB frames, with their bitstream features (rungwise/bitstream/features.py) if given."""
         return self.upper(self.lower(frames_BTHWC), terms_BF)
 
@@ -97,7 +98,7 @@ class SwinStudent(nn.Module):
         packed_BTW: Tensor = self.backbone(frames_BTHWC)
         return packed_BTW
 
-    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Judgment:
+    def upper(self, packed_BTW: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Judge clips by what the stem gave of them."""
         pooled, x_NCHW, texture_BTQ = self.backbone.unpack(packed_BTW)
         x_NCHW = self.prompts[0](x_NCHW)
@@ -111,8 +112,9 @@ class SwinStudent(nn.Module):
         # Each stage's pair apart: S = 2 tokens a stage, global ones at even places.
         tokens_NSD = self.fuse(tokens_NSD.unflatten(2, (2, -1)).flatten(1, 2) + self.place)
         frame_ND = self.join(torch.cat([tokens_NSD[:, 1::2].mean(1), tokens_NSD[:, ::2].mean(1)], 1))
-        judged: Judgment = self.head(self.temporal(frame_ND.unflatten(0, packed_BTW.shape[:2])), texture_BTQ, terms_BF)
-        return judged
+        frame_BTD = frame_ND.unflatten(0, packed_BTW.shape[:2])
+        prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
+        return prediction
 
 
 class Transformer(nn.Module):

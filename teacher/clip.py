@@ -24,8 +24,9 @@ from transformers import CLIPTextModelWithProjection as TextTower
 from transformers import CLIPVisionModelWithProjection as VisionTower
 
 from rungwise.config import ClipVqaTeacher, QClipTeacher
+from rungwise.prediction import Prediction
 from rungwise.progress import note
-from teacher.judgment import Judgment, Normalize
+from teacher.normalize import Normalize
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -218,7 +219,7 @@ class QClip(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(config.logit_scale_init_value or 0)))
         self.gradient_checkpointing = False
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
         """Judge clips; uint8 RGB of whole patches in, score on the label's scale out."""
         return self.upper(self.lower(frames_BTHWC))
 
@@ -235,7 +236,7 @@ class QClip(nn.Module):
             x = block(x)
         return x.view(*frames_BTHWC.shape[:2], *x.shape[1:])
 
-    def upper(self, hidden_BTND: Tensor) -> Judgment:
+    def upper(self, hidden_BTND: Tensor) -> Prediction[Tensor]:
         """The rest of `forward`, from what `lower` gives."""
         clips, num_tokens = hidden_BTND.shape[:2], hidden_BTND.shape[2]
         x = self._adapted(hidden_BTND.flatten(0, 1).to(self.w.dtype), self.images.blocks(num_tokens), "image")
@@ -244,7 +245,7 @@ class QClip(nn.Module):
         # Element by element, for under autocast a product of matrices would round the score to bf16.
         cos_BK = F.cosine_similarity(v_BZ.unsqueeze(1), self._levels().unsqueeze(0), dim=-1)
         score_B = self.offset + self.gain * (cos_BK * self.w).sum(-1)
-        return Judgment(score_B, self.logit_scale.exp() * cos_BK, v_BZ)
+        return Prediction(score_B, self.logit_scale.exp() * cos_BK, v_BZ)
 
     def _levels(self) -> Tensor:
         """t_KZ."""
@@ -270,14 +271,14 @@ class QClip(nn.Module):
         return x
 
     @torch.no_grad()
-    def settle(self, judged: Judgment, label_N: Tensor, *_streams: Tensor) -> None:
+    def settle(self, prediction: Prediction[Tensor], label_N: Tensor, *_streams: Tensor) -> None:
         """Refit gain and offset by least squares, so that the scores of training clips meet their labels.
 
         Args:
-            judged: this model's, with its present gain and offset.
+            prediction: this model's, with its present gain and offset.
             label_N: on the label's scale.
         """
-        raw = (judged.score.double() - self.offset) / self.gain
+        raw = (prediction.score.double() - self.offset) / self.gain
         label = label_N.to(raw)
         centered = raw - raw.mean()
         gain = self.gain.double()
@@ -392,7 +393,7 @@ class ClipVqa(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(config.logit_scale_init_value or 0)))
         self.gradient_checkpointing = False
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
         """Judge clips; uint8 RGB of whole patches in, score on the label's scale out.
 
         Raises:
@@ -411,7 +412,7 @@ class ClipVqa(nn.Module):
             attended_BKZ = layer(attended_BKZ, content_BPZ)
         text_BKZ = self.levels_KZ + self.alpha * attended_BKZ.float()
         logits_BK = self.logit_scale.exp() * F.cosine_similarity(v_BZ.unsqueeze(1), text_BKZ, dim=-1)
-        return Judgment((logits_BK.softmax(-1) * self.level_values).sum(-1), logits_BK, v_BZ)
+        return Prediction((logits_BK.softmax(-1) * self.level_values).sum(-1), logits_BK, v_BZ)
 
     def tokens(self, frames_BTHWC: Tensor) -> Tensor:
         """The image tower's normalized tokens after all messages, x_BTND, class token first."""

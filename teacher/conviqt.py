@@ -16,8 +16,10 @@ from torch.nn import functional
 
 from rungwise.config import ConviqtTeacher
 from rungwise.lite0 import match_keys, weights_path
+from rungwise.prediction import Prediction
 from rungwise.progress import note
-from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Judgment, Normalize, keep_batch_statistics, vectorize
+from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from teacher.numerics import keep_batch_statistics, vectorize
 from teacher.weights import account, read_foreign
 
 RIDGE_ALPHA = 0.1
@@ -55,7 +57,7 @@ class Conviqt(nn.Module):
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
         """Judge clips; uint8 RGB in, score on the label's scale out, embeddings_B2Z while there is a projector."""
         x_NCHW = self.normalize(frames_BTHWC)
         clips = []
@@ -69,11 +71,11 @@ class Conviqt(nn.Module):
             embeddings = functional.normalize(self.projector(torch.stack(clips, 1)), dim=-1)
         score = feature.float() @ self.weight + self.bias
         share = (score - self.minimum) / (self.maximum - self.minimum)
-        return Judgment(score, vectorize(share, self.num_levels), feature, embeddings)
+        return Prediction(score, vectorize(share, self.num_levels), feature, embeddings=embeddings)
 
-    def settle(self, judged: Judgment, label_N: Tensor, *_streams: Tensor) -> None:
+    def settle(self, prediction: Prediction[Tensor], label_N: Tensor, *_streams: Tensor) -> None:
         """Ridge regression of labels on features, alpha 0.1, intercept unpenalized (section 4)."""
-        weight, bias = ridge(judged.feature.double(), label_N.double(), RIDGE_ALPHA)
+        weight, bias = ridge(prediction.feature.double(), label_N.double(), RIDGE_ALPHA)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 

@@ -15,9 +15,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from rungwise.config import InternVideo2Teacher
+from rungwise.prediction import Prediction
 from rungwise.progress import note
 from rungwise.score.views import ViewRecipe
-from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Judgment, Normalize, in_fp32, vectorize
+from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from teacher.numerics import in_fp32, vectorize
 from teacher.positions import fit_positions, sincos_3d
 from teacher.weights import Card, account, read_foreign
 
@@ -285,12 +287,12 @@ class InternVideo2Quality(nn.Module):
         with torch.no_grad():
             return self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
 
-    def upper(self, x_BND: Tensor) -> Judgment:
-        """From the frozen blocks' tokens to the judgment."""
+    def upper(self, x_BND: Tensor) -> Prediction[Tensor]:
+        """From the frozen blocks' tokens to the prediction."""
         assert self.frozen_blocks is not None
         return self._judge(self.backbone(x_BND, start=self.frozen_blocks))
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
         if self.frozen_blocks is not None:
             return self.upper(self.lower(frames_BTHWC))
@@ -300,11 +302,11 @@ class InternVideo2Quality(nn.Module):
         x_NCHW: Tensor = self.normalize(frames_BTHWC)
         return x_NCHW.unflatten(0, frames_BTHWC.shape[:2]).transpose(1, 2)
 
-    def _judge(self, x_BND: Tensor) -> Judgment:
+    def _judge(self, x_BND: Tensor) -> Prediction[Tensor]:
         feature = self.backbone.pool(x_BND)
         share = 0.5 + in_fp32(self.score, feature).squeeze(-1)
         score = self.minimum + (self.maximum - self.minimum) * share
-        return Judgment(score, vectorize(share, self.num_levels), feature)
+        return Prediction(score, vectorize(share, self.num_levels), feature)
 
 
 def internvideo2_settings(teacher: InternVideo2Teacher, recipe: ViewRecipe) -> dict[str, Any]:

@@ -11,16 +11,10 @@ from torch import Tensor, nn
 
 from rungwise.config import Lite0Teacher
 from rungwise.lite0 import match_keys, weights_path
+from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
-from teacher.judgment import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Judgment,
-    Normalize,
-    images_and_changes,
-    in_fp32,
-    keep_batch_statistics,
-)
+from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, images_and_changes
+from teacher.numerics import in_fp32, keep_batch_statistics
 
 NUM_STAGES = 7
 
@@ -62,7 +56,7 @@ class EfficientNetLite0(nn.Module):
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Judgment:
+    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
         """Judge clips; uint8 RGB in, score on the label's scale out."""
         return self.upper(self.lower(frames_BTHWC))
 
@@ -77,11 +71,11 @@ class EfficientNetLite0(nn.Module):
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         return pooled_NW.view(-1, steps, pooled_NW.shape[1])
 
-    def upper(self, pooled_BTW: Tensor) -> Judgment:
+    def upper(self, pooled_BTW: Tensor) -> Prediction[Tensor]:
         """Judge clips by their statistics."""
         feature = self.head(pooled_BTW.mean(1))
         logits = in_fp32(self.levels, feature)
-        return Judgment(logits.softmax(-1) @ self.level_values, logits, feature)
+        return Prediction(logits.softmax(-1) @ self.level_values, logits, feature)
 
 
 def lite0_settings(teacher: Lite0Teacher, recipe: ViewRecipe) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import torch
 import distill.train
 from distill.data import Data
 from distill.engine import autocast
-from distill.train import Bundle, Embedder, Examples, Seen, fit, judge, loss_terms, predict, sample_view
+from distill.train import Bundle, Embedder, Examples, fit, judge, loss_terms, predict, sample_view
 from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
 from rungwise.config import Augment, Training
 from rungwise.metrics.statistics import srcc
+from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
 from student.head import ALIKE_SHARE, StreamHead
 from student.models import STUDENTS
@@ -175,10 +176,11 @@ def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
         train(tmp_path, data=bare)
 
 
-def seen(scores: list[float], count: int) -> Seen:
+def seen(scores: list[float], count: int) -> Prediction[torch.Tensor]:
     torch.manual_seed(0)
     score = torch.tensor(scores, requires_grad=True)
-    return Seen(score, torch.randn(count, 2), torch.randn(count, 4), None, torch.randn(count, 6), None, None, None)
+    logits, feature, projected = (torch.randn(count, width) for width in (2, 4, 6))
+    return Prediction(score, logits, feature, projected=projected)
 
 
 def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
@@ -317,10 +319,10 @@ def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_pa
     assert 0.03 < float((named == 0).float().mean()) < 0.4
     assert history[-1]["stream"] < history[0]["stream"] / 2
     model.load_state_dict(state, strict=True)
-    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], streams)])  # type: ignore[attr-defined]
+    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], streams)])
     assert srcc(data.scores, fused) > 0.95
     unknown = streams * (np.arange(NUM_TERMS) < NUM_FACTS)
-    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], unknown)])  # type: ignore[attr-defined]
+    fused = np.concatenate([judged.fused.numpy() for judged in judge(model, data.inputs[:, 0], unknown)])
     assert srcc(data.scores, fused) > 0.9
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, CLIPConfig, CLIPModel
 
 from rungwise.config import ClipVqaTeacher, QClipTeacher
+from rungwise.prediction import Prediction
 from teacher.clip import (
     CLIP_MEAN,
     CLIP_STD,
@@ -28,7 +29,6 @@ from teacher.clip import (
     q_clip_settings,
     trainable_count,
 )
-from teacher.judgment import Judgment
 
 RANGE = {"minimum": 0.0, "maximum": 100.0}
 PATCH = 8
@@ -224,7 +224,7 @@ def test_settle_recovers_an_affine_map(clip: Path) -> None:
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
     model.settle(model(clips), label)  # and from the settled gain and offset too
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
-    same = Judgment(judged.score[:1].expand(3), judged.logits[:3], judged.feature[:3])
+    same = Prediction(judged.score[:1].expand(3), judged.logits[:3], judged.feature[:3])
     model.settle(same, torch.tensor([1.0, 2.0, 3.0]))
     assert model.gain.isfinite()
     assert model.gain != 0

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rungwise.lite0 import match_keys, weights_path
-from teacher.judgment import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0, load_lite0_file
+from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
 # (mean, std) of the five stages' maps on `picture()`, written down from the weights' own package's code
 # (efficientnet_lite_pytorch 0.1.0), whose maps ours equal exactly.

@@ -1,0 +1,33 @@
+"""The one result type of teachers and students."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+Array = TypeVar("Array")  # `torch.Tensor`: this package runs without torch
+
+
+class Prediction(NamedTuple, Generic[Array]):
+    """What a model predicts of a batch of clips.
+
+    Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width, Q statistics.
+    """
+
+    score: Array
+    """(B,), on the label's scale"""
+    logits: Array
+    """(B, K), of the quality levels from worst to best"""
+    feature: Array
+    """(B, D)"""
+    frame_scores: Array | None = None
+    """(B, T), of students: each frame's own score"""
+    embeddings: Array | None = None
+    """(B, V, Z), unit vectors, of models that are trained by contrast"""
+    projected: Array | None = None
+    """(B, E), in training with a feature loss: the feature at the teacher's width"""
+    deviation: Array | None = None
+    """(B,), of aleatoric students: the predicted error in score units"""
+    texture: Array | None = None
+    """(B, Q), of hybrid students: spatial and temporal statistics (student/texture.py)"""
+    fused: Array | None = None
+    """(B,), of hybrid students given bitstream features: the hybrid score"""
