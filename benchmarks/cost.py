@@ -79,7 +79,7 @@ def check_equal(scorer: Scorer, path: Path, wanted: list[int]) -> None:
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "yuv4mpegpipe", "-"]
     with subprocess.Popen(ffmpeg, stdout=subprocess.PIPE) as pipe:
         assert pipe.stdout is not None
-        assert scorer.score(pipe.stdout).score == scorer.score(path, pictures_only=True).score  # a pipe has no stream
+        assert scorer.score(pipe.stdout).score == scorer.score(path, pixel_only=True).score  # a pipe has no stream
 
 
 def vmaf(reference: Path, encoded: Path, model: str) -> None:
@@ -125,7 +125,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
         "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen, _: seen.pixels)),
         "model, all windows": fastest(lambda: [scorer.judge(view[None]) for view in views]),
         "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, StepReader)),
-        "score by pictures alone": fastest(lambda: scorer.score(encoded, pictures_only=True)),
+        "score by pictures alone": fastest(lambda: scorer.score(encoded, pixel_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
         **{name: fastest(partial(vmaf, reference, encoded, model), 1) for name, model in VMAF.items()},
     }

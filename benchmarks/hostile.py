@@ -57,7 +57,7 @@ def work(model: str) -> None:
     for line in sys.stdin:
         path, mode = json.loads(line)
         reset_peak()
-        [result] = score_all(scorer, [Input(path, Path(path))], Options(pictures_only=MODES[mode]))
+        [result] = score_all(scorer, [Input(path, Path(path))], Options(pixel_only=MODES[mode]))
         text = result.error
         unexpected = "please report this" in text or "\n" in text or not text.startswith(path)
         outcome = "scored" if result.score else "unexpected error" if unexpected else "one-line error"

@@ -144,7 +144,7 @@ def score(
     from rungwise.score.scorer import Scorer
 
     find_cuts = timeline is not None and (out is not None or as_json)
-    options = Options(display_height, hdr.value, timeline, find_cuts=find_cuts, pictures_only=pixel_only)
+    options = Options(display_height, hdr.value, timeline, find_cuts=find_cuts, pixel_only=pixel_only)
     scorer = Scorer(model, threads=threads, device=device)
     inputs = find_inputs(_arguments(videos or [], listed))
     pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed

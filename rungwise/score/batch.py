@@ -29,7 +29,7 @@ class Options:
     hdr: Hdr = "refuse"
     timeline_seconds: float | None = None
     find_cuts: bool = False
-    pictures_only: bool = False
+    pixel_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _look(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options)
         timeline_seconds=options.timeline_seconds,
         name=name,
         watch=finder.look if finder else None,
-        pictures_only=options.pictures_only,
+        pixel_only=options.pixel_only,
     )
     return Result(name, score, finder.cuts() if finder else None)
 

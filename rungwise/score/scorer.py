@@ -203,11 +203,11 @@ class Scorer:
         ends = span.start_seconds, span.end_seconds
         return Window(*ends, best, best, span.frame_indices, span.frame_seconds, frame_scores, flat=True)
 
-    def _fused(self, facts: Facts, judged: list[Judged], pictures_only: bool) -> tuple[bool, list[tuple[Span, Window]]]:
+    def _fused(self, facts: Facts, judged: list[Judged], pixel_only: bool) -> tuple[bool, list[tuple[Span, Window]]]:
         """Whether the stream's own facts count, and the windows with the scores that hold."""
         plain = [(each.span, each.window) for each in judged]
         num_content = sum(not each.window.flat for each in judged)
-        if self.contract.stream is None or pictures_only or not num_content:
+        if self.contract.stream is None or pixel_only or not num_content:
             return False, plain
         unlike = [each.unlike for each in judged if each.unlike]
         if facts.coded is None or 2 * len(unlike) > num_content:
@@ -238,7 +238,7 @@ class Scorer:
         timeline_seconds: float | None = None,
         name: str | None = None,
         watch: Watcher | None = None,
-        pictures_only: bool = False,
+        pixel_only: bool = False,
     ) -> Score:
         """Score one video as shown at `display_height` lines, its own height if None.
 
@@ -249,7 +249,7 @@ class Scorer:
             window_seconds: length of the windows whose mean is the score. Another length is another score.
             timeline_seconds: length of the windows of `Score.timeline`, in the same pass.
             name: what to call it in the result, its path if None.
-            pictures_only: leave the file's bits and coded size out of account.
+            pixel_only: ignore the bitstream features.
             watch: called with (seconds, frame) of every frame in order, which then are all decoded.
 
         Raises:
@@ -259,7 +259,7 @@ class Scorer:
         lengths = (length,) if timeline_seconds in (None, length) else (length, timeline_seconds or length)
         if min(lengths) <= 0:
             raise ValueError(f"windows of {min(lengths):g} s: a window lasts longer than 0 s")
-        by_stream = self.contract.stream is not None and not pictures_only
+        by_stream = self.contract.stream is not None and not pixel_only
         how = How(self.contract.view, lengths, display_height, hdr, self.threads, watch, by_stream)
         if isinstance(path, str | Path):
             label = str(path) if name is None else name
@@ -267,7 +267,7 @@ class Scorer:
         else:
             label = "-" if name is None else name
             facts, judged = judge_pipe(path, label, how, self._judge_window)
-        stream_used, scored = self._fused(facts, judged, pictures_only)
+        stream_used, scored = self._fused(facts, judged, pixel_only)
         scored.sort(key=lambda pair: pair[0].start_seconds)
         windows = tuple(window for span, window in scored if span.length_seconds == length)
         _note_flat(facts, windows)

@@ -84,7 +84,7 @@ def make(folder: Path, clip: Path, **changes: Any) -> Path:
 
 def test_a_file_is_judged_by_its_stream_too_unless_told_not_to(clip: Path, tmp_path: Path) -> None:
     scorer = Scorer(make(tmp_path, clip))
-    both, pictures = scorer.score(clip), scorer.score(clip, pictures_only=True)
+    both, pictures = scorer.score(clip), scorer.score(clip, pixel_only=True)
     assert (both.stream_used, pictures.stream_used) == (True, False)
     assert both.pictures_score == pictures.score == pictures.pictures_score
     assert abs(both.score - pictures.score) > 1e-3
@@ -135,7 +135,7 @@ def test_a_window_unlike_the_rest_is_judged_by_its_pictures_and_the_rest_is_not(
 ) -> None:
     scorer = Scorer(make(tmp_path, clip))
     seconds = probe(clip).duration_seconds / 3
-    pictures, both = (scorer.score(clip, window_seconds=seconds, pictures_only=only) for only in (True, False))
+    pictures, both = (scorer.score(clip, window_seconds=seconds, pixel_only=only) for only in (True, False))
     assert len(both.windows) == 3
     answers = iter([None, "odd", None])
     monkeypatch.setattr("rungwise.score.scorer._unlike", lambda *_: next(answers))
@@ -189,7 +189,7 @@ def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:
         assert process.stdout is not None
         piped = scorer.score(process.stdout)  # type: ignore[arg-type]
     assert piped.notes == ("judged by its pictures alone: no coded stream",)
-    assert piped.score == scorer.score(clip, pictures_only=True).score
+    assert piped.score == scorer.score(clip, pixel_only=True).score
 
 
 def test_in_half_precision_only_texture_and_the_streams_head_stay_exact() -> None:

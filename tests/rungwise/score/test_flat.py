@@ -104,19 +104,17 @@ def test_where_lower_is_better_the_best_is_the_least(
     assert Scorer(model).score(scene_then_black).windows[2].score == 0
 
 
-@pytest.mark.parametrize("pictures_only", [False, True])
-def test_flat_windows_leave_the_score_to_the_others(
-    scene_then_black: Path, tmp_path: Path, pictures_only: bool
-) -> None:
+@pytest.mark.parametrize("pixel_only", [False, True])
+def test_flat_windows_leave_the_score_to_the_others(scene_then_black: Path, tmp_path: Path, pixel_only: bool) -> None:
     """By the shipped model too, which takes bitstreams: black is unlike all others and is none of its windows."""
     scorer = Scorer()
-    score = scorer.score(scene_then_black, pictures_only=pictures_only, timeline_seconds=2)
+    score = scorer.score(scene_then_black, pixel_only=pixel_only, timeline_seconds=2)
     scene, *black = score.windows
     assert [window.flat for window in score.windows] == [False, True, True]
     assert [window.score for window in black] == [100, 100]
     assert score.score == scene.score != 100
     assert [window.flat for window in score.timeline] == [False] * 2 + [True] * 4
-    assert score.stream_used is not pictures_only
+    assert score.stream_used is not pixel_only
     (note,) = [note for note in score.notes if "smaller than the model" not in note]
     assert "2 of 3 windows are flat" in note
 
