@@ -49,8 +49,9 @@ from rungwise.bitstream.features import NUM_FACTS
 from rungwise.config import RunConfig, load_config
 from rungwise.ladder.make import clip_name, ladder_rungs
 from rungwise.ladder.sources import make_masters
-from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.evaluation_result import Evaluation, format_table
+from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note, track
 from rungwise.score.contract import CONTRACT_VERSION, Scale
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rungwise.metrics import bootstrap
 from rungwise.metrics import statistics as st
 from rungwise.metrics.evaluate import evaluate_predictors
 
@@ -59,19 +60,19 @@ def quick_against_plain() -> dict[str, Any]:
     """Intervals of one predictor of the published table both ways."""
     table, (name, *_) = make_table(*TABLES["published"])
     truth, pred, content = (table[column].to_numpy() for column in ("score", name, "content"))
-    counts = st.draw_contents(36, PLAIN_DRAWS, 0)
+    counts = bootstrap.draw_contents(36, PLAIN_DRAWS, 0)
     found: dict[str, Any] = {}
     quick_ways: dict[str, tuple[Maker, Statistic]] = {
-        "srcc": (st.resampled_srcc, st.srcc),
-        "krcc": (st.resampled_krcc, st.krcc),
-        "plcc": (lambda *rows: lambda draws: st.resampled_logistic4(*rows)(draws)[0], st.plcc_logistic4),
+        "srcc": (bootstrap.resampled_srcc, st.srcc),
+        "krcc": (bootstrap.resampled_krcc, st.krcc),
+        "plcc": (lambda *rows: lambda draws: bootstrap.resampled_logistic4(*rows)(draws)[0], st.plcc_logistic4),
     }
     for key, (make, statistic) in quick_ways.items():
         clock = time.perf_counter()
         quick = make(truth, pred, content)(counts)
         quick_seconds = time.perf_counter() - clock
         clock = time.perf_counter()
-        plain = st.resampled_rows(partial(statistic_of_rows, statistic, truth, pred), content)(counts)
+        plain = bootstrap.resampled_rows(partial(statistic_of_rows, statistic, truth, pred), content)(counts)
         plain_seconds = time.perf_counter() - clock
         deviation = float(np.abs(quick - plain).max())
         assert deviation <= TOLERANCE[key], (key, deviation)

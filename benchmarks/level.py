@@ -31,7 +31,8 @@ from rungwise.artifact import sha256_file, write_json, write_text
 from rungwise.bitstream.features import NUM_FACTS
 from rungwise.bitstream.qp import CODECS
 from rungwise.config import load_config
-from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import evaluate_predictors
+from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note, track
 from rungwise.score.contract import Contract
 from rungwise.score.scorer import Scorer

@@ -288,7 +288,8 @@ def summarize(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, A
 
 def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -> dict[str, Any]:
     """Means over seeds, each with the interval of that mean over resampled contents."""
-    from rungwise.metrics import statistics as st
+    from rungwise.metrics import bootstrap
+    from rungwise.metrics.pairs import pair_counts
 
     truth, content = part["score"].to_numpy(float), part["content"].to_numpy()
     codec, height = part["codec"].to_numpy(), part["height"].to_numpy()
@@ -299,20 +300,20 @@ def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -
 
     once = np.ones((1, part["content"].nunique()))
     found: dict[str, Any] = {}
-    for name, make in (("srcc", st.resampled_srcc), ("within", st.resampled_within_content_srcc)):
+    for name, make in (("srcc", bootstrap.resampled_srcc), ("within", bootstrap.resampled_within_content_srcc)):
         statistic = mean(make, scores)
-        found[name] = [float(statistic(once)[0]), *st.bootstrap_by_content(statistic, content)]
+        found[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
         if name == "srcc" and against is not None and against is not scores:
-            found["gain"] = list(st.paired_bootstrap_by_content(statistic, mean(make, against), content))
-    found["srcc_by_seed"] = [float(mean(st.resampled_srcc, [prediction])(once)[0]) for prediction in scores]
+            found["gain"] = list(bootstrap.paired_bootstrap_by_content(statistic, mean(make, against), content))
+    found["srcc_by_seed"] = [float(mean(bootstrap.resampled_srcc, [prediction])(once)[0]) for prediction in scores]
     for name, column in (("cross_codec", codec), ("cross_resolution", height)):
 
         def eligible(i: Any, j: Any, column: Any = column) -> Any:
             return column[i] != column[j]
 
-        counts = [st.pair_counts(truth, prediction, content, eligible, PAIR_GAP) for prediction in scores]
-        statistic = st.resampled_share(np.mean([right for right, _ in counts], 0), counts[0][1])
-        found[name] = [float(statistic(once)[0]), *st.bootstrap_by_content(statistic, content)]
+        counts = [pair_counts(truth, prediction, content, eligible, PAIR_GAP) for prediction in scores]
+        statistic = bootstrap.resampled_fraction(np.mean([right for right, _ in counts], 0), counts[0][1])
+        found[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
     return found
 
 

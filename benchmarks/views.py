@@ -37,8 +37,9 @@ from torch import Tensor
 from rungwise.artifact import open_artifact, write_json
 from rungwise.ladder.make import read_ladder
 from rungwise.media.video import rgb_frames
-from rungwise.metrics import statistics as st
-from rungwise.metrics.statistics import FloatArray, IntArray, Resampled
+from rungwise.metrics import bootstrap
+from rungwise.metrics.bootstrap import Resampled
+from rungwise.metrics.statistics import FloatArray, IntArray
 from rungwise.progress import note, track
 from rungwise.score.views import Shown, View, ViewRecipe, make_views, uniform_frames
 from teacher.layers import count_flops
@@ -253,9 +254,9 @@ def judge(
     """Figures of every way; each figure as {value, low, high}, and as such less the reference's."""
     truth, content = table["score"].to_numpy(float), table["content"].to_numpy()
     makers: dict[str, Callable[..., Resampled]] = {
-        "srcc": st.resampled_srcc,
-        "rmse": st.resampled_rmse,
-        "within_content_srcc": st.resampled_within_content_srcc,
+        "srcc": bootstrap.resampled_srcc,
+        "rmse": bootstrap.resampled_rmse,
+        "within_content_srcc": bootstrap.resampled_within_content_srcc,
     }
     once = np.ones((1, table["content"].nunique()))
     figures: dict[str, dict[str, Any]] = {name: {} for name in predictions}
@@ -264,10 +265,10 @@ def judge(
         for name, statistic in own.items():
             if (name, figure) == (LOG_BITRATE, "rmse"):  # in no units of the score
                 continue
-            low, high = st.bootstrap_by_content(statistic, content, num_resamples)
+            low, high = bootstrap.bootstrap_by_content(statistic, content, num_resamples)
             figures[name][figure] = _figure(float(statistic(once)[0]), low, high)
             if name != REFERENCE:
-                difference = st.paired_bootstrap_by_content(statistic, own[REFERENCE], content, num_resamples)
+                difference = bootstrap.paired_bootstrap_by_content(statistic, own[REFERENCE], content, num_resamples)
                 figures[name][f"{figure}_less_reference"] = _figure(*difference)
     return figures
 

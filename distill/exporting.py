@@ -22,7 +22,8 @@ from distill.students import HELD_OUT, conformal
 from distill.train import predict
 from rungwise.artifact import SCRATCH, Artifact, StageKey, read_facts, run_stage, write_json, write_text
 from rungwise.config import RunConfig
-from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import evaluate_predictors
+from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note
 from rungwise.score.contract import Calibration, Contract, Stream
 from rungwise.score.scorer import Scorer

@@ -22,8 +22,9 @@ from rungwise.artifact import Artifact, StageKey, run_stage, write_text
 from rungwise.config import RunConfig
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
-from rungwise.metrics.evaluate import PairRule, evaluate_predictors
+from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.evaluation_result import format_table, to_json
+from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note
 from rungwise.report.evaluation_page import write_report
 from rungwise.score.scorer import Scorer

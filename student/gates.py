@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rungwise.metrics.statistics import pair_counts, srcc
+from rungwise.metrics.pairs import pair_counts
+from rungwise.metrics.statistics import srcc
 from rungwise.score.contract import Scale
 from rungwise.score.scorer import Scorer
 

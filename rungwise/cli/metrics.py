@@ -12,8 +12,8 @@ from rungwise.cli.options import OUTPUT, Csv, Json, Quiet
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rungwise.metrics.evaluate import PairRule
     from rungwise.metrics.evaluation_result import Evaluation
+    from rungwise.metrics.pairs import PairRule
 
 TABLE, PROTOCOL = "Columns and scales", "Evaluation"
 Table = Annotated[
@@ -259,7 +259,7 @@ def _range(text: str | None) -> tuple[float, float] | None:
 
 
 def _pair_rule(text: str | None) -> PairRule | None:
-    from rungwise.metrics.evaluate import parse_pair_rule
+    from rungwise.metrics.pairs import parse_pair_rule
 
     try:
         return parse_pair_rule(text) if text else None

@@ -1,1 +1,1 @@
-"""How good a metric is: correlations, intervals, protocols, curves and ladder fidelity."""
+"""Evaluation of quality metrics: correlations, intervals, protocols, rate-quality curves and ladder fidelity."""

@@ -1,6 +1,7 @@
-"""What an evaluation found, as data, and as JSON, CSV and text.
+"""Results of an evaluation, as records and as JSON, CSV and text.
 
-`rungwise.metrics.evaluate` fills these in. Correlations lie in [-1, 1], shares in [0, 1], RMSE is in label units.
+`rungwise.metrics.evaluate` creates them. Correlations lie in [-1, 1], pairwise accuracies and other fractions in
+[0, 1]. RMSE is in label units.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from pydantic import BaseModel, ConfigDict
 from rungwise.metrics.statistics import QualityMap
 
 Polarity = Literal["higher_is_better", "lower_is_better"]
-_MAX_ACROSS = 4  # predictors side by side; more of them go down the page
+_MAX_PREDICTOR_COLUMNS = 4  # above it, a table has one row per predictor
 
 
 class Frozen(BaseModel):
-    """A record that neither changes nor takes unknown fields."""
+    """An immutable record that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Interval(Frozen):
-    """A value with its 95 % interval by content bootstrap; None where a figure does not exist."""
+    """A value with its 95 % interval by content bootstrap; None where undefined."""
 
     value: float | None
     low: float | None = None
@@ -34,26 +35,29 @@ class Interval(Frozen):
 
 
 def interval(value: float, low: float, high: float) -> Interval:
-    """An Interval whose missing figures are None: JSON knows no nan."""
+    """An Interval with None in place of nan, which JSON cannot hold."""
     a, b, c = (float(v) if np.isfinite(v) else None for v in (value, low, high))
     return Interval(value=a, low=b, high=c)
 
 
 class WithinContentInterval(Interval):
-    """Fisher z mean of the SRCC inside contents, and how many of them it could use."""
+    """Per-content SRCC (Fisher z mean), and the number of contents used and dropped."""
 
     contents_used: int
     contents_dropped: int
 
 
 class PairInterval(Interval):
-    """A share of pairs (or steps, or hulls) inside contents, and how many of them there were."""
+    """A fraction of pairs (or adjacent rungs, or hulls) within contents, and their number."""
 
     pairs: int
 
 
 class PredictorResult(Frozen):
-    """Figures of one predictor on the `n` rows that have it; `plcc`, `rmse` and outliers hold after `quality_map`."""
+    """Statistics of one predictor on the `n` rows that have it.
+
+    `plcc`, `rmse` and `outlier_ratio` are computed after `quality_map`, the logistic fit.
+    """
 
     predictor: str
     n: int
@@ -74,7 +78,7 @@ class PredictorResult(Frozen):
 
 
 class Difference(Frozen):
-    """How far `predictor` lies above `against` on the `n` rows that both have; both saw the same resamples."""
+    """`predictor` minus `against`, on the `n` rows that have both and with the same resamples."""
 
     predictor: str
     against: str
@@ -84,7 +88,7 @@ class Difference(Frozen):
 
 
 class Slice(Frozen):
-    """A predictor's figures on the rows whose column `by` is `group`; PLCC and RMSE after a fit to these rows."""
+    """Statistics of a predictor on the rows whose column `by` is `group`; PLCC and RMSE use a fit to these rows."""
 
     by: str
     group: str
@@ -99,9 +103,10 @@ class Slice(Frozen):
 
 
 class ProtocolResult(Frozen):
-    """A predictor judged by a named protocol (rungwise/metrics/protocols.py); correlations the protocol lacks are None.
+    """A predictor evaluated by a named protocol (rungwise/metrics/protocols.py).
 
-    `groups` and `rows` entered the SRCC; `dropped` names what was too small or constant, with its rows.
+    `groups` and `rows` count what entered the SRCC. `dropped` maps groups that are too small or constant to their
+    rows. `plcc` is None if the protocol does not define it.
     """
 
     protocol: str
@@ -115,7 +120,10 @@ class ProtocolResult(Frozen):
 
 
 class BDPair(Frozen):
-    """BD-rate in percent of codec `test` against `anchor` on one content, by the truth and by a predictor."""
+    """BD-rate in percent of codec `test` against `anchor` on one content, by the truth and by a predictor.
+
+    `refused` is the reason if it could not be computed.
+    """
 
     content: str
     anchor: str
@@ -126,7 +134,7 @@ class BDPair(Frozen):
 
 
 class LadderFidelity(Frozen):
-    """How well a predictor replaces the truth where ladders are built (rungwise/metrics/ladder_fidelity.py)."""
+    """Agreement of a predictor with the truth in ladder decisions (rungwise/metrics/ladder_fidelity.py)."""
 
     predictor: str
     bd_median_error: Interval
@@ -141,7 +149,7 @@ class LadderFidelity(Frozen):
 
 
 class Evaluation(Frozen):
-    """All figures of a table, and all that is needed to read them. Reads back from its own JSON."""
+    """All statistics of a table, with the settings that produced them. It can be read back from its JSON."""
 
     truth: str
     score_polarity: Polarity
@@ -152,7 +160,7 @@ class Evaluation(Frozen):
     contents: int
     pair_rule: str = ""
     resamples: int
-    resamples_wanted: int
+    resamples_requested: int
     seed: int
     predictors: tuple[PredictorResult, ...]
     differences: tuple[Difference, ...]
@@ -164,45 +172,47 @@ class Evaluation(Frozen):
 
 STATISTICS: Mapping[str, str] = {
     "srcc": "SRCC",
-    "within_content_srcc": "SRCC within content",
+    "within_content_srcc": "Per-content SRCC",
     "krcc": "KRCC",
-    "plcc": "PLCC after logistic",
-    "plcc_linear": "PLCC",
-    "rmse": "RMSE after logistic",
-    "rmse_raw": "RMSE raw",
+    "plcc": "PLCC (logistic fit)",
+    "plcc_linear": "PLCC (no fit)",
+    "rmse": "RMSE (logistic fit)",
+    "rmse_raw": "RMSE (no fit)",
     "outlier_ratio": "Outlier ratio",
-    "pairs_same_codec": "Pairs in order, same codec",
-    "pairs_cross_codec": "Pairs in order, across codecs",
-    "pairs_cross_resolution": "Pairs in order, across resolutions",
+    "pairs_same_codec": "Pairwise accuracy, same codec",
+    "pairs_cross_codec": "Pairwise accuracy, cross-codec",
+    "pairs_cross_resolution": "Pairwise accuracy, cross-resolution",
 }
 SLICE_STATISTICS = ("srcc", "within_content_srcc", "krcc", "plcc", "rmse")
 FIDELITY: Mapping[str, str] = {
-    "bd_median_error": "BD-rate, median error in points",
-    "bd_same_sign": "BD-rate, same winner",
-    "bd_srcc": "BD-rate, SRCC",
-    "hull_agreement": "Hull agreement",
-    "steps_in_order": "Steps along bitrate in order",
+    "bd_median_error": "BD-rate median error (percentage points)",
+    "bd_same_sign": "BD-rate sign agreement",
+    "bd_srcc": "BD-rate SRCC",
+    "hull_agreement": "Convex hull agreement (IoU)",
+    "steps_in_order": "Adjacent-rung accuracy",
 }
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as JSON; `Evaluation.model_validate_json` reads it back. Missing figures are null."""
+    """The evaluation as JSON; `Evaluation.model_validate_json` reads it back. Undefined values are null."""
     return evaluation.model_dump_json(indent=2) + "\n"
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """One line a figure: part, predictor, against (another predictor, a protocol or a group), statistic, n, value,
-    low, high."""
+    """One line per statistic: part, predictor, against, statistic, n, value, low, high.
+
+    `against` is another predictor, a protocol or a group, depending on the part.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["part", "predictor", "against", "statistic", "n", "value", "low", "high"])
-    for part, predictor, against, statistic, n, figure in _figures(evaluation):
-        f = figure or Interval(value=None)
-        writer.writerow([part, predictor, against, statistic, n, f.value, f.low, f.high])
+    for part, predictor, against, statistic, n, result in _statistics(evaluation):
+        i = result or Interval(value=None)
+        writer.writerow([part, predictor, against, statistic, n, i.value, i.low, i.high])
     return out.getvalue()
 
 
-def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str, int, Interval | None]]:
+def _statistics(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str, int, Interval | None]]:
     for result in evaluation.predictors:
         for key in STATISTICS:
             yield "predictor", result.predictor, "", key, result.n, getattr(result, key)
@@ -221,7 +231,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str, int, 
 
 
 def format_number(value: float | None, statistic: str) -> str:
-    """A figure as the field prints it: .931 for a correlation or share, 4.21 for an RMSE or points, - for none."""
+    """A statistic as text: .931 for a correlation or fraction, 4.21 for an RMSE or points, - if undefined."""
     if value is None:
         return "-"
     if statistic.startswith("rmse") or statistic.endswith("error"):
@@ -230,16 +240,16 @@ def format_number(value: float | None, statistic: str) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
-def format_interval(figure: Interval | None, statistic: str) -> str:
-    """`.931 [.902, .955]`; without its bracket where there is no interval."""
-    if figure is None or figure.value is None:
+def format_interval(result: Interval | None, statistic: str) -> str:
+    """A statistic as `.931 [.902, .955]`; without the brackets if it has no interval."""
+    if result is None or result.value is None:
         return "-"
-    value, low, high = (format_number(v, statistic) for v in (figure.value, figure.low, figure.high))
-    return value if figure.low is None else f"{value} [{low}, {high}]"
+    value, low, high = (format_number(v, statistic) for v in (result.value, result.low, result.high))
+    return value if result.low is None else f"{value} [{low}, {high}]"
 
 
 def shown_statistics(evaluation: Evaluation) -> dict[str, str]:
-    """The statistics that at least one predictor has, key -> title."""
+    """Titles by key of the statistics that at least one predictor has."""
     return {
         key: title
         for key, title in STATISTICS.items()
@@ -248,60 +258,72 @@ def shown_statistics(evaluation: Evaluation) -> dict[str, str]:
 
 
 def tables(evaluation: Evaluation) -> list[tuple[str, list[list[str]]]]:
-    """Every table as (title, rows of plain cells), the first row its head; text and page print these."""
-    results, keys = evaluation.predictors, shown_statistics(evaluation)
-    sizes = [f"{r.n} / {r.contents}" for r in results]
-    if len(results) <= _MAX_ACROSS:
-        first = [["", *(r.predictor for r in results)], ["rows / contents", *sizes]]
-        first += [[title, *(format_interval(getattr(r, key), key) for r in results)] for key, title in keys.items()]
-    else:
-        first = [["", "rows / contents", *keys.values()]]
-        first += [
-            [r.predictor, size, *(format_interval(getattr(r, key), key) for key in keys)]
-            for r, size in zip(results, sizes, strict=True)
-        ]
-    found = [("Accuracy", first)]
+    """Every table as (title, rows of plain cells), headings first; the text and the HTML page print these."""
+    result = [("Accuracy", _accuracy_rows(evaluation))]
     if evaluation.differences:
-        rows = [["difference", "SRCC", "SRCC within content"]]
-        for d in evaluation.differences:
-            srcc, within = (format_interval(figure, "srcc") for figure in (d.srcc, d.within_content_srcc))
-            rows.append([f"{d.predictor} - {d.against}", srcc, within])
-        found.append(("Differences", rows))
+        result.append(("Differences", _difference_rows(evaluation)))
     for protocol in dict.fromkeys(p.protocol for p in evaluation.protocols):
-        mine = [p for p in evaluation.protocols if p.protocol == protocol]
-        shown = ["srcc", "krcc", *(["plcc"] if any(p.plcc is not None for p in mine) else [])]
-        rows = [[f"protocol {protocol}", *(key.upper() for key in shown), "groups", "rows", "dropped rows"]]
-        for p in mine:
-            figures = [format_interval(getattr(p, key), "srcc") for key in shown]
-            rows.append([p.predictor, *figures, str(p.groups), str(p.rows), str(sum(p.dropped.values()))])
-        found.append((f"Protocol {protocol}", rows))
+        result.append((f"Protocol {protocol}", _protocol_rows(evaluation, protocol)))
     for by in dict.fromkeys(s.by for s in evaluation.slices):
-        cells = {(s.predictor, s.group): s for s in evaluation.slices if s.by == by}
-        groups = list(dict.fromkeys(group for _, group in cells))
-        sizes = [str(max(s.n for (_, group), s in cells.items() if group == wanted)) for wanted in groups]
-        rows = [[f"SRCC by {by}", *groups], ["rows", *sizes]]
-        for name in dict.fromkeys(predictor for predictor, _ in cells):
-            row = [cells.get((name, group)) for group in groups]
-            rows.append([name, *(format_interval(s.srcc if s else None, "srcc") for s in row)])
-        found.append((f"By {by}", rows))
+        result.append((f"By {by}", _slice_rows(evaluation, by)))
     if evaluation.fidelity:
-        rows = [["ladder fidelity", *(f.predictor for f in evaluation.fidelity)]]
-        rows += [
-            [title, *(format_interval(getattr(f, key), key) for f in evaluation.fidelity)]
-            for key, title in FIDELITY.items()
-        ]
-        used = [(len(f.bd_pairs) - sum(f.bd_refused.values()), len(f.bd_pairs)) for f in evaluation.fidelity]
-        rows.append(["BD-rates used", *(f"{kept} of {pairs}" for kept, pairs in used)])
-        found.append(("Ladder fidelity", rows if len(evaluation.fidelity) <= _MAX_ACROSS else _turned(rows)))
-    return found
+        result.append(("Ladder fidelity", _fidelity_rows(evaluation)))
+    return result
 
 
-def _turned(rows: list[list[str]]) -> list[list[str]]:
+def _accuracy_rows(evaluation: Evaluation) -> list[list[str]]:
+    results, titles = evaluation.predictors, shown_statistics(evaluation)
+    rows = [["", "Encodes / contents", *titles.values()]]
+    for r in results:
+        rows.append([r.predictor, f"{r.n} / {r.contents}", *(format_interval(getattr(r, key), key) for key in titles)])
+    return _transposed(rows) if len(results) <= _MAX_PREDICTOR_COLUMNS else rows
+
+
+def _difference_rows(evaluation: Evaluation) -> list[list[str]]:
+    rows = [["Difference", "SRCC", STATISTICS["within_content_srcc"]]]
+    for d in evaluation.differences:
+        srcc, within = (format_interval(value, "srcc") for value in (d.srcc, d.within_content_srcc))
+        rows.append([f"{d.predictor} - {d.against}", srcc, within])
+    return rows
+
+
+def _protocol_rows(evaluation: Evaluation, protocol: str) -> list[list[str]]:
+    results = [p for p in evaluation.protocols if p.protocol == protocol]
+    keys = ["srcc", "krcc", *(["plcc"] if any(p.plcc is not None for p in results) else [])]
+    rows = [[f"Protocol {protocol}", *(key.upper() for key in keys), "Groups", "Encodes", "Dropped encodes"]]
+    for p in results:
+        values = [format_interval(getattr(p, key), "srcc") for key in keys]
+        rows.append([p.predictor, *values, str(p.groups), str(p.rows), str(sum(p.dropped.values()))])
+    return rows
+
+
+def _slice_rows(evaluation: Evaluation, by: str) -> list[list[str]]:
+    slices = {(s.predictor, s.group): s for s in evaluation.slices if s.by == by}
+    groups = list(dict.fromkeys(group for _, group in slices))
+    sizes = [str(max(s.n for s in slices.values() if s.group == group)) for group in groups]
+    rows = [[f"SRCC by {by}", *groups], ["Encodes", *sizes]]
+    for predictor in dict.fromkeys(name for name, _ in slices):
+        row = [slices.get((predictor, group)) for group in groups]
+        rows.append([predictor, *(format_interval(s.srcc if s else None, "srcc") for s in row)])
+    return rows
+
+
+def _fidelity_rows(evaluation: Evaluation) -> list[list[str]]:
+    rows = [["Ladder fidelity", *FIDELITY.values(), "BD-rates used"]]
+    for f in evaluation.fidelity:
+        num_pairs = len(f.bd_pairs)
+        num_used = num_pairs - sum(f.bd_refused.values())
+        values = [format_interval(getattr(f, key), key) for key in FIDELITY]
+        rows.append([f.predictor, *values, f"{num_used} of {num_pairs}"])
+    return _transposed(rows) if len(evaluation.fidelity) <= _MAX_PREDICTOR_COLUMNS else rows
+
+
+def _transposed(rows: list[list[str]]) -> list[list[str]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """Plain aligned text: every table, then the notes."""
+    """Aligned plain text: all tables, then the notes."""
     lines = []
     for _, rows in tables(evaluation):
         lines += [*_aligned(rows), ""]

@@ -1,7 +1,7 @@
-"""Tables of scores from anywhere, read as the table that `rungwise.metrics.evaluate` judges.
+"""Read a table of scores from any source into the table that `rungwise.metrics.evaluate` takes.
 
-A table of ours says itself what its label is. Any other must have its columns named, and nothing about it is guessed
-silently: what was assumed comes back as notes.
+A Rungwise table describes its own label. For other tables the caller maps columns to names, and every assumption is
+returned as a note.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import numpy as np
 
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS
 from rungwise.failures import failure
-from rungwise.metrics.evaluate import PREDICTOR_LOG_BITRATE
+from rungwise.metrics.evaluation_input import PREDICTOR_LOG_BITRATE
 from rungwise.tables import read_table_file, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("content", "codec", "preset", "width", "height", "bitrate_kbps", "score_ci95", "score_std", "score_raters")
-"""What `columns` may point at columns of other names."""
+"""Names that `columns` can map to columns of the table."""
 _IMPAIRMENT_WORDS = ("dmos", "impair", "degrad", "distort", "jod_loss")
 _NAMES_SHOWN = 5
+_NO_CONTENT_NOTE = (
+    "No content column was given: every row counts as its own content. If rows share a content, the intervals are too "
+    "narrow."
+)
 
 
 def read_scores(
@@ -38,121 +42,122 @@ def read_scores(
     value_range: tuple[float, float] | None = None,
     falling: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """A table ready for `evaluate_predictors`, its prediction columns, and notes on what was assumed or left out.
+    """A table ready for `evaluate_predictors`, its prediction columns, and notes on assumptions and omitted rows.
 
     Args:
-        path: the table; one row an encode.
+        path: the table; one row per encode.
         truth: the label column; rows without a label are left out and counted.
-        predictors: prediction columns, or patterns such as "vmaf*"; "*" takes every other number column.
-        columns: our column -> the table's, for `COLUMNS`; a column already called as ours needs none.
-        polarity: of the label; needed where the table has no score_polarity and the label is called like a DMOS.
-        value_range: (lowest, highest) label the scale knows; without it, and without score_min and score_max, the
-            labels' own.
-        falling: predictors (or patterns) that are lower for better quality: they are negated.
+        predictors: prediction columns, or patterns such as "vmaf*"; "*" takes every other numeric column.
+        columns: maps names of `COLUMNS` to columns of the table; columns that already have the name need no entry.
+        polarity: of the label; required if the table has no score_polarity and the label name suggests a DMOS.
+        value_range: lowest and highest label of the scale; the default is score_min and score_max of the table, else
+            the range of its labels.
+        falling: predictors (or patterns) whose lower values mean better quality; they are negated.
 
     Raises:
-        ValueError: a column is missing, a label or prediction is no number (how many, which first), the polarity is
-            not known or contradicts the table's own, nothing is left.
+        ValueError: a column is missing, a label or prediction is not a number, the polarity is unknown or contradicts
+            the table, or fewer than 2 rows are left.
     """
     import pandas as pd
 
     notes: list[str] = []
     table = read_table_file(path, notes=notes)
-    renamed = {ours: theirs for ours, theirs in (columns or {}).items() if theirs != ours}
+    renamed = {name: source for name, source in (columns or {}).items() if source != name}
     missing = [name for name in (truth, *renamed.values()) if name not in table.columns]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
-    # copies, so that a column can be truth or group and still be judged, and two may trade their names
-    table = table.assign(**{ours: table[theirs] for ours, theirs in renamed.items()})
+        raise ValueError(f"{path}: no column {missing[0]!r}; the table has {', '.join(map(str, table.columns))}")
+    # Copies, so that a column can be both group and predictor, and two columns can swap names.
+    table = table.assign(**{name: table[source] for name, source in renamed.items()})
     names = _expand(predictors, table, {truth, *renamed.values(), *COLUMNS}, path)
-    falls = set(_expand(falling, table, set(), path))
-    if unknown := falls - set(names):
-        raise ValueError(f"{path}: {sorted(unknown)[0]!r} is said to be lower for better, but is no predictor here")
+    negated = set(_expand(falling, table, set(), path))
+    if unknown := negated - set(names):
+        raise ValueError(f"{path}: {sorted(unknown)[0]!r} is declared lower-is-better but is not a predictor")
     labels = to_numbers(table[truth], truth, path)
     for name in names:
-        table[name] = to_numbers(table[name], name, path) * (-1 if name in falls else 1)
+        table[name] = to_numbers(table[name], name, path) * (-1 if name in negated else 1)
     table[truth] = labels
     for name in COLUMNS[3:]:
         if name in table.columns:
             table[name] = to_numbers(table[name], name, path)
     if "content" not in table.columns:
         table["content"] = [f"row {i}" for i in range(len(table))]
-        notes.append("No content column was named: every row counts as a content of its own, and where rows share one "
-                     "the intervals are too narrow.")  # fmt: skip
+        notes.append(_NO_CONTENT_NOTE)
     table["content"] = table["content"].map(lambda value: value if pd.isna(value) else str(value))
     if "bitrate_kbps" in table.columns and (bad := int((table["bitrate_kbps"] <= 0).sum())):
         table["bitrate_kbps"] = table["bitrate_kbps"].where(table["bitrate_kbps"] > 0)
-        notes.append(f"{bad} bitrates were not above 0, and count as unknown.")
+        notes.append(f"{bad} bitrates are not above 0 and count as unknown.")
 
-    notes += _scale(table, truth, path, polarity, value_range)
-    unlabelled = table[labels.isna()]
-    if len(unlabelled):
-        clips = [str(clip) for clip in (unlabelled["clip"] if "clip" in table.columns else unlabelled.index)]
+    notes += _set_scale(table, truth, path, polarity, value_range)
+    unlabeled = table[labels.isna()]
+    if len(unlabeled):
+        clips = [str(clip) for clip in (unlabeled["clip"] if "clip" in table.columns else unlabeled.index)]
         more = ", ..." if len(clips) > _NAMES_SHOWN else ""
         notes.append(
-            f"{len(unlabelled)} of {len(table)} rows have no {truth} and were left out: "
+            f"{len(unlabeled)} of {len(table)} rows have no {truth} and are left out: "
             f"{', '.join(clips[:_NAMES_SHOWN])}{more}."
         )
         table = table[labels.notna()].reset_index(drop=True)
     if len(table) < 2:
-        raise ValueError(f"{path}: {len(table)} rows with a {truth!r}; two or more are needed")
-    if falls:
-        notes.append(f"Lower for better, so negated: {', '.join(sorted(falls))}.")
+        raise ValueError(f"{path}: {len(table)} rows with a {truth!r}; at least 2 are needed")
+    if negated:
+        notes.append(f"Negated because lower is better: {', '.join(sorted(negated))}.")
     return table, names, notes
 
 
-def _scale(
+def _set_scale(
     table: pd.DataFrame,
     truth: str,
     path: Path,
     polarity: Literal["higher", "lower"] | None,
     value_range: tuple[float, float] | None,
 ) -> list[str]:
-    """Fill in score_polarity, score_min and score_max, which hold for the column "score" alone; say what was
-    assumed."""
+    """Set score_polarity, score_min and score_max, and return notes on assumptions.
+
+    The table's own values describe its column "score" only, so they are replaced if the label is another column.
+    """
     notes = []
-    stated = f"{polarity}_is_better" if polarity else None
+    requested = f"{polarity}_is_better" if polarity else None
     if truth == "score" and "score_polarity" in table.columns:
         own = set(table["score_polarity"])
-        if stated and own != {stated}:
-            raise ValueError(f"{path}: score_polarity is {', '.join(map(str, own))}, which contradicts {stated}")
-    elif stated:
-        table["score_polarity"] = stated
+        if requested and own != {requested}:
+            raise ValueError(f"{path}: score_polarity is {', '.join(map(str, own))}, which contradicts {requested}")
+    elif requested:
+        table["score_polarity"] = requested
     elif any(word in truth.lower() for word in _IMPAIRMENT_WORDS):
         raise ValueError(
-            f"{path}: {truth!r} sounds like a DMOS, which may be higher or lower for better quality; "
-            "say --polarity higher or --polarity lower"
+            f"{path}: {truth!r} looks like a DMOS, whose polarity varies between data sets; "
+            "give --polarity higher or --polarity lower"
         )
     else:
         table["score_polarity"] = "higher_is_better"
-        notes.append(f"The table doesn't say the polarity of {truth!r}: it was read as higher for better quality.")
+        notes.append(f"The table does not state the polarity of {truth!r}: higher is assumed to be better.")
     if value_range is not None:
         table["score_min"], table["score_max"] = value_range
     elif truth != "score" or not {"score_min", "score_max"} <= set(table.columns):
         table["score_min"], table["score_max"] = table[truth].min(), table[truth].max()
-        notes.append(f"The table doesn't say the range of {truth!r}: that of its values was taken.")
+        notes.append(f"The table does not state the range of {truth!r}: the range of its values is used.")
     outside = int(((table[truth] < table["score_min"]) | (table[truth] > table["score_max"])).sum())
     if outside:
         raise ValueError(
-            f"{path}: {outside} of {len(table)} values of {truth!r} lie outside {value_range or 'its range'}"
+            f"{path}: {outside} of {len(table)} values of {truth!r} are outside {value_range or 'its range'}"
         )
     return notes
 
 
 def _expand(patterns: Sequence[str], table: pd.DataFrame, taken: set[str], path: Path) -> list[str]:
-    """Column names for names and patterns, in their order, each once."""
-    found: dict[str, None] = {}
-    ours = {*TEXT_COLUMNS, *NUMBER_COLUMNS, *taken, PREDICTOR_LOG_BITRATE}
+    """Columns that match the names and patterns, in their order, without repeats."""
+    columns: dict[str, None] = {}
+    reserved = {*TEXT_COLUMNS, *NUMBER_COLUMNS, *taken, PREDICTOR_LOG_BITRATE}
     for pattern in patterns:
         if pattern in table.columns:
-            found[pattern] = None
+            columns[pattern] = None
             continue
-        numeric = [str(name) for name in table.columns if table[name].dtype.kind in "fiu" and str(name) not in ours]
+        numeric = [str(name) for name in table.columns if table[name].dtype.kind in "fiu" and str(name) not in reserved]
         matched = fnmatch.filter(numeric, pattern) if any(c in pattern for c in "*?[") else []
         if not matched:
-            raise ValueError(f"{path}: no column {pattern!r}; number columns are {', '.join(numeric) or 'none'}")
-        found |= dict.fromkeys(matched)
-    return list(found)
+            raise ValueError(f"{path}: no column {pattern!r}; numeric columns are {', '.join(numeric) or 'none'}")
+        columns |= dict.fromkeys(matched)
+    return list(columns)
 
 
 def score_videos(
@@ -161,27 +166,28 @@ def score_videos(
     """Score every video of a table with an exported model, at the table's display heights.
 
     Args:
-        table: `path` (relative to `folder`), and `clip`, `display_height` (NaN: the video's own) and `score_kind`.
+        table: columns `path` (relative to `folder`), and optionally `clip` and `display_height` (NaN: the height of
+            the video).
         model: the .onnx file.
-        folder: that of the table.
-        keep: a .jsonl file that takes each score as it is made, so that a killed run goes on; scores in it of other
-            bytes, another model or another height are not used.
+        folder: the folder of the table.
+        keep: a .jsonl file that stores each score, so that an interrupted run resumes. A stored score is reused only
+            for the same video bytes, model and display height.
 
     Returns:
-        Scores, higher for better, in the table's order, NaN where there is none; and clip -> why not.
+        Scores (higher is better) in the order of the table, NaN where scoring failed; and reasons by failed clip.
 
     Raises:
-        ValueError: the model can't be used, or the table has no paths.
+        ValueError: the model cannot be loaded, or the table has no paths.
     """
     from rungwise.artifact import sha256_file
     from rungwise.progress import track, warn
     from rungwise.score.scorer import SCORER_VERSION, Scorer
 
     if "path" not in table.columns:
-        raise ValueError("the table has no column 'path', so there is no video to score")
+        raise ValueError("the table has no column 'path', so there are no videos to score")
     scorer, model_sha256 = Scorer(model), sha256_file(model)
     sign = -1.0 if scorer.contract.scale.polarity == "lower_is_better" else 1.0
-    done = _kept(keep)
+    stored_scores = _read_stored_scores(keep)
     scores: list[float] = []
     failures: dict[str, str] = {}
     for row in track(table.to_dict("records"), "scored", total=len(table)):
@@ -192,12 +198,12 @@ def score_videos(
             if not path.is_file():
                 raise ValueError(f"{path}: no such file")
             key = f"{SCORER_VERSION} {model_sha256} {sha256_file(path)} {display_height}"
-            if key not in done:
-                done[key] = scorer.score(path, display_height=display_height).score
+            if key not in stored_scores:
+                stored_scores[key] = scorer.score(path, display_height=display_height).score
                 if keep is not None:
                     with keep.open("a", encoding="utf-8") as lines:
-                        lines.write(json.dumps([key, done[key]]) + "\n")
-            scores.append(sign * done[key])
+                        lines.write(json.dumps([key, stored_scores[key]]) + "\n")
+            scores.append(sign * stored_scores[key])
         except Exception as error:
             failures[clip] = failure(str(path), error)
             scores.append(float("nan"))
@@ -205,14 +211,14 @@ def score_videos(
     return scores, failures
 
 
-def _kept(keep: Path | None) -> dict[str, float]:
+def _read_stored_scores(keep: Path | None) -> dict[str, float]:
     if keep is None or not keep.is_file():
         return {}
-    found = {}
+    scores = {}
     for line in keep.read_text(encoding="utf-8").splitlines():
         try:
             key, score = json.loads(line)
-            found[str(key)] = float(score)
-        except (ValueError, TypeError):  # the line that a killed run did not finish
+            scores[str(key)] = float(score)
+        except (ValueError, TypeError):  # the last line of an interrupted run
             continue
-    return found
+    return scores

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rungwise.metrics.evaluate import PREDICTOR_LOG_BITRATE
+from rungwise.metrics.evaluation_input import PREDICTOR_LOG_BITRATE
 from rungwise.metrics.evaluation_result import Evaluation, PredictorResult, tables
 from rungwise.metrics.evaluation_result import format_number as _number
 from rungwise.report.page import COLORS, embed

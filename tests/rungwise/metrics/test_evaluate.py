@@ -1,4 +1,4 @@
-"""Evaluation of a table: figures equal the statistics they name, and nothing is swallowed."""
+"""Evaluation of a table: results equal the statistics they name, and every omission is reported."""
 
 import csv
 import io
@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rungwise.metrics import bootstrap, pairs, slices
 from rungwise.metrics import evaluate as ev
-from rungwise.metrics import evaluation_result as fg
+from rungwise.metrics import evaluation_result as er
 from rungwise.metrics import statistics as st
+from rungwise.metrics.evaluation_input import PREDICTOR_LOG_BITRATE
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
 def make_table(num_contents: int = 6, seed: int = 0) -> pd.DataFrame:
-    """Ladders of two codecs and two heights; the student sees quality, the bitrate only through it."""
+    """Ladders of two codecs and two heights; student and teacher are noisy copies of the label."""
     rng = np.random.default_rng(seed)
     rows = []
     for content in range(num_contents):
@@ -43,9 +45,9 @@ def make_table(num_contents: int = 6, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(score_polarity="higher_is_better", score_min=0.0, score_max=100.0)
 
 
-def test_figures_are_the_statistics() -> None:
+def test_results_are_the_statistics() -> None:
     table = make_table()
-    rule = ev.PairRule("label-range", 0.05)
+    rule = pairs.PairRule("label-range", 0.05)
     evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=50, pair_rule=rule)
     result = evaluation.predictors[0]
     truth, pred, content = (
@@ -63,23 +65,23 @@ def test_figures_are_the_statistics() -> None:
     assert result.rmse_raw is not None
     assert result.rmse_raw.value == st.rmse(truth, pred)
     assert result.within_content_srcc.value == st.within_content_srcc(truth, pred, content).value
-    crossed = st.pair_accuracy(truth, pred, content, lambda i, j: codec[i] != codec[j], 5)
-    assert result.pairs_cross_codec.value == crossed
+    cross_codec = pairs.pair_accuracy(truth, pred, content, lambda i, j: codec[i] != codec[j], 5)
+    assert result.pairs_cross_codec.value == cross_codec
     assert (
         result.pairs_cross_codec.pairs + result.pairs_same_codec.pairs
-        == st.pair_counts(truth, pred, content, None, 5)[1].sum()
+        == pairs.pair_counts(truth, pred, content, None, 5)[1].sum()
     )
-    assert (result.srcc.low, result.srcc.high) == st.bootstrap_by_content(
-        st.resampled_srcc(truth, pred, content), content, 50
+    assert (result.srcc.low, result.srcc.high) == bootstrap.bootstrap_by_content(
+        bootstrap.resampled_srcc(truth, pred, content), content, 50
     )
 
 
-def test_log_bitrate_is_always_there_and_differences_against_it() -> None:
+def test_log_bitrate_is_added_and_compared() -> None:
     evaluation = ev.evaluate_predictors(make_table(), ["student", "teacher"], num_resamples=50)
-    assert [r.predictor for r in evaluation.predictors] == ["student", "teacher", ev.PREDICTOR_LOG_BITRATE]
+    assert [r.predictor for r in evaluation.predictors] == ["student", "teacher", PREDICTOR_LOG_BITRATE]
     assert evaluation.predictors[-1].rmse_raw is None
-    pairs = [(d.predictor, d.against) for d in evaluation.differences]
-    assert pairs == [("student", "log-bitrate"), ("teacher", "log-bitrate"), ("teacher", "student")]
+    compared = [(d.predictor, d.against) for d in evaluation.differences]
+    assert compared == [("student", "log-bitrate"), ("teacher", "log-bitrate"), ("teacher", "student")]
     for d in evaluation.differences:
         value = {r.predictor: r.srcc.value or 0 for r in evaluation.predictors}
         assert d.srcc.value == pytest.approx(value[d.predictor] - value[d.against])
@@ -93,7 +95,7 @@ def test_without_bitrates() -> None:
     assert any("No bitrates" in note for note in evaluation.notes)
 
 
-def test_missing_bitrates_leave_the_baseline_alone_with_fewer_rows() -> None:
+def test_missing_bitrates_reduce_the_rows_of_the_baseline_only() -> None:
     table = make_table()
     table.loc[:9, "bitrate_kbps"] = np.nan
     evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=20)
@@ -102,11 +104,11 @@ def test_missing_bitrates_leave_the_baseline_alone_with_fewer_rows() -> None:
     assert any("10 rows have no bitrate" in note for note in evaluation.notes)
 
 
-def test_lower_is_better_is_turned_once() -> None:
+def test_lower_is_better_labels_are_negated() -> None:
     table = make_table()
-    turned = table.assign(score=100 - table["score"], score_polarity="lower_is_better")
+    negated = table.assign(score=100 - table["score"], score_polarity="lower_is_better")
     a = ev.evaluate_predictors(table, ["student"], num_resamples=50)
-    b = ev.evaluate_predictors(turned, ["student"], num_resamples=50)
+    b = ev.evaluate_predictors(negated, ["student"], num_resamples=50)
     assert b.truth_negated
     assert any("negated" in note for note in b.notes)
     for left, right in zip(a.predictors, b.predictors, strict=True):
@@ -116,7 +118,7 @@ def test_lower_is_better_is_turned_once() -> None:
             assert getattr(right, name).low == pytest.approx(getattr(left, name).low)
 
 
-def test_infinite_prediction_is_named() -> None:
+def test_infinite_prediction_raises_with_the_clip() -> None:
     table = make_table()
     table.loc[[3, 5], "student"] = np.inf
     with pytest.raises(ValueError, match="'student' is infinite in 2 of 96 rows, first c0_x264_240_3"):
@@ -130,20 +132,20 @@ def test_infinite_prediction_is_named() -> None:
             {"score_polarity": ["lower_is_better"] + ["higher_is_better"] * 95},
             "score_polarity must be one value",
         ),
-        ({"score_polarity": "up"}, "want one of"),
+        ({"score_polarity": "up"}, "must be one of"),
         ({"score_min": 100.0}, "score_min < score_max"),
         ({"bitrate_kbps": 0.0}, "bitrate_kbps must be finite and above 0"),
         ({"score": np.nan}, "'score' is not finite in 96"),
         ({"content": None}, "content is missing in 96"),
     ],
 )
-def test_bad_tables(change: dict[str, Any], message: str) -> None:
+def test_invalid_tables_raise(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ev.evaluate_predictors(make_table().assign(**change), ["student"])
 
 
 @pytest.mark.parametrize("predictors", [["student", "student"], ["score"], ["nobody"]])
-def test_bad_predictors(predictors: list[str]) -> None:
+def test_invalid_predictors_raise(predictors: list[str]) -> None:
     with pytest.raises(ValueError, match=r"name each predictor once|missing columns"):
         ev.evaluate_predictors(make_table(), predictors)
 
@@ -154,42 +156,42 @@ def test_constant_prediction_is_null_not_nan() -> None:
     assert result.srcc.value is None
     assert result.within_content_srcc.value == 0
     assert result.pairs_same_codec.value == 0.5
-    assert "NaN" not in fg.to_json(evaluation)
+    assert "NaN" not in er.to_json(evaluation)
 
 
-def test_json_and_csv_hold_the_same_figures() -> None:
-    rule = ev.PairRule("label-range", 0.05)
+def test_json_and_csv_hold_the_same_values() -> None:
+    rule = pairs.PairRule("label-range", 0.05)
     evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50, pair_rule=rule)
-    text = fg.to_json(evaluation)
-    assert fg.Evaluation.model_validate_json(text) == evaluation
+    text = er.to_json(evaluation)
+    assert er.Evaluation.model_validate_json(text) == evaluation
     assert json.loads(text)["predictors"][1]["rmse_raw"] is None
     lines = {
         (line["predictor"], line["against"], line["statistic"]): line
-        for line in csv.DictReader(io.StringIO(fg.to_csv(evaluation)))
+        for line in csv.DictReader(io.StringIO(er.to_csv(evaluation)))
     }
     assert float(lines["student", "", "srcc"]["low"]) == evaluation.predictors[0].srcc.low
     assert lines["log-bitrate", "", "rmse_raw"]["value"] == ""
     assert float(lines["student", "log-bitrate", "srcc"]["value"]) == evaluation.differences[0].srcc.value
 
 
-def test_table_of_text() -> None:
-    rule = ev.PairRule("label-range", 0.05)
+def test_text_table() -> None:
+    rule = pairs.PairRule("label-range", 0.05)
     evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=50, pair_rule=rule)
-    text = fg.format_table(evaluation)
-    assert fg.format_interval(evaluation.predictors[0].srcc, "srcc") in text
+    text = er.format_table(evaluation)
+    assert er.format_interval(evaluation.predictors[0].srcc, "srcc") in text
     assert "log-bitrate" in text
     assert "student - log-bitrate" in text
-    assert "more than 5 apart" in text
-    assert "With 6 contents the intervals are rough" in text
-    figure = fg.Interval(value=0.9312, low=0.9018, high=0.9551)
-    assert fg.format_interval(figure, "srcc") == ".931 [.902, .955]"
-    assert fg.format_interval(fg.Interval(value=1.0), "srcc") == "1.000"
-    assert fg.format_interval(fg.Interval(value=-0.00004), "srcc") == ".000"
-    assert fg.format_interval(fg.Interval(value=-0.25), "srcc") == "-.250"
-    assert fg.format_interval(None, "rmse_raw") == "-"
+    assert "differ by more than 5" in text
+    assert "With only 6 contents the intervals are rough" in text
+    figure = er.Interval(value=0.9312, low=0.9018, high=0.9551)
+    assert er.format_interval(figure, "srcc") == ".931 [.902, .955]"
+    assert er.format_interval(er.Interval(value=1.0), "srcc") == "1.000"
+    assert er.format_interval(er.Interval(value=-0.00004), "srcc") == ".000"
+    assert er.format_interval(er.Interval(value=-0.25), "srcc") == "-.250"
+    assert er.format_interval(None, "rmse_raw") == "-"
 
 
-def test_same_seed_same_figures() -> None:
+def test_same_seed_gives_the_same_results() -> None:
     table = make_table()
     first, second = (ev.evaluate_predictors(table, ["student"], num_resamples=50, seed=s) for s in (3, 3))
     assert first == second
@@ -199,17 +201,17 @@ def test_same_seed_same_figures() -> None:
     ].srcc.low == pytest.approx(first.predictors[0].srcc.low)
 
 
-def test_fewer_resamples_on_a_large_table_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_resamples_on_a_large_table_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ev.affordable_resamples(150, 2000) == 2000
     assert ev.affordable_resamples(100_000, 2000) == 100
     assert ev.affordable_resamples(10**9, 50) == 50
-    monkeypatch.setattr(ev, "_MAX_DRAWN_ROWS", 1)
+    monkeypatch.setattr(ev, "_MAX_RESAMPLED_ROWS", 1)
     evaluation = ev.evaluate_predictors(make_table(), ["student"], num_resamples=200)
-    assert (evaluation.resamples, evaluation.resamples_wanted) == (100, 200)
-    assert any("200 resamples were asked for" in note for note in evaluation.notes)
+    assert (evaluation.resamples, evaluation.resamples_requested) == (100, 200)
+    assert any("200 resamples were requested" in note for note in evaluation.notes)
 
 
-def test_rows_without_a_prediction_are_left_out_and_counted() -> None:
+def test_rows_without_a_prediction_are_omitted_and_counted() -> None:
     table = make_table()
     whole = ev.evaluate_predictors(table.iloc[10:], ["student", "teacher"], num_resamples=50)
     table.loc[:9, "teacher"] = np.nan
@@ -217,14 +219,14 @@ def test_rows_without_a_prediction_are_left_out_and_counted() -> None:
     student, teacher, _ = evaluation.predictors
     assert (student.n, student.missing, teacher.n, teacher.missing) == (96, 0, 86, 10)
     assert any("10 rows have no teacher" in note for note in evaluation.notes)
-    ours, theirs = evaluation.differences[-1], whole.differences[-1]
-    assert (ours.predictor, ours.against, ours.n) == ("teacher", "student", 86)
-    assert (ours.srcc, ours.within_content_srcc) == (theirs.srcc, theirs.within_content_srcc)
+    difference, expected = evaluation.differences[-1], whole.differences[-1]
+    assert (difference.predictor, difference.against, difference.n) == ("teacher", "student", 86)
+    assert (difference.srcc, difference.within_content_srcc) == (expected.srcc, expected.within_content_srcc)
     assert teacher.pairs_cross_codec.value == whole.predictors[1].pairs_cross_codec.value
     assert teacher.pairs_cross_codec.pairs == whole.predictors[1].pairs_cross_codec.pairs
 
 
-def test_differences_are_the_paired_bootstrap() -> None:
+def test_differences_match_the_paired_bootstrap() -> None:
     table = make_table()
     evaluation = ev.evaluate_predictors(table, ["student", "teacher"], num_resamples=60, against=["teacher"])
     assert [(d.predictor, d.against) for d in evaluation.differences] == [
@@ -232,11 +234,13 @@ def test_differences_are_the_paired_bootstrap() -> None:
         ("log-bitrate", "teacher"),
     ]
     truth, content = table["score"].to_numpy(), table["content"].to_numpy(str)
-    wanted = st.paired_bootstrap_by_content(
-        *(st.resampled_srcc(truth, table[name].to_numpy(), content) for name in ("student", "teacher")), content, 60
+    expected = bootstrap.paired_bootstrap_by_content(
+        *(bootstrap.resampled_srcc(truth, table[name].to_numpy(), content) for name in ("student", "teacher")),
+        content,
+        60,
     )
     d = evaluation.differences[0].srcc
-    assert (d.value, d.low, d.high) == pytest.approx(wanted)
+    assert (d.value, d.low, d.high) == pytest.approx(expected)
     with pytest.raises(ValueError, match="against: no predictor 'nobody' among student, log-bitrate"):
         ev.evaluate_predictors(table, ["student"], against=["nobody"])
 
@@ -254,22 +258,22 @@ def test_pair_rules() -> None:
             "content-range:0.1",
             lambda i, j: 0.1 * width[i] + 0 * width[j],
         ),
-        (ev.PairRule("interval"), "interval", lambda i, j: np.sqrt(ci[i] ** 2 + ci[j] ** 2)),
+        (pairs.PairRule("interval"), "interval", lambda i, j: np.sqrt(ci[i] ** 2 + ci[j] ** 2)),
     ):
         columns = {} if rule is None else {"score_ci95": ci}
         evaluation = ev.evaluate_predictors(table.assign(**columns), ["student"], num_resamples=20, pair_rule=rule)
         result = evaluation.predictors[0].pairs_same_codec
-        right, total = st.pair_counts(truth, pred, content, lambda i, j: codec[i] == codec[j], gap)
+        correct, total = pairs.pair_counts(truth, pred, content, lambda i, j: codec[i] == codec[j], gap)
         assert (evaluation.pair_rule, result.pairs) == (text, int(total.sum()))
-        assert result.value == right.sum() / total.sum()
+        assert result.value == correct.sum() / total.sum()
     intervals = table.assign(score_ci95=1.0)
     assert ev.evaluate_predictors(intervals, ["student"], num_resamples=20).pair_rule == "interval"
     with pytest.raises(ValueError, match="pair rule interval needs score_ci95"):
-        ev.evaluate_predictors(table, ["student"], pair_rule=ev.PairRule("interval"))
-    assert ev.parse_pair_rule("content-range:0.2") == ("content-range", 0.2)
-    for wrong in ("points", "interval:3", "content-range", "label-range:x", "label-range:1"):
+        ev.evaluate_predictors(table, ["student"], pair_rule=pairs.PairRule("interval"))
+    assert pairs.parse_pair_rule("content-range:0.2") == ("content-range", 0.2)
+    for invalid in ("points", "interval:3", "content-range", "label-range:x", "label-range:1"):
         with pytest.raises(ValueError, match="pair rule is"):
-            ev.parse_pair_rule(wrong)
+            pairs.parse_pair_rule(invalid)
 
 
 def test_outlier_ratio() -> None:
@@ -280,7 +284,7 @@ def test_outlier_ratio() -> None:
     for columns, allowed, words in (
         ({"score_ci95": 3.0}, 3.0, "95 % interval"),
         ({"score_std": 6.0, "score_raters": 16}, 1.959963984540054 * 6 / 4, "95 % interval"),
-        ({"score_std": 2.0}, 4.0, "two deviations"),
+        ({"score_std": 2.0}, 4.0, "two standard deviations"),
     ):
         evaluation = ev.evaluate_predictors(table.assign(**columns), ["student"], num_resamples=50)
         ratio = evaluation.predictors[0].outlier_ratio
@@ -291,9 +295,9 @@ def test_outlier_ratio() -> None:
         assert any(words in note for note in evaluation.notes if note.startswith("Outliers"))
 
 
-def test_slices_are_evaluations_of_their_rows() -> None:
+def test_slices_match_evaluations_of_their_rows() -> None:
     table = make_table()
-    by = ["codec", ev.RESOLUTION, ev.BITRATE_BAND]
+    by = ["codec", slices.RESOLUTION, slices.BITRATE_BAND]
     evaluation = ev.evaluate_predictors(table, ["student"], num_resamples=50, by=by)
     groups = {(s.by, s.group) for s in evaluation.slices}
     assert groups == {
@@ -308,9 +312,9 @@ def test_slices_are_evaluations_of_their_rows() -> None:
     bands = [s for s in evaluation.slices if s.by == "bitrate-band" and s.predictor == "student"]
     assert [(s.group, s.n) for s in bands] == [("low", 30), ("middle", 30), ("high", 36)]
     odd = table.assign(lens=["wide", "wide", *["long"] * 94])
-    told = ev.evaluate_predictors(odd, ["student"], num_resamples=20, by=["lens"])
-    assert {s.group for s in told.slices} == {"long"}
-    assert "By lens: 1 groups of fewer than 3 rows: wide." in told.notes
+    evaluation = ev.evaluate_predictors(odd, ["student"], num_resamples=20, by=["lens"])
+    assert {s.group for s in evaluation.slices} == {"long"}
+    assert "By lens: 1 groups with fewer than 3 rows are left out: wide." in evaluation.notes
     with pytest.raises(ValueError, match="by 'lens': the table has no column 'lens'"):
         ev.evaluate_predictors(table, ["student"], by=["lens"])
     with pytest.raises(ValueError, match="by 'clip': 96 groups, at most 50"):
@@ -321,31 +325,31 @@ def test_every_part_reaches_json_csv_and_text() -> None:
     evaluation = ev.evaluate_predictors(
         make_table(), ["student"], num_resamples=30, by=["codec"], protocols=["pooled", "msu"], ladders=True
     )
-    assert fg.Evaluation.model_validate_json(fg.to_json(evaluation)) == evaluation
-    lines = list(csv.DictReader(io.StringIO(fg.to_csv(evaluation))))
+    assert er.Evaluation.model_validate_json(er.to_json(evaluation)) == evaluation
+    lines = list(csv.DictReader(io.StringIO(er.to_csv(evaluation))))
     assert {line["part"] for line in lines} == {"predictor", "difference", "protocol", "slice", "ladder"}
-    found = next(line for line in lines if (line["against"], line["statistic"]) == ("codec=x264", "srcc"))
-    assert float(found["value"]) == evaluation.slices[2].srcc.value
-    text = fg.format_table(evaluation)
-    for words in ("protocol msu", "SRCC by codec", "ladder fidelity", "Hull agreement", "svt-av1"):
+    line = next(line for line in lines if (line["against"], line["statistic"]) == ("codec=x264", "srcc"))
+    assert float(line["value"]) == evaluation.slices[2].srcc.value
+    text = er.format_table(evaluation)
+    for words in ("Protocol msu", "SRCC by codec", "Ladder fidelity", "Convex hull agreement", "svt-av1"):
         assert words in text
 
 
-def test_many_predictors_go_down_the_page() -> None:
+def test_many_predictors_are_rows() -> None:
     table = make_table()
     names = [f"metric{i}" for i in range(6)]
     for name in names:
         table[name] = table["student"]
-    lines = fg.format_table(ev.evaluate_predictors(table, names, num_resamples=20)).splitlines()
-    assert lines[0].split()[:3] == ["rows", "/", "contents"]
+    lines = er.format_table(ev.evaluate_predictors(table, names, num_resamples=20)).splitlines()
+    assert lines[0].split()[:3] == ["Encodes", "/", "contents"]
     assert [line.split()[0] for line in lines[1:8]] == [*names, "log-bitrate"]
 
 
-def test_codec_and_size_may_be_unknown() -> None:
+def test_codec_and_resolution_can_be_unknown() -> None:
     table = make_table().drop(columns=["codec", "width", "height"])
     result = ev.evaluate_predictors(table, ["student"], num_resamples=20).predictors[0]
     assert (result.pairs_cross_codec.pairs, result.pairs_cross_codec.value) == (0, None)
-    unsaid = ev.evaluate_predictors(make_table().assign(codec=""), ["student"], num_resamples=20).predictors[0]
-    assert (unsaid.pairs_same_codec.pairs, unsaid.pairs_cross_codec.pairs) == (0, 0)
+    empty_codec = ev.evaluate_predictors(make_table().assign(codec=""), ["student"], num_resamples=20).predictors[0]
+    assert (empty_codec.pairs_same_codec.pairs, empty_codec.pairs_cross_codec.pairs) == (0, 0)
     with pytest.raises(ValueError, match="ladders: the table has no column 'codec'"):
         ev.evaluate_predictors(table, ["student"], ladders=True)

@@ -1,4 +1,4 @@
-"""Ladder fidelity: a perfect judge, a reversed one, log-bitrate, and what is refused."""
+"""Ladder fidelity of a perfect predictor, a reversed one and log-bitrate, and undefined BD-rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rungwise.metrics.evaluation_result import LadderFidelity
 
 
 def make_table(num_rates: int = 5) -> pd.DataFrame:
-    """Per content two codecs, two heights; codec "b" needs between 50 and 90 % of the bitrate of "a"."""
+    """Two codecs and two heights per content; codec "b" needs between 50 and 90 % of the bitrate of "a"."""
     rows = []
     for content in range(6):
         for codec, factor in (("a", 1.0), ("b", 0.5 + 0.08 * content)):
@@ -25,71 +25,71 @@ def make_table(num_rates: int = 5) -> pd.DataFrame:
     return table.assign(score_polarity="higher_is_better", score_min=-100.0, score_max=100.0, width=640)
 
 
-def judged(table: pd.DataFrame, **predictors: np.ndarray) -> dict[str, LadderFidelity]:
+def fidelity_by_predictor(table: pd.DataFrame, **predictors: np.ndarray) -> dict[str, LadderFidelity]:
     table = table.assign(**predictors)
     evaluation = evaluate_predictors(table, list(predictors), num_resamples=60, ladders=True)
     return {f.predictor: f for f in evaluation.fidelity}
 
 
-def test_a_perfect_judge() -> None:
+def test_perfect_predictor() -> None:
     table = make_table()
-    found = judged(table, same=table["score"].to_numpy())["same"]
-    assert found.bd_median_error.value == 0
-    assert (found.bd_same_sign.value, found.bd_same_sign.pairs) == (1, 6)
-    assert found.bd_srcc.value == pytest.approx(1)
-    assert (found.hull_agreement.value, found.hull_agreement.pairs) == (1, 12)
-    assert (found.steps_in_order.value, found.steps_in_order.pairs) == (1, 96)
-    assert found.steps_rising == found.truth_steps_rising == 1
+    fidelity = fidelity_by_predictor(table, same=table["score"].to_numpy())["same"]
+    assert fidelity.bd_median_error.value == 0
+    assert (fidelity.bd_same_sign.value, fidelity.bd_same_sign.pairs) == (1, 6)
+    assert fidelity.bd_srcc.value == pytest.approx(1)
+    assert (fidelity.hull_agreement.value, fidelity.hull_agreement.pairs) == (1, 12)
+    assert (fidelity.steps_in_order.value, fidelity.steps_in_order.pairs) == (1, 96)
+    assert fidelity.steps_rising == fidelity.truth_steps_rising == 1
 
 
-def test_bd_pairs_are_bd_rate_on_all_rungs_of_a_codec() -> None:
+def test_bd_pairs_use_all_rungs_of_a_codec() -> None:
     table = make_table()
-    found = judged(table, metric=np.sqrt(table["score"].to_numpy() + 100))["metric"]
+    fidelity = fidelity_by_predictor(table, metric=np.sqrt(table["score"].to_numpy() + 100))["metric"]
     rows = table[table["content"] == "c2"]
     a, b = (rows[rows["codec"] == codec] for codec in "ab")
-    wanted = bd_rate(a["bitrate_kbps"], a["score"], b["bitrate_kbps"], b["score"])
-    pair = next(p for p in found.bd_pairs if p.content == "c2")
-    assert (pair.anchor, pair.test, pair.truth_percent) == ("a", "b", wanted.percent)
+    expected = bd_rate(a["bitrate_kbps"], a["score"], b["bitrate_kbps"], b["score"])
+    pair = next(p for p in fidelity.bd_pairs if p.content == "c2")
+    assert (pair.anchor, pair.test, pair.truth_percent) == ("a", "b", expected.percent)
     assert pair.truth_percent is not None
     assert pair.truth_percent < -20
-    errors = [abs((p.predictor_percent or 0) - (p.truth_percent or 0)) for p in found.bd_pairs]
-    assert found.bd_median_error.value == pytest.approx(np.median(errors))
-    assert found.bd_median_error.low is not None
+    errors = [abs((p.predictor_percent or 0) - (p.truth_percent or 0)) for p in fidelity.bd_pairs]
+    assert fidelity.bd_median_error.value == pytest.approx(np.median(errors))
+    assert fidelity.bd_median_error.low is not None
 
 
-def test_log_bitrate_sees_no_savings_and_only_rising_steps() -> None:
-    found = judged(make_table(), same=make_table()["score"].to_numpy())["log-bitrate"]
-    assert found.bd_same_sign.value == 0.5  # it names no winner
-    assert found.steps_in_order.value == 1
-    assert (found.hull_agreement.value or 1) < 1
+def test_log_bitrate_predicts_no_savings() -> None:
+    fidelity = fidelity_by_predictor(make_table(), same=make_table()["score"].to_numpy())["log-bitrate"]
+    assert fidelity.bd_same_sign.value == 0.5  # all ties
+    assert fidelity.steps_in_order.value == 1
+    assert (fidelity.hull_agreement.value or 1) < 1
 
 
-def test_a_reversed_judge() -> None:
+def test_reversed_predictor() -> None:
     table = make_table()
-    found = judged(table, reverse=-table["score"].to_numpy())["reverse"]
-    assert found.steps_in_order.value == 0
-    assert found.steps_rising == 0
-    assert found.bd_median_error.value is None
-    assert found.bd_refused == {"prediction: fewer than 4 points on a front": 6}
-    assert found.bd_pairs[0].refused == "prediction: anchor: 1 points, want 4 (9 dominated)"
+    fidelity = fidelity_by_predictor(table, reverse=-table["score"].to_numpy())["reverse"]
+    assert fidelity.steps_in_order.value == 0
+    assert fidelity.steps_rising == 0
+    assert fidelity.bd_median_error.value is None
+    assert fidelity.bd_refused == {"prediction: fewer than 4 points on a Pareto front": 6}
+    assert fidelity.bd_pairs[0].refused == "prediction: anchor: 1 of at least 4 points (9 dominated)"
 
 
-def test_hull_agreement_is_shared_by_all() -> None:
+def test_hull_agreement_is_intersection_over_union() -> None:
     table = make_table().query("content == 'c0' and codec == 'a'").reset_index(drop=True)
     metric = table["score"].to_numpy().copy()
     metric[8] -= 30
-    found = judged(table, metric=metric)["metric"]
+    fidelity = fidelity_by_predictor(table, metric=metric)["metric"]
     truth, pred = (set(convex_hull(table["bitrate_kbps"], v).tolist()) for v in (table["score"], metric))
     assert 0 < len(truth & pred) < len(truth | pred)
-    assert found.hull_agreement.value == len(truth & pred) / len(truth | pred)
-    assert found.bd_pairs == ()
-    assert found.bd_srcc.value is None
+    assert fidelity.hull_agreement.value == len(truth & pred) / len(truth | pred)
+    assert fidelity.bd_pairs == ()
+    assert fidelity.bd_srcc.value is None
 
 
-def test_short_ladders_are_refused_with_a_reason() -> None:
+def test_short_ladders_have_no_bd_rate() -> None:
     table = make_table(num_rates=3)
     table = table[table["height"] == 360]
-    found = judged(table, same=table["score"].to_numpy())["same"]
-    assert found.bd_refused == {"truth: fewer than 4 points on a front": 6}
-    assert found.bd_median_error.value is None
-    assert found.steps_in_order.pairs == 24
+    fidelity = fidelity_by_predictor(table, same=table["score"].to_numpy())["same"]
+    assert fidelity.bd_refused == {"truth: fewer than 4 points on a Pareto front": 6}
+    assert fidelity.bd_median_error.value is None
+    assert fidelity.steps_in_order.pairs == 24

@@ -1,4 +1,4 @@
-"""Protocols against their definitions written out plainly."""
+"""Protocols match plain implementations of their definitions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rungwise.metrics.evaluation_result import ProtocolResult
 
 
 def make_table(seed: int = 0) -> pd.DataFrame:
-    """Contents of two presets, "slow" of 16 rows and "fast" of 7 but for one content of 4."""
+    """8 contents with 16 rows of preset "slow" and 7 of "fast"; one content has only 4 of "fast"."""
     rng, rows = np.random.default_rng(seed), []
     for content in range(8):
         for preset, size in (("slow", 16), ("fast", 4 if content == 3 else 7)):
@@ -22,25 +22,25 @@ def make_table(seed: int = 0) -> pd.DataFrame:
     return table.assign(score_polarity="higher_is_better", score_min=-9.0, score_max=30.0)
 
 
-def judged(table: pd.DataFrame, protocol: str) -> ProtocolResult:
+def protocol_result(table: pd.DataFrame, protocol: str) -> ProtocolResult:
     (result,) = evaluate_predictors(table, ["metric"], num_resamples=60, protocols=[protocol]).protocols
     return result
 
 
-def test_msu_is_its_definition() -> None:
+def test_msu_matches_its_definition() -> None:
     table = make_table()
-    result = judged(table, "msu")
-    for function, smallest, found in ((st.srcc, 15, result.srcc), (st.krcc, 6, result.krcc)):
-        groups = [g for _, g in table.groupby(["content", "preset"]) if len(g) >= smallest]
+    result = protocol_result(table, "msu")
+    for function, min_rows, mean in ((st.srcc, 15, result.srcc), (st.krcc, 6, result.krcc)):
+        groups = [g for _, g in table.groupby(["content", "preset"]) if len(g) >= min_rows]
         z = [np.arctanh(function(g["score"], g["metric"])) for g in groups]
-        assert found.value == pytest.approx(np.tanh(np.average(z, weights=[len(g) for g in groups])), abs=1e-12)
-        assert found.low is not None
-        assert found.low < (found.value or 0) < (found.high or 0)
+        assert mean.value == pytest.approx(np.tanh(np.average(z, weights=[len(g) for g in groups])), abs=1e-12)
+        assert mean.low is not None
+        assert mean.low < (mean.value or 0) < (mean.high or 0)
     assert (result.groups, result.rows, result.plcc) == (8, 128, None)
     assert result.dropped == {f"c{c} fast": 4 if c == 3 else 7 for c in range(8)}
 
 
-def test_msu_takes_one_as_99_and_leaves_what_is_below_alone() -> None:
+def test_msu_replaces_only_correlations_of_1() -> None:
     rising = np.arange(16.0)
     nearly = rising.copy()
     nearly[[0, 1]] = nearly[[1, 0]]
@@ -48,27 +48,27 @@ def test_msu_takes_one_as_99_and_leaves_what_is_below_alone() -> None:
     table["metric"] = [*rising, *nearly]
     r = st.srcc(rising, nearly)
     assert r > 0.99
-    assert judged(table, "msu").srcc.value == pytest.approx(np.tanh((np.arctanh(0.99) + np.arctanh(r)) / 2))
+    assert protocol_result(table, "msu").srcc.value == pytest.approx(np.tanh((np.arctanh(0.99) + np.arctanh(r)) / 2))
 
 
 def test_msu_without_presets_groups_by_content() -> None:
-    result = judged(make_table().drop(columns="preset"), "msu")
+    result = protocol_result(make_table().drop(columns="preset"), "msu")
     assert (result.groups, result.rows) == (8, 16 * 8 + 7 * 7 + 4)
     assert result.dropped == {}
 
 
-def test_within_content_agrees_with_the_statistic() -> None:
+def test_within_content_matches_the_statistic() -> None:
     table = make_table()
-    result = judged(table, "within-content")
-    wanted = st.within_content_srcc(table["score"], table["metric"], table["content"]).value
-    assert result.srcc.value == pytest.approx(wanted)
+    result = protocol_result(table, "within-content")
+    expected = st.within_content_srcc(table["score"], table["metric"], table["content"]).value
+    assert result.srcc.value == pytest.approx(expected)
     contents = [g for _, g in table.groupby("content")]
     plcc = st.fisher_z_mean([st.plcc(g["score"], g["metric"]) for g in contents], [len(g) for g in contents])
     assert result.plcc is not None
     assert result.plcc.value == pytest.approx(plcc)
 
 
-def test_pooled_is_the_first_table() -> None:
+def test_pooled_matches_the_predictor_result() -> None:
     evaluation = evaluate_predictors(make_table(), ["metric"], num_resamples=60, protocols=["pooled"])
     (pooled,), (first,) = evaluation.protocols, evaluation.predictors
     assert (pooled.srcc, pooled.krcc, pooled.plcc) == (first.srcc, first.krcc, first.plcc)
@@ -76,23 +76,23 @@ def test_pooled_is_the_first_table() -> None:
 
 def test_split_median_splits_by_content_and_is_seeded() -> None:
     table = make_table()
-    result = judged(table, "split-median:5")
-    rng, found = np.random.default_rng(0), []
+    result = protocol_result(table, "split-median:5")
+    rng, srccs = np.random.default_rng(0), []
     for _ in range(5):
         test = {f"c{c}" for c in rng.permutation(8)[:2]}
         part = table[table["content"].isin(test)]
-        found.append(st.srcc(part["score"], part["metric"]))
-    assert result.srcc.value == pytest.approx(np.median(found))
+        srccs.append(st.srcc(part["score"], part["metric"]))
+    assert result.srcc.value == pytest.approx(np.median(srccs))
     assert result.groups == 5
-    assert judged(table, "split-median").groups == 10
+    assert protocol_result(table, "split-median").groups == 10
 
 
 @pytest.mark.parametrize("name", ["best", "msu:3", "split-median:0", "split-median:x"])
-def test_unknown_protocols_are_named(name: str) -> None:
+def test_unknown_protocols_raise(name: str) -> None:
     with pytest.raises(ValueError, match=f"protocol is {name!r}; it must be one of pooled, within-content, msu"):
-        judged(make_table(), name)
+        protocol_result(make_table(), name)
 
 
-def test_a_constant_prediction_orders_nothing() -> None:
-    result = judged(make_table().assign(metric=1.0), "msu")
+def test_constant_prediction_counts_as_0() -> None:
+    result = protocol_result(make_table().assign(metric=1.0), "msu")
     assert (result.srcc.value, result.krcc.value) == (0, 0)

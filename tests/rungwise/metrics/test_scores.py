@@ -1,4 +1,4 @@
-"""Score tables from anywhere: what is read, what is assumed aloud, what is refused; and `rungwise metrics`."""
+"""Score tables from other sources: reading, noted assumptions and errors; and `rungwise metrics`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from rungwise.tables import read_table_file
 run = CliRunner()
 
 
-def foreign(seed: int = 0) -> pd.DataFrame:
-    """A table as others publish it: their names, a metric that falls, an unlabelled row, gaps."""
+def external_table(seed: int = 0) -> pd.DataFrame:
+    """A published table: other column names, a lower-is-better metric, an unlabeled row, a missing prediction."""
     rng = np.random.default_rng(seed)
     rows = []
     for scene in range(5):
@@ -41,14 +41,14 @@ def foreign(seed: int = 0) -> pd.DataFrame:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    foreign().to_csv(tmp_path / "theirs.csv", index=False)
-    return tmp_path / "theirs.csv"
+    external_table().to_csv(tmp_path / "external.csv", index=False)
+    return tmp_path / "external.csv"
 
 
 COLUMNS = {"content": "scene", "codec": "encoder", "bitrate_kbps": "kbps"}
 
 
-def test_a_foreign_table(path: Path) -> None:
+def test_external_table(path: Path) -> None:
     table, names, notes = read_scores(path, "mos", ["good", "niqe"], columns=COLUMNS, falling=["niqe"])
     assert names == ["good", "niqe"]
     assert len(table) == 59
@@ -56,10 +56,10 @@ def test_a_foreign_table(path: Path) -> None:
     assert (table["niqe"] < 0).all()
     assert (table["score_min"].iloc[0], table["score_max"].iloc[0]) == (table["mos"].min(), table["mos"].max())
     assert [note.split(":")[0] for note in notes] == [
-        "The table doesn't say the polarity of 'mos'",
-        "The table doesn't say the range of 'mos'",
-        "1 of 60 rows have no mos and were left out",
-        "Lower for better, so negated",
+        "The table does not state the polarity of 'mos'",
+        "The table does not state the range of 'mos'",
+        "1 of 60 rows have no mos and are left out",
+        "Negated because lower is better",
     ]
     results = evaluate_predictors(table, names, truth="mos", num_resamples=20).predictors
     assert [(r.predictor, r.n) for r in results] == [("good", 58), ("niqe", 59), ("log-bitrate", 59)]
@@ -67,8 +67,8 @@ def test_a_foreign_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".parquet", ".json"])
-def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
-    table, path = foreign(), tmp_path / f"t{ending}"
+def test_every_file_format(tmp_path: Path, ending: str) -> None:
+    table, path = external_table(), tmp_path / f"t{ending}"
     if ending == ".parquet":
         table.to_parquet(path)
     elif ending == ".json":
@@ -78,43 +78,43 @@ def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
     pd.testing.assert_frame_equal(read_table_file(path), table, check_dtype=False)
 
 
-def test_a_dmos_is_never_taken_for_a_mos(path: Path) -> None:
+def test_dmos_needs_a_polarity(path: Path) -> None:
     table = pd.read_csv(path)
     table.assign(DMOS=100 - table["mos"]).to_csv(path, index=False)
-    with pytest.raises(ValueError, match="'DMOS' sounds like a DMOS, which may be higher or lower for better"):
+    with pytest.raises(ValueError, match="'DMOS' looks like a DMOS, whose polarity varies"):
         read_scores(path, "DMOS", ["good"])
     lower, _, notes = read_scores(path, "DMOS", ["good"], polarity="lower", columns=COLUMNS)
     assert set(lower["score_polarity"]) == {"lower_is_better"}
     assert not any("polarity" in note for note in notes)
     upside_down, names, _ = read_scores(path, "DMOS", ["good"], polarity="higher", columns=COLUMNS)
-    told = evaluate_predictors(upside_down, names, truth="DMOS", num_resamples=20).notes
-    assert any("is its polarity right?" in note for note in told)
-    assert any(note.startswith("Falling with quality: good") for note in told)
+    notes = list(evaluate_predictors(upside_down, names, truth="DMOS", num_resamples=20).notes)
+    assert any("check the polarity" in note for note in notes)
+    assert any(note.startswith("Predictions fall as quality rises: good") for note in notes)
 
 
-def test_our_own_table_says_its_polarity_itself(path: Path) -> None:
+def test_rungwise_table_states_its_polarity(path: Path) -> None:
     own = pd.read_csv(path).rename(columns={"mos": "score", "scene": "content"})
     own = own.assign(score_polarity="lower_is_better", score_min=0.0, score_max=9.0)
     own.to_csv(path, index=False)
     table, _, notes = read_scores(path, "score", ["good"])
     assert set(table["score_polarity"]) == {"lower_is_better"}
-    assert [note for note in notes if "doesn't say" in note] == []
+    assert [note for note in notes if "does not state" in note] == []
     with pytest.raises(ValueError, match="score_polarity is lower_is_better, which contradicts higher_is_better"):
         read_scores(path, "score", ["good"], polarity="higher")
 
 
-def test_without_contents_every_row_is_one(path: Path) -> None:
+def test_without_contents_every_row_is_its_own(path: Path) -> None:
     table, _, notes = read_scores(path, "mos", ["good"])
     assert table["content"].nunique() == len(table)
-    assert any("every row counts as a content of its own" in note for note in notes)
+    assert any("every row counts as its own content" in note for note in notes)
 
 
-def test_patterns_take_number_columns_that_are_nothing_else(path: Path) -> None:
+def test_patterns_match_unused_numeric_columns(path: Path) -> None:
     assert read_scores(path, "mos", ["*"], columns=COLUMNS)[1] == ["good", "niqe"]
     assert read_scores(path, "mos", ["n?qe", "*"], columns=COLUMNS)[1] == ["niqe", "good"]
 
 
-def test_columns_may_trade_their_names(path: Path) -> None:
+def test_columns_can_swap_names(path: Path) -> None:
     pd.read_csv(path).rename(columns={"encoder": "content", "scene": "codec"}).to_csv(path, index=False)
     table, _, _ = read_scores(path, "mos", ["good"], columns={"content": "codec", "codec": "content"})
     assert set(table["codec"]) == {"x264", "x265"}
@@ -126,22 +126,22 @@ def test_columns_may_trade_their_names(path: Path) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"truth": "MOS"}, "no column 'MOS'; it has scene, encoder, kbps, mos, good, niqe"),
-        ({"predictors": ["vmaf"]}, "no column 'vmaf'; number columns are kbps, good, niqe"),
+        ({"truth": "MOS"}, "no column 'MOS'; the table has scene, encoder, kbps, mos, good, niqe"),
+        ({"predictors": ["vmaf"]}, "no column 'vmaf'; numeric columns are kbps, good, niqe"),
         ({"predictors": ["vmaf*"]}, "no column 'vmaf\\*'"),
         ({"columns": {"content": "clip"}}, "no column 'clip'"),
-        ({"falling": ["niqe"]}, "'niqe' is said to be lower for better, but is no predictor here"),
+        ({"falling": ["niqe"]}, "'niqe' is declared lower-is-better but is not a predictor"),
         ({"predictors": ["encoder"]}, "'encoder' holds 'x264' in row 1, which is no number \\(60 such rows\\)"),
-        ({"value_range": (1.0, 2.0)}, "44 of 60 values of 'mos' lie outside"),
+        ({"value_range": (1.0, 2.0)}, "44 of 60 values of 'mos' are outside"),
     ],
 )
-def test_wrong_requests_are_named(path: Path, kwargs: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise(path: Path, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_scores(path, **({"truth": "mos", "predictors": ["good"]} | kwargs))
 
 
 @pytest.mark.parametrize(("name", "text"), [("t.xlsx", ""), ("none.csv", None), ("t.json", "{broken"), ("t.csv", "")])
-def test_unreadable_files_are_named(tmp_path: Path, name: str, text: str | None) -> None:
+def test_unreadable_files_raise(tmp_path: Path, name: str, text: str | None) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=name):
@@ -149,7 +149,7 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, text: str | None)
 
 
 class FakeScorer:
-    """Scores by file size, and counts; files called "bad" can't be decoded."""
+    """Returns the file size as score and counts calls; files named "bad" fail to decode."""
 
     calls = 0
 
@@ -166,7 +166,7 @@ class FakeScorer:
 
 @pytest.fixture
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dataset of 7 encodes beside its table, the fifth broken and the sixth not there; and a model's file."""
+    """A data set of 7 encodes with its table, the fifth broken and the sixth missing, and a model file."""
     monkeypatch.setattr(scorer, "Scorer", FakeScorer)
     FakeScorer.calls = 0
     rows = []
@@ -181,8 +181,8 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_killed_run_goes_on_and_one_bad_clip_is_left_out(videos: Path) -> None:
-    table, keep = pd.read_csv(videos / "data.csv"), videos / "kept.jsonl"
+def test_interrupted_run_resumes_and_a_broken_clip_is_left_out(videos: Path) -> None:
+    table, keep = pd.read_csv(videos / "data.csv"), videos / "scores.jsonl"
     scores, failures = score_videos(table, videos / "student.onnx", videos, keep=keep)
     assert scores[:4] == [10, 111, 112, 113]
     assert np.isnan(scores[4:6]).all()
@@ -190,24 +190,24 @@ def test_a_killed_run_goes_on_and_one_bad_clip_is_left_out(videos: Path) -> None
     assert FakeScorer.calls == 6
     keep.write_text(keep.read_text() + '["half a li')
     again, _ = score_videos(table, videos / "student.onnx", videos, keep=keep)
-    assert FakeScorer.calls == 7  # the broken one is tried again
+    assert FakeScorer.calls == 7  # the broken file is tried again
     np.testing.assert_array_equal(again, scores)
     (videos / "a.mp4").write_bytes(b"another")
     score_videos(table, videos / "student.onnx", videos, keep=keep)
-    assert FakeScorer.calls == 9  # other bytes are another video
+    assert FakeScorer.calls == 9  # a changed file is scored again
     (videos / "student.onnx").write_bytes(b"another")
     score_videos(table, videos / "student.onnx", videos, keep=keep)
-    assert FakeScorer.calls == 15  # and another model gives other scores
+    assert FakeScorer.calls == 15  # a changed model scores all again
 
 
 def test_evaluate_a_model_on_a_dataset(videos: Path) -> None:
     out = videos / "out"
     arguments = ["metrics", str(videos / "data.csv"), "--model", str(videos / "student.onnx")]
-    done = run.invoke(cli.app, [*arguments, "--out", str(out), "--resamples", "20", "--json"])
-    assert done.exit_code == 1  # two videos are missing from the figures
-    evaluation = Evaluation.model_validate_json(done.stdout)
-    first = evaluation.predictors[0]
-    assert (first.predictor, first.n, first.missing) == ("student", 5, 2)
+    result = run.invoke(cli.app, [*arguments, "--out", str(out), "--resamples", "20", "--json"])
+    assert result.exit_code == 1  # two videos have no score
+    evaluation = Evaluation.model_validate_json(result.stdout)
+    student = evaluation.predictors[0]
+    assert (student.predictor, student.n, student.missing) == ("student", 5, 2)
     assert "2 rows have no student" in " ".join(evaluation.notes)
     assert sorted(p.name for p in out.iterdir()) == [
         "evaluation.csv", "evaluation.json", "predictions.csv", "report.html", "scores.jsonl", "table.txt",
@@ -221,7 +221,7 @@ def test_evaluate_a_table(path: Path) -> None:
     more = ["--protocol", "pooled,msu", "--by", "codec", "--against", "niqe", "--ladders"]
     text = run.invoke(cli.app, [*arguments, *more])
     assert text.exit_code == 0, text.output
-    for words in ("log-bitrate", "protocol msu", "SRCC by codec", "good - niqe", "ladder fidelity", "BD-rates used"):
+    for words in ("log-bitrate", "Protocol msu", "SRCC by codec", "good - niqe", "Ladder fidelity", "BD-rates used"):
         assert words in text.stdout
     lines = list(csv.DictReader(io.StringIO(run.invoke(cli.app, [*arguments, *more, "--csv"]).stdout)))
     assert {line["part"] for line in lines} == {"predictor", "difference", "protocol", "slice", "ladder"}
@@ -238,30 +238,31 @@ def test_evaluate_a_table(path: Path) -> None:
         ["t.csv", "--pred", "a", "--json", "--csv"],
     ],
 )
-def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+def test_usage_errors_exit_2(arguments: list[str]) -> None:
     assert run.invoke(cli.app, ["metrics", *arguments]).exit_code == 2
 
 
-def test_the_baseline_alone(path: Path, tmp_path: Path) -> None:
+def test_baseline_only(path: Path, tmp_path: Path) -> None:
     arguments = ["metrics", str(path), "--truth", "mos", "--resamples", "20"]
-    done = run.invoke(cli.app, [*arguments, "--content", "scene", "--bitrate", "kbps", "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    assert "this is the baseline alone" in done.stdout
+    columns = ["--content", "scene", "--bitrate", "kbps"]
+    result = run.invoke(cli.app, [*arguments, *columns, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "this is the baseline alone" in result.stdout
     assert "log-bitrate" in (tmp_path / "out" / "report.html").read_text()
-    nothing = run.invoke(cli.app, arguments)
-    assert nothing.exit_code == 1
-    assert "nothing to evaluate" in str(nothing.exception)
+    no_bitrate = run.invoke(cli.app, arguments)
+    assert no_bitrate.exit_code == 1
+    assert "nothing to evaluate" in str(no_bitrate.exception)
 
 
 @pytest.mark.data
-def test_published_figures_of_an_ultra_hd_study(outside_data: Callable[[str], Path]) -> None:
+def test_published_values_of_an_ultra_hd_study(outside_data: Callable[[str], Path]) -> None:
     path = outside_data("data/mos/avt_nvc/results.json")
     columns = {"content": "source", "bitrate_kbps": "bitrate", "score_ci95": "ci"}
     names = ["vmaf", "dover", "musiq", "fastvqa", "qalign"]
     table, names, _ = read_scores(path, "mos", names, columns=columns, value_range=(1, 5))
     evaluation = evaluate_predictors(table, names, truth="mos", num_resamples=20)
-    found = {r.predictor: round(r.srcc.value or 0, 3) for r in evaluation.predictors}
-    assert found == {
+    srccs = {r.predictor: round(r.srcc.value or 0, 3) for r in evaluation.predictors}
+    assert srccs == {
         "vmaf": 0.907, "dover": 0.598, "musiq": 0.683, "fastvqa": 0.401, "qalign": 0.263, "log-bitrate": 0.75,
     }  # fmt: skip
     assert round(evaluation.predictors[-1].within_content_srcc.value or 0, 3) == 0.93
