@@ -26,7 +26,7 @@ from rungwise.metrics.evaluate import evaluate_predictors
 
 TABLES = {"published": (1022, 36, 67), "large": (100_000, 2000, 20)}
 Statistic = Callable[[st.Column, st.Column], float]
-Maker = Callable[[st.Column, st.Column, st.Column], st.Resampled]
+Maker = Callable[[st.Column, st.Column, st.Column], bootstrap.Resampled]
 PLAIN_DRAWS = 200
 TOLERANCE = {"srcc": 1e-9, "krcc": 1e-9, "plcc": 5e-3}
 
