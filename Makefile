@@ -4,7 +4,7 @@ TESTS ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart default-model model-checksum lock licenses test lint wheel clean
+.PHONY: quickstart default-model model-checksum lock licenses docs docs-data test lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
@@ -16,7 +16,7 @@ test: lint
 lint: .venv/ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Wants masters/ and photographs/ here: benchmarks/NOTES.md says which.
+# Needs masters/ and photographs/ here: docs/lab-notes/2026-11.md says which.
 default-model: .venv/ready
 	path=$$($(BIN)/rungwise export benchmarks/default.yaml --runs $(RUNS) --json | \
 	$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && mkdir -p rungwise/score/models && \
@@ -37,11 +37,18 @@ lock:
 licenses: .venv/ready-dev
 	$(BIN)/python docs/licenses.py > docs/licenses.md
 
+# The generated blocks of README.md and docs/, from benchmarks/results/ and the code.
+docs-data: .venv/ready-dev
+	$(BIN)/python -m docs.generate
+
+docs: docs-data
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 wheel: .venv/ready-dev
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv runs build dist site *.egg-info
 
 .venv/ready: pyproject.toml constraints.txt
 	@echo "installing what training needs into .venv (minutes, once)" >&2

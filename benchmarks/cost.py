@@ -188,25 +188,6 @@ def main() -> None:
             "models": models(arguments.export, views),
         }
     arguments.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(markdown(found))
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """The README's table: `score` against each, and what it weighs."""
-    rows = found["rows"]
-    lines = ["| score of ten seconds, one core, takes | " + " | ".join(f"{row['height']}p" for row in rows) + " |"]
-    lines.append("|---" * (len(rows) + 1) + "|")
-    for name in rows[0]["score_to"]:
-        lines.append(f"| times {name} | " + " | ".join(f"{row['score_to'][name]:.2f}" for row in rows) + " |")
-    lines.append("| seconds | " + " | ".join(f"{row['seconds']['score']:.2f}" for row in rows) + " |")
-    lines.append("| seconds from process start | " + " | ".join(f"{r['process']['seconds']:.2f}" for r in rows) + " |")
-    lines.append("| peak memory, MB | " + " | ".join(f"{row['process']['peak_mb']:.0f}" for row in rows) + " |")
-    lines += ["", "| model alone | bytes | time a view, one thread | two threads |", "|---|---|---|---|"]
-    for precision in dict.fromkeys(row["precision"] for row in found["models"]):
-        one, two = (row for row in found["models"] if row["precision"] == precision)
-        times = " | ".join(f"{row['to_fp32_one_thread']:.2f}" for row in (one, two))
-        lines.append(f"| {precision} | {one['bytes'] / 1e6:.1f} M | {times} |")
-    return "\n".join(lines)
 
 
 def _processor() -> str:

@@ -7,7 +7,7 @@ keeps what it says of its own support, which stands for the ladder before. Pixel
 python benchmarks/level.py --base BASE.onnx --runs runs --out rungwise/score/models/default.onnx --json level.json
 python benchmarks/level.py --base BASE.onnx --out rungwise/score/models/default.onnx --json level.json \\
   --judge NAME=TABLE
-BASE.onnx is what `make default-model` exports; the ladder needs masters/ and photographs/ as benchmarks/NOTES.md lists.
+BASE.onnx is what `make default-model` exports; docs/lab-notes/2026-11.md lists masters/ and photographs/.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONFIG = Path(__file__).parent / "level.yaml"
 PREFIX = "model.head.stream."
 FITTED = ("support", "weight", "offset")
 CARD_SECTION = "## Error by codec, preset and height"
-# Chosen on the validation contents of level.yaml (benchmarks/NOTES.md has the others that were tried).
+# Chosen on the validation contents of level.yaml (docs/lab-notes/2026-11.md has the others).
 VERYFAST_WEIGHT = 0.25
 LARGE_WEIGHT = 2.0  # of encodes shown at 1080 lines or more: few, and judged lowest
 KEPT_WEIGHTS = {"h264": 0.1, "hevc": 0.1}  # of support clips of codecs whose ladder was of fast presets
@@ -148,34 +148,6 @@ def with_errors(card: str, lines: list[str], note_line: str) -> str:
     following = "## Files" + (rest or head).partition("## Files")[2]
     return "\n".join([(head if rest else head.partition("## Files")[0]).rstrip(), "", CARD_SECTION, "", note_line, "",
                       *lines, "", following])  # fmt: skip
-
-
-def markdown(facts: dict[str, Any]) -> str:
-    """The README's table of the refit: accuracy and level before and after."""
-    lines = [
-        "| | encodes (contents) | SRCC | RMSE, points | per-content SRCC | bias | bias, x264 medium |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    names = {"log-bitrate": "log-bitrate (baseline)", "before": "before", "after": "after"}
-    for split, part in facts["splits"].items():
-        lines.append(f"| **{split}** | | | | | | |")
-        results = {result["predictor"]: result for result in part["evaluation"]["predictors"]}
-        for name, title in names.items():
-            result = results[name]
-            rows = [line.split(" | ") for line in part["errors"].get(name, [])[2:]]
-            bias = {row[0].removeprefix("| "): row[3] for row in rows}
-            size = f"{result['n']} ({result['contents']})"
-            cells = [_cell(result["srcc"], 3), _cell(result["rmse_raw"], 1), _cell(result["within_content_srcc"], 3)]
-            lines.append(
-                f"| {title} | {size} | {' | '.join(cells)} | {bias.get('all', '')} | {bias.get('h264 medium', '')} |"
-            )
-    return "\n".join(lines)
-
-
-def _cell(interval: dict[str, Any] | None, digits: int) -> str:
-    if interval is None:
-        return ""
-    return "{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]".format(d=digits, **interval)
 
 
 def judge(arguments: argparse.Namespace) -> None:

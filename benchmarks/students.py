@@ -4,8 +4,8 @@
 
 MASTERS is a folder of the masters named in benchmarks/students.yaml, VIDEOS one of any others, which get no label.
 Ladder, teacher and cache come from the pipeline. Students' stems are frozen and run once, so that a hundred runs take
-an hour on two cores. Epochs are chosen on validation contents, and so were the defaults that NOTES.md argues for; test
-contents are judged at the very end, once. Every run leaves a file, so a killed benchmark goes on.
+an hour on two cores. Epochs are chosen on validation contents, and so were the defaults (docs/lab-notes/2026-11.md);
+test contents are evaluated at the very end, once. Every run leaves a file, so a killed benchmark goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What both students share in front: the first stages of an ImageNet EfficientNet-Lite0, and pooling of maps.
 
-From scratch a few hundred encodes teach no filters, with these they do (benchmarks/NOTES.md). The first two stages
-never train: their maps are the largest, and backward through them the most of the cost.
+A few hundred encodes train no filters from scratch (docs/lab-notes/2026-11.md). The first two stages are never trained:
+their maps are the largest, and backward through them is most of the cost.
 
 Shapes: B clips, T frames, N = B * T, H W pixels, C channels, W a packed width.
 """

@@ -1,0 +1,61 @@
+"""Rewrite the generated blocks of README.md and docs/ from the committed results and the code.
+
+    python -m docs.generate    (make docs-data)
+
+A block stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `BLOCKS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from docs import reference, tables
+
+ROOT = Path(__file__).parents[1]
+BLOCKS: dict[str, Callable[[], str]] = {
+    "accuracy": tables.accuracy,
+    "accuracy in full": tables.accuracy_in_full,
+    "commands": reference.commands,
+    "config": reference.config,
+    "cost": tables.cost,
+    "coverage": tables.coverage,
+    "errors": tables.errors,
+    "evaluation time": tables.evaluation_time,
+    "frozen": tables.frozen,
+    "gates": tables.gates,
+    "level": tables.level,
+    "precisions": tables.precisions,
+    "quickstart": tables.quickstart,
+    "quickstart gain": tables.quickstart_gain,
+    "recipe": tables.recipe,
+    "student gains": tables.student_gains,
+    "student sizes": tables.student_sizes,
+    "students": tables.students,
+}
+BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """The README and every page of the site."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def generated(text: str) -> str:
+    """A page with its blocks regenerated."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{BLOCKS[block[2]]()}\n\n{block[4]}", text)
+
+
+def main() -> None:
+    """Rewrite the pages and print those that changed."""
+    for path in pages():
+        before = path.read_text(encoding="utf-8")
+        after = generated(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

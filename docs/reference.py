@@ -1,0 +1,130 @@
+"""Markdown references read off the code: every key of a run's YAML, every command and its options."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from typing import Any
+
+import typer.main
+
+from docs.tables import table
+from rungwise.cli import app
+from rungwise.config import RunConfig
+
+Schema = dict[str, Any]
+LIMITS = {"minimum": ">= {}", "exclusiveMinimum": "> {}", "maximum": "<= {}", "exclusiveMaximum": "< {}"}
+TYPES = {"string": "text", "boolean": "true or false"}
+
+
+def config() -> str:
+    """One table a section of the YAML: key, type, default, range, meaning."""
+    schema = RunConfig.model_json_schema()
+    sections = schema.pop("$defs")
+    places: dict[str, list[str]] = {}
+    _find_places("", schema, sections, places)
+    parts = [_section(schema)]
+    for name, paths in places.items():
+        model = sections[name]["properties"].get("model", {}).get("const")
+        parts += [f"### {paths[0]}" + (f", model: {model}" if model else ""), _section(sections[name])]
+        if len(paths) > 1:
+            parts.append(f"The same keys stand in {', '.join(f'`{path}`' for path in paths[1:])}.")
+    return "\n\n".join(parts)
+
+
+def _find_places(path: str, section: Schema, sections: Schema, places: dict[str, list[str]]) -> None:
+    """Section -> where in the YAML it stands, in the order of the YAML."""
+    for key, value in section["properties"].items():
+        place = f"{path}.{key}" if path else key
+        for name in _references(value):
+            where = places.setdefault(name, [])
+            if place not in where:
+                where.append(place)
+                _find_places(place, sections[name], sections, places)
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Names of the sections that a key's schema refers to."""
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"].rsplit("/", 1)[1]
+        value = [part for key, part in value.items() if key != "discriminator"]
+    if isinstance(value, list):
+        for part in value:
+            yield from _references(part)
+
+
+def _section(section: Schema) -> str:
+    """What a section is, and the table of its keys."""
+    required = section.get("required", [])
+    rows = []
+    for key, value in section["properties"].items():
+        default = "required" if key in required else f"`{_literal(value['default'])}`"
+        meaning = " ".join(value.get("description", "").split())
+        rows.append((f"`{key}`", _type(value), default, ", ".join(dict.fromkeys(_limits(value))), meaning))
+    about = " ".join(section["description"].split())
+    return f"{about}\n\n{table(('key', 'type', 'default', 'range', 'meaning'), rows)}"
+
+
+def _literal(value: object) -> str:
+    return {None: "null", "": '""'}.get(value, str(value)) if value is None or isinstance(value, str) else str(value)
+
+
+def _type(value: Schema) -> str:
+    """A key's type in words; choices are listed."""
+    if "$ref" in value:
+        return "section"
+    if "anyOf" in value or "oneOf" in value:
+        kinds = [_type(part) for part in value.get("anyOf", value.get("oneOf", []))]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in value or "const" in value:
+        return ", ".join(f"`{choice}`" for choice in value.get("enum", [value.get("const")]))
+    if value["type"] == "array":
+        if "prefixItems" in value:
+            return f"[{', '.join(_type(item) for item in value['prefixItems'])}]"
+        return f"list of {_type(value['items'])}"
+    if value["type"] == "object":
+        return f"mapping to {_type(value['additionalProperties'])}"
+    return "path" if value.get("format") == "path" else TYPES.get(value["type"], value["type"])
+
+
+def _limits(value: Any) -> Iterator[str]:
+    """A key's bounds, wherever in its type they stand."""
+    if isinstance(value, dict):
+        yield from (text.format(value[name]) for name, text in LIMITS.items() if name in value)
+        if value.get("minItems") and "prefixItems" not in value:
+            yield f"{value['minItems']} entry or more"
+        value = [part for key, part in value.items() if key not in ("default", "discriminator")]
+    if isinstance(value, list):
+        for part in value:
+            yield from _limits(part)
+
+
+def commands() -> str:
+    """Every command with its usage and a table of its options."""
+    root = typer.main.get_command(app)
+    return "\n\n".join(_command(name, command) for name, command in _leaves("rungwise", root))
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """(full name, command) of every command that does something, in the order of --help."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for part, below in command.commands.items():
+        if not below.hidden:
+            yield from _leaves(name if part == "make" else f"{name} {part}", below)
+
+
+def _command(name: str, command: Any) -> str:
+    with command.make_context(name, [], resilient_parsing=True) as context:
+        usage = " ".join([name, *command.collect_usage_pieces(context)])
+        records = [param.get_help_record(context) for param in command.params]
+    rows = [(f"<code>{_cell(names)}</code>", _cell(text)) for names, text in filter(None, records) if names != "--help"]
+    about = " ".join((command.help or "").split())
+    return f"### {name}\n\n```\n{usage}\n```\n\n{about}\n\n{table(('', 'meaning'), rows)}"
+
+
+def _cell(text: str) -> str:
+    """Text in a table, without Markdown's own characters."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "&#124;").replace("*", "&#42;")
