@@ -82,6 +82,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link}: no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`((?:rungwise|teacher|student|distill|configs|benchmarks|docs|tests)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
 def command_lines(page: Path) -> Iterator[list[str]]:
     """Words of each `rungwise`, `make` and `python` command in a page's code blocks and code spans."""
     text = page.read_text(encoding="utf-8")
