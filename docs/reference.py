@@ -74,18 +74,19 @@ def _type(value: Schema) -> str:
     """A key's type in words; choices are listed."""
     if "$ref" in value:
         return "section"
-    if "anyOf" in value or "oneOf" in value:
-        kinds = [_type(part) for part in value.get("anyOf", value.get("oneOf", []))]
-        return " or ".join(dict.fromkeys(kinds))
+    if parts := value.get("anyOf") or value.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(part) for part in parts))
     if "enum" in value or "const" in value:
-        return ", ".join(f"`{choice}`" for choice in value.get("enum", [value.get("const")]))
+        choices = value["enum"] if "enum" in value else [value["const"]]
+        return ", ".join(f"`{choice}`" for choice in choices)
     if value["type"] == "array":
         if "prefixItems" in value:
             return f"[{', '.join(_type(item) for item in value['prefixItems'])}]"
         return f"list of {_type(value['items'])}"
     if value["type"] == "object":
         return f"mapping to {_type(value['additionalProperties'])}"
-    return "path" if value.get("format") == "path" else TYPES.get(value["type"], value["type"])
+    kind = str(value["type"])
+    return "path" if value.get("format") == "path" else TYPES.get(kind, kind)
 
 
 def _limits(value: Any) -> Iterator[str]:

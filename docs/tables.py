@@ -349,7 +349,7 @@ def _listed(figure: Sequence[float] | None) -> str:
 
 def students() -> str:
     """What each part of distillation adds, on validation and on test contents."""
-    columns, rows = list[dict[str, Any]](), list[Sequence[str]]()
+    columns, rows = list[dict[tuple[str, str], Facts]](), list[Sequence[str]]()
     names = ("students_validation.json", "students.json")
     for student in ("mamba", "swin"):
         for name in names:

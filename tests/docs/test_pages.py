@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*generate.pages(), *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 FENCE = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PROGRAMS = ("rungwise", "make", "python")
 MAX_README_WORDS = 900
 
 
@@ -101,9 +102,10 @@ def command_lines(page: Path) -> Iterator[list[str]]:
                 words = shlex.split(command)
             except ValueError:  # an apostrophe in a program's output
                 continue
-            names = {Path(word).name: place for place, word in reversed(list(enumerate(words)))}
-            start = names.get("rungwise", 0)
-            if words and Path(words[start]).name in ("rungwise", "make", "python") and len(words) > start + 1:
+            places = [place for place, word in enumerate(words) if word in PROGRAMS or word == ".venv/bin/rungwise"]
+            launched = [place for place in places if words[place].endswith("rungwise")]  # `torchrun -m rungwise teach`
+            start = launched[0] if launched else 0
+            if start in places and len(words) > start + 1:
                 yield [Path(words[start]).name, *words[start + 1 :]]
 
 
