@@ -38,8 +38,8 @@ licenses: .venv/ready-dev
 	$(BIN)/python docs/licenses.py > docs/licenses.md
 
 # The generated blocks of README.md and docs/, from benchmarks/results/ and the code.
-docs-data: .venv/ready-dev
-	$(BIN)/python -m docs.generate
+docs-data: .venv/ready
+	$(BIN)/python docs/generate.py
 
 docs: docs-data
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -1,6 +1,6 @@
 """Rewrite the generated blocks of README.md and docs/ from the committed results and the code.
 
-    python -m docs.generate    (make docs-data)
+    python docs/generate.py    (make docs-data)
 
 A block stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `BLOCKS`.
 """
@@ -11,14 +11,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from docs import reference, tables
+import references
+import result_tables as tables
 
 ROOT = Path(__file__).parents[1]
 BLOCKS: dict[str, Callable[[], str]] = {
     "accuracy": tables.accuracy,
     "accuracy in full": tables.accuracy_in_full,
-    "commands": reference.commands,
-    "config": reference.config,
+    "commands": references.commands,
+    "config": references.config,
     "cost": tables.cost,
     "coverage": tables.coverage,
     "errors": tables.errors,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer.main
+from result_tables import table
 
-from docs.tables import table
 from rungwise.cli import app
 from rungwise.config import RunConfig
 
