@@ -38,7 +38,7 @@ licenses: .venv/ready-dev
 	$(BIN)/python docs/licenses.py > docs/licenses.md
 
 # The generated blocks of README.md and docs/, from benchmarks/results/ and the code.
-docs-data: .venv/ready
+docs-data: .venv/ready-dev
 	$(BIN)/python docs/generate.py
 
 docs: docs-data
