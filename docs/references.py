@@ -9,7 +9,7 @@ from typing import Any
 import typer.main
 from result_tables import table
 
-from rungwise.cli import app
+from rungwise.cli import VERBS, app
 from rungwise.config import RunConfig
 
 Schema = dict[str, Any]
@@ -102,28 +102,30 @@ def _limits(value: Any) -> Iterator[str]:
 
 
 def commands() -> str:
-    """Every command with its usage and a table of its options."""
-    root = typer.main.get_command(app)
-    return "\n\n".join(_command(name, command) for name, command in _leaves("rungwise", root))
+    """Every command with its usage, options and examples, in the order of --help."""
+    root: Any = typer.main.get_command(app)
+    parts, last = [], ""
+    for heading, name, _, examples in VERBS:
+        command = root
+        for word in name.split():
+            command = command.commands[word]
+        parts += ([f"## {heading}"] if heading != last else []) + [_command(f"rungwise {name}", command, examples)]
+        last = heading
+    return "\n\n".join(parts)
 
 
-def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """(full name, command) of every command that does something, in the order of --help."""
-    if not hasattr(command, "commands"):
-        yield name, command
-        return
-    for part, below in command.commands.items():
-        if not below.hidden:
-            yield from _leaves(name if part == "make" else f"{name} {part}", below)
-
-
-def _command(name: str, command: Any) -> str:
+def _command(name: str, command: Any, examples: tuple[str, ...]) -> str:
     with command.make_context(name, [], resilient_parsing=True) as context:
         usage = " ".join([name, *command.collect_usage_pieces(context)])
-        records = [param.get_help_record(context) for param in command.params]
-    rows = [(f"<code>{_cell(names)}</code>", _cell(text)) for names, text in filter(None, records) if names != "--help"]
+        records = [(param, param.get_help_record(context)) for param in command.params]
+    rows = []
+    for param, record in records:
+        if record and record[0] != "--help":
+            shown = param.human_readable_name if param.param_type_name == "argument" else record[0]
+            rows.append((f"<code>{_cell(shown)}</code>", _cell(record[1])))
     about = " ".join((command.help or "").split())
-    return f"### {name}\n\n```\n{usage}\n```\n\n{about}\n\n{table(('', 'meaning'), rows)}"
+    lines = "\n".join([usage, "", *(f"{name} {example}" for example in examples)])
+    return f"### {name}\n\n{about}\n\n```\n{lines}\n```\n\n{table(('', 'meaning'), rows)}"
 
 
 def _cell(text: str) -> str:

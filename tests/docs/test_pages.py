@@ -115,10 +115,8 @@ def check_rungwise(words: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     rest = [word for word in words if word != "--debug"]
     while hasattr(command, "commands") and rest and rest[0] != "--help":
-        verb = rest[0] if rest[0] in command.commands else "make"  # `ladder CONFIG` is short for `ladder make CONFIG`
-        assert verb in command.commands, f"rungwise {' '.join(words)}: no command {rest[0]}"
-        rest = rest[1:] if verb == rest[0] else rest
-        command = command.commands[verb]
+        assert rest[0] in command.commands, f"rungwise {' '.join(words)}: no command {rest[0]}"
+        command = command.commands[rest.pop(0)]
     options = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
     for word in rest:
         if word.startswith("-") and word != "-":
