@@ -41,7 +41,8 @@ from rungwise.metrics import bootstrap
 from rungwise.metrics.bootstrap import Resampled
 from rungwise.metrics.statistics import FloatArray, IntArray
 from rungwise.progress import note, track
-from rungwise.score.views import Shown, View, ViewRecipe, make_views, uniform_frames
+from rungwise.score.frame_choice import uniform_frames
+from rungwise.score.views import Shown, View, ViewRecipe, make_views
 from teacher.layers import count_flops
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0
 

@@ -145,7 +145,7 @@ def prepare(config: RunConfig, ladder: Artifact, runs: Path) -> Data:
         views,
         scale,
         config.views.recipe.patch_px,
-        2 if config.views.recipe.frame_choice == "pairs" else 1,
+        config.views.recipe.choice.frames_per_step,
     )
 
 

@@ -42,7 +42,7 @@ def student_settings(section: StudentSection, recipe: ViewRecipe) -> dict[str, A
     settings = size | {
         "stem_stages": section.stem_stages,
         "tuned_stem": section.stem == "tuned",
-        "pairs": recipe.frame_choice == "pairs",
+        "pairs": recipe.pairs,
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
         "stream_px": recipe.patch_px if "stream" in section.training.losses.used else None,

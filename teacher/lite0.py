@@ -81,7 +81,7 @@ class EfficientNetLite0(nn.Module):
 def lite0_settings(teacher: Lite0Teacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section."""
     settings = teacher.model_dump(include={"num_levels", "feature_dim", "frozen_stages"})
-    return settings | {"pairs": recipe.frame_choice == "pairs"}
+    return settings | {"pairs": recipe.pairs}
 
 
 def load_imagenet_lite0(model: EfficientNetLite0, teacher: Lite0Teacher | None = None) -> None:

@@ -31,9 +31,10 @@ from rungwise.media.limits import MAX_SAMPLE_ASPECT, CheckedY4m, check_frames, c
 from rungwise.media.packets import HiddenKey, Packets, read_packets
 from rungwise.media.video import is_variable, luma, rgb, sample_aspect, tone_mapped
 from rungwise.score.flat import is_flat_frame
+from rungwise.score.frame_choice import luma_differences
 from rungwise.score.frames import Interlaced, NotAsListed, decoded_times, deinterlace, read_frames
 from rungwise.score.patch_crop import CutFrame, Cutter
-from rungwise.score.views import Patches, Shown, View, ViewRecipe, display_size, luma_differences, place_view
+from rungwise.score.views import Patches, Shown, View, ViewRecipe, display_size, place_view
 from rungwise.score.windows import (
     Assembler,
     SeenWindow,
@@ -170,7 +171,7 @@ def _judge_frames(
 ) -> tuple[Facts, list[Judged]]:
     times = frame_times(packets)
     differences: list[float] = []
-    if how.recipe.frame_choice == "difference":
+    if how.recipe.choice.needs_differences:
         differences = luma_differences(path).tolist()
         if len(differences) != len(times) - 1:
             raise NotAsListed("another number of frames decodes")

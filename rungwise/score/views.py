@@ -18,19 +18,26 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from math import isqrt
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from rungwise.artifact import canonical_json
 from rungwise.media.limits import check_size
 from rungwise.media.packets import timestamps_seconds
-from rungwise.media.video import first_frame, luma_planes, rgb_frames
+from rungwise.media.video import first_frame, rgb_frames
+from rungwise.score.frame_choice import FRAME_CHOICES, Differences, FrameChoice, luma_differences
 
 VIEWS_VERSION = 2  # 1: Pillow bicubic, PyAV RGB; 2: the same places in all videos, pairs of frames
+
+
+def _known_choice(name: str) -> str:
+    if name not in FRAME_CHOICES:
+        raise ValueError(f"{name!r} is no way to choose frames; there are {', '.join(FRAME_CHOICES)}")
+    return name
 
 
 class ViewRecipe(BaseModel):
@@ -40,7 +47,7 @@ class ViewRecipe(BaseModel):
 
     num_frames: int = Field(ge=1)
     """frames of a view"""
-    frame_choice: Literal["uniform", "pairs", "difference"]
+    frame_choice: Annotated[str, AfterValidator(_known_choice)] = Field(json_schema_extra={"enum": [*FRAME_CHOICES]})
     """evenly spaced frames; evenly spaced pairs of neighbors; or frames at equal steps of accumulated change"""
     grid: int = Field(ge=1)
     """cells along each side of the frame, one patch in each"""
@@ -49,9 +56,23 @@ class ViewRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _even(self) -> ViewRecipe:
-        if self.frame_choice == "pairs" and self.num_frames % 2:
-            raise ValueError(f"num_frames is {self.num_frames}; pairs of frames need an even number")
+        if self.num_frames % self.choice.frames_per_step:
+            raise ValueError(f"num_frames is {self.num_frames}; {self.frame_choice} of frames need an even number")
         return self
+
+    @property
+    def choice(self) -> FrameChoice:
+        """The way to choose frames."""
+        return FRAME_CHOICES[self.frame_choice]
+
+    @property
+    def pairs(self) -> bool:
+        """Whether frames come in pairs of neighbors."""
+        return self.choice.frames_per_step == 2
+
+    def choose_frames(self, num_available: int, differences: Differences) -> tuple[int, ...]:
+        """Indices of `num_frames` frames; `differences` are used by a choice that needs them."""
+        return self.choice.choose(num_available, self.num_frames, differences)
 
     @property
     def size_px(self) -> int:
@@ -91,55 +112,6 @@ def display_size(
     return max(1, round(width * sample_aspect_ratio * lines / height)), lines
 
 
-def uniform_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
-    """Centers of `num_frames` equal spans of a clip; a shorter clip repeats frames."""
-    centers = (np.arange(num_frames) + 0.5) * num_available / num_frames
-    return tuple(int(index) for index in np.minimum(centers.astype(int), num_available - 1))
-
-
-def pair_frames(num_available: int, num_frames: int) -> tuple[int, ...]:
-    """Neighboring frames at the centers of `num_frames / 2` equal spans: (i, i + 1, j, j + 1, ...).
-
-    What changes from one frame to the next is noise in a good encode and nothing, or blocks, in a poor one. A clip of
-    one frame pairs it with itself.
-    """
-    first = np.minimum(uniform_frames(num_available, num_frames // 2), max(0, num_available - 2))
-    return tuple(int(index) for start in first for index in (start, min(start + 1, num_available - 1)))
-
-
-def difference_frames(differences: NDArray[np.float64], num_frames: int) -> tuple[int, ...]:
-    """Frames at equal steps of the cumulative inter-frame difference (our form of Q-CLIP's sampling).
-
-    Args:
-        differences: (N - 1,) mean absolute luma difference between frame i and i + 1, >= 0.
-        num_frames: how many to take, ascending; a still clip falls back on equal spans of time.
-    """
-    total = float(differences.sum())
-    if total <= 0:
-        return uniform_frames(len(differences) + 1, num_frames)
-    cumulative = np.concatenate([[0.0], np.cumsum(differences)])
-    steps = (np.arange(num_frames) + 0.5) * total / num_frames
-    return tuple(int(index) for index in np.searchsorted(cumulative, steps, side="left"))
-
-
-def luma_differences(path: Path) -> NDArray[np.float64]:
-    """Mean absolute luma difference between neighboring frames, (N - 1,), in code values."""
-    differences: list[float] = []
-    previous: NDArray[Any] | None = None
-    for plane in luma_planes(path):
-        if previous is not None:
-            differences.append(luma_difference(previous, plane))
-        previous = np.array(plane)  # a copy: the decoder uses its planes again
-    return np.asarray(differences, dtype=np.float64)
-
-
-def luma_difference(previous: NDArray[Any], current: NDArray[Any]) -> float:
-    """Mean absolute difference of two luma planes in code values; 0 where the size changed and nothing compares."""
-    if previous.shape != current.shape:
-        return 0.0
-    return float(np.abs(current.astype(np.int32) - previous.astype(np.int32)).mean())
-
-
 def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height: int | None = None) -> list[View]:
     """Choose `count` views of a video; view i is the same whatever `count` is.
 
@@ -160,17 +132,9 @@ def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height
     height, width = luma.shape
     shown = display_size(width, height, display_height, sample_aspect_ratio)
     check_size(*shown, str(path), shown=True)
-    differences = luma_differences(path) if recipe.frame_choice == "difference" else np.empty(0)
-    indices = choose_frames(recipe, len(times), differences)
+    differences = luma_differences(path) if recipe.choice.needs_differences else np.empty(0)
+    indices = recipe.choose_frames(len(times), differences)
     return [place_view(recipe, number, shown, indices, times) for number in range(count)]
-
-
-def choose_frames(recipe: ViewRecipe, num_available: int, differences: NDArray[np.float64]) -> tuple[int, ...]:
-    """Which of `num_available` frames the recipe takes; `differences` are looked at if it chooses by them."""
-    if recipe.frame_choice == "difference":
-        return difference_frames(differences, recipe.num_frames)
-    choose = pair_frames if recipe.frame_choice == "pairs" else uniform_frames
-    return choose(num_available, recipe.num_frames)
 
 
 def place_view(

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from rungwise.media.clock import end_seconds, steady_clock
 from rungwise.media.packets import Packets
-from rungwise.score.views import Patches, View, ViewRecipe, choose_frames, luma_difference, stitch
+from rungwise.score.frame_choice import luma_difference
+from rungwise.score.views import Patches, View, ViewRecipe, stitch
 
 WINDOW_SECONDS = 4.0
 BLOCK_FRAMES = 32
@@ -104,7 +105,7 @@ def plan_windows(
     """The windows of a file whose times, and differences if the recipe wants them, are known."""
     spans = []
     for number, (first, stop) in enumerate(cut_windows(times, length, breaks)):
-        chosen = choose_frames(recipe, stop - first, np.asarray(differences[first : stop - 1]))
+        chosen = recipe.choose_frames(stop - first, np.asarray(differences[first : stop - 1]))
         end = times[stop] if stop < len(times) else end_seconds(times, rate)
         indices = tuple(first + index for index in chosen)
         spans.append(Span(length, number, times[first], end, indices, tuple(times[index] for index in indices)))
@@ -112,10 +113,10 @@ def plan_windows(
 
 
 def content_frames(recipe: ViewRecipe, is_flat_N: Sequence[bool], differences: Sequence[float]) -> tuple[int, ...]:
-    """As `choose_frames` of a window's N frames, among those that are not flat."""
+    """As `ViewRecipe.choose_frames` of a window's N frames, among those that are not flat."""
     content = np.flatnonzero(~np.asarray(is_flat_N))
     steps = np.asarray(differences, float)[content[1:] - 1] if len(differences) else np.empty(0)
-    return tuple(int(content[index]) for index in choose_frames(recipe, len(content), steps))
+    return tuple(int(content[index]) for index in recipe.choose_frames(len(content), steps))
 
 
 def gather(
@@ -176,7 +177,7 @@ class Assembler:
     def push(self, time: float, shown: Patches, luma: NDArray[np.generic], is_flat: bool) -> Iterator[SeenWindow]:
         """Take the next frame; yields at most one finished window."""
         difference = None
-        if self.recipe.frame_choice == "difference":
+        if self.recipe.choice.needs_differences:
             if self.previous_luma is not None:
                 difference = luma_difference(self.previous_luma, luma)
             self.previous_luma = np.array(luma)
@@ -221,7 +222,7 @@ class Assembler:
 
     def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
         differences, is_flat = window.differences[: count - 1], window.is_flat[:count]
-        chosen = choose_frames(self.recipe, count, np.asarray(differences))
+        chosen = self.recipe.choose_frames(count, np.asarray(differences))
         if any(is_flat[index] for index in chosen) and not all(is_flat):
             chosen = content_frames(self.recipe, is_flat, differences)
         indices = tuple(window.first + index for index in chosen)

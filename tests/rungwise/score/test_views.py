@@ -10,14 +10,12 @@ from PIL import Image
 
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.video import rgb_frames
+from rungwise.score.frame_choice import difference_frames, pair_frames, uniform_frames
 from rungwise.score.views import (
     View,
     ViewRecipe,
-    difference_frames,
     make_views,
-    pair_frames,
     read_views,
-    uniform_frames,
 )
 
 RECIPE = ViewRecipe(num_frames=3, frame_choice="uniform", grid=2, patch_px=32)
