@@ -121,7 +121,7 @@ def _command(name: str, command: Any, examples: tuple[str, ...]) -> str:
     rows = []
     for param, record in records:
         if record and record[0] != "--help":
-            shown = param.human_readable_name if param.param_type_name == "argument" else record[0]
+            shown = record[0].split(" <")[0] if param.param_type_name == "argument" else record[0]
             rows.append((f"<code>{_cell(shown)}</code>", _cell(record[1])))
     about = " ".join((command.help or "").split())
     lines = "\n".join([usage, "", *(f"{name} {example}" for example in examples)])
