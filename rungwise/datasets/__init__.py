@@ -1,41 +1,49 @@
-"""Import rated data sets into the dataset table: one importer, one description a data set (`catalog`).
+"""Import rated data sets into the dataset table: one importer, and one description per data set (`catalog`).
 
-Every row of a label file is either in the table or refused under a reason, by name; nothing is swallowed.
+Every row of a label file is either imported or refused, and refused rows are listed by reason and name.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from rungwise.artifact import sha256_file
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 from rungwise.datasets.catalog import describe
 from rungwise.datasets.derive import REFERENCE, REFUSED
 from rungwise.datasets.description import OWN_HEIGHT, Description, Layout
-from rungwise.datasets.labels import LINE, VIDEO_ENDINGS, find_labels, read_rows, without_ending
-from rungwise.failures import failure
+from rungwise.datasets.labels import LINE, LINE_LENGTH, find_labels, read_rows, without_extension
+from rungwise.datasets.videos import PROBED_COLUMNS, with_videos
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTS = ("width", "height", "fps", "duration_seconds", "bitrate_kbps")
-FPS_RANGE = (1.0, 300.0)  # outside it a tool misread the file: 0.5, 90000 and 1000000 are on record
+FPS_RANGE = (1.0, 300.0)  # published tables hold misread values such as 0.5, 90000 and 1000000
 CODECS = {"h265": "hevc", "h.265": "hevc", "avc": "h264", "dcvc-fm": "dcvcfm", "dcvc-rt": "dcvcrt"}
 SPLITS = {"val": "validation"}
-MISSING_VIDEO, SEVERAL_VIDEOS, RAW_VIDEO = "missing video", "several videos fit", "raw YUV, wrap it as .y4m or .mkv"
-UNREADABLE_VIDEO, NO_NAME = "unreadable video", "label file names no video"
+UNKNOWN_CONTENT, CONTRADICTION, DUPLICATE = "unknown content", "same video, contradicting scores", "duplicate row"
 
 
 @dataclass
-class Report:
-    """What became of every row of the label files. `refused`: reason -> rows by name."""
+class ImportReport:
+    """The outcome of an import.
+
+    Attributes:
+        name: the data set.
+        table: path of the table.
+        labels: paths of the label files.
+        rows: rows of the label files.
+        imported: rows of the table.
+        contents: contents of the table.
+        groups: groups of contents that must stay in one split.
+        splits: rows by official split.
+        refused: names of refused rows by reason.
+        notes: warnings.
+    """
 
     name: str
     table: str
@@ -50,108 +58,143 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """No row was refused but references, which are no encodes."""
+        """Whether no encode was refused; references are not encodes."""
         return not set(self.refused) - {REFERENCE}
 
     def as_dict(self) -> dict[str, Any]:
+        """All attributes and `clean`, for JSON."""
         return asdict(self) | {"clean": self.clean}
 
 
-def import_dataset(name: str, root: Path, out: Path, *, labels: Path | None = None, videos: bool = True) -> Report:
-    """Write a data set's table, of the good rows, and say what became of the others.
+def import_dataset(
+    name: str, root: Path, out: Path, *, labels: Path | None = None, videos: bool = True
+) -> ImportReport:
+    """Write the dataset table of the valid rows, and report the others.
 
     Args:
         name: a key of the catalog.
-        root: the folder of the videos, searched to its bottom.
-        out: the table, `.parquet` or `.csv`; paths in it are relative to its folder.
-        labels: folder of the label files, or one of them [root].
-        videos: False takes the labels alone: paths are where the videos would lie, and facts are the labels'.
+        root: the folder of the videos, searched recursively.
+        out: the table, `.parquet` or `.csv`; its paths are relative to its folder.
+        labels: folder of the label files, or one label file; the default is `root`.
+        videos: False opens no videos. Paths are then the expected ones, and only columns of the label files are filled.
 
     Raises:
-        ValueError: unknown name, no label file, a column that is not there, or no row that is good.
+        ValueError: an unknown data set, no label file, a missing column, or no valid row.
     """
     description = describe(name)
     if out.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{out}: a table ends in .parquet or .csv")
-    layout, files, absent = find_labels(description, labels or root)
+        raise ValueError(f"{out}: the extension of a table must be .parquet or .csv")
+    layout, files, missing = find_labels(description, labels or root)
     rows, notes = read_rows(layout, files)
-    report = Report(name, str(out), [str(path) for _, path in files], rows=len(rows))
-    if absent:
-        report.notes.append(f"not there: {', '.join(absent)}")
+    report = ImportReport(name, str(out), [str(path) for _, path in files], rows=len(rows))
+    if missing:
+        report.notes.append(f"missing label files: {', '.join(missing)}")
     report.notes += notes
     table = _table(description, layout, rows, files[0][1].parent, report)
     encodes = len(rows) - sum(len(names) for reason, names in report.refused.items() if reason == REFERENCE)
     if encodes != description.encodes:
-        report.notes.append(
-            f"labels of {encodes} encodes were read, the data set is known to have {description.encodes}"
-        )
+        report.notes.append(f"the label files have {encodes} encodes, the published data set has {description.encodes}")
     if videos:
-        table = _with_videos(table, root, report)
+        table = with_videos(table, root, report)
     else:
         table["path"] = [str(root.resolve() / video) if video else "" for video in table["video"]]
     folder = out.parent.resolve()
     table["path"] = [Path(os.path.relpath(path, folder)).as_posix() if path else "" for path in table["path"]]
     if table.empty:
-        why = ", ".join(f"{reason} {len(names)}" for reason, names in report.refused.items())
-        raise ValueError(f"{name}: none of {report.rows} rows of {report.labels[0]} is good ({why}); no table written")
+        reasons = ", ".join(f"{reason} {len(names)}" for reason, names in report.refused.items())
+        raise ValueError(
+            f"{name}: none of {report.rows} rows of {report.labels[0]} is valid ({reasons}); no table was written"
+        )
     height = float(description.display_height)
     table["display_height"] = table["height"] if height == OWN_HEIGHT else height
-    _clear_torn_splits(table, report)
-    if (order := rate_order(table))[0] < 0:
-        report.notes.append(
-            f"POLARITY IN DOUBT: scores fall as bitrates rise (mean SRCC {order[0]:.2f} within content)"
-        )
+    _clear_conflicting_splits(table, report)
+    mean_srcc, _ = bitrate_srcc(table)
+    if mean_srcc < 0:
+        report.notes.append(f"CHECK POLARITY: quality falls as bitrate rises (mean per-content SRCC {mean_srcc:.2f})")
     report.imported, report.contents, report.groups = len(table), table["content"].nunique(), table["group"].nunique()
     report.splits = dict(Counter(table["split"]))
-    ours = [*TEXT_COLUMNS, *NUMBER_COLUMNS]
-    extras = [column for column in table.columns if column not in (*ours, "video") and not table[column].isna().all()]
+    standard = [*TEXT_COLUMNS, *NUMBER_COLUMNS]
+    other = [column for column in table.columns if column not in (*standard, "video")]
+    extras = [column for column in other if not table[column].isna().all()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(out, table[[*ours, *extras]].reset_index(drop=True))
+    write_table(out, table[[*standard, *extras]].reset_index(drop=True))
     return report
 
 
-def rate_order(table: pd.DataFrame) -> tuple[float, int]:
-    """Mean SRCC of bitrate with goodness within contents of three or more rated bitrates, and how many there are.
+def bitrate_srcc(table: pd.DataFrame) -> tuple[float, int]:
+    """Mean per-content SRCC of bitrate and quality, and the number of contents with three or more bitrates.
 
-    Goodness is the score, negated where lower is better: the figure is positive if the polarity is as stated.
+    Quality is the score, negated if lower is better. A positive mean confirms the polarity.
     """
     import pandas as pd
 
     sign = table["score_polarity"].map({"higher_is_better": 1.0, "lower_is_better": -1.0})
-    known = pd.DataFrame({"content": table["content"], "rate": table["bitrate_kbps"], "good": sign * table["score"]})
-    figures = [
-        float(one["rate"].rank().corr(one["good"].rank()))
-        for _, one in known.dropna().groupby("content")
-        if one["rate"].nunique() > 2 and one["good"].nunique() > 1
+    rated = pd.DataFrame({"content": table["content"], "rate": table["bitrate_kbps"], "quality": sign * table["score"]})
+    correlations = [
+        float(rows["rate"].rank().corr(rows["quality"].rank()))
+        for _, rows in rated.dropna().groupby("content")
+        if rows["rate"].nunique() > 2 and rows["quality"].nunique() > 1
     ]
-    return (sum(figures) / len(figures) if figures else float("nan")), len(figures)
+    return (sum(correlations) / len(correlations) if correlations else float("nan")), len(correlations)
 
 
-def _table(description: Description, layout: Layout, rows: pd.DataFrame, folder: Path, report: Report) -> pd.DataFrame:
-    """Rows as the table's columns, with `video` the expected path; bad rows go to the report."""
+def _table(
+    description: Description, layout: Layout, rows: pd.DataFrame, folder: Path, report: ImportReport
+) -> pd.DataFrame:
+    """Label rows in the columns of the table, with the expected path in `video`; refused rows go to the report."""
+    score_source = layout.numbers["score"]
+    score_column = score_source if isinstance(score_source, str) else score_source[0]
+    rows, unknown_content = _parsed_rows(layout, rows, score_column, folder, report.labels[0])
+    rows = _identified_rows(layout, rows)
+    table = _filled_table(description, layout, rows)
+    _clear_impossible_values(table, report)
+    reasons = _refusal_reasons(description, table, rows, unknown_content, rows[score_column])
+    for index in reasons.index[reasons != ""]:
+        reason = reasons[index]
+        name = rows[layout.parse[0]][index] if reason == UNKNOWN_CONTENT else rows["clip"][index]
+        ambiguous = reason.startswith((LINE_LENGTH, DUPLICATE, CONTRADICTION)) or not name
+        report.refused.setdefault(reason, []).append(f"{name} ({rows[LINE][index]})" if ambiguous else str(name))
+    return table[reasons == ""].copy()
+
+
+def _parsed_rows(
+    layout: Layout, rows: pd.DataFrame, score_column: str, folder: Path, file: str
+) -> tuple[pd.DataFrame, pd.Series[bool]]:
+    """Rows with the cells of `parse` and `derive`, and which rows do not match `parse`."""
     import pandas as pd
 
-    _need(rows, [layout.parse[0]], report.labels[0])
-    unknown = pd.Series(False, index=rows.index)
-    if layout.parse[0]:
-        cells = rows[layout.parse[0]].str.extract(f"^{layout.parse[1]}").fillna("")
-        unknown = ~rows[layout.parse[0]].str.match(f"^{layout.parse[1]}")
-        rows = rows.assign(**{str(column): cells[column] for column in cells})
-    source = layout.numbers["score"]
-    score = source if isinstance(source, str) else source[0]
-    _need(rows, [score], report.labels[0])
+    column, pattern = layout.parse
+    _require_column(rows, column, file)
+    unmatched = pd.Series(False, index=rows.index)
+    if column:
+        cells = rows[column].str.extract(f"^{pattern}").fillna("")
+        unmatched = ~rows[column].str.match(f"^{pattern}")
+        rows = rows.assign(**{str(name): cells[name] for name in cells})
+    _require_column(rows, score_column, file)
     if layout.derive:
         try:
             rows = layout.derive(rows, folder).sort_index()
         except KeyError as error:
-            _need(rows, [str(error.args[0])], report.labels[0])
+            _require_column(rows, str(error.args[0]), file)
             raise
+    return rows, unmatched
 
-    table = pd.DataFrame(index=rows.index)
-    table["video"] = _filled(layout.video, rows).str.replace("\\", "/")
-    rows["clip"] = (_filled(layout.clip, rows) if layout.clip else table["video"]).map(without_ending)
+
+def _identified_rows(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the cells video (expected path), clip, content and group; each may use those before it."""
+    rows["_video"] = _filled(layout.video, rows).str.replace("\\", "/")
+    rows["clip"] = (_filled(layout.clip, rows) if layout.clip else rows["_video"]).map(without_extension)
     rows["content"] = _filled(layout.content, rows)
     rows["group"] = _filled(layout.group, rows)
+    return rows
+
+
+def _filled_table(description: Description, layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
+    """All columns of the table, and `video`, before any check."""
+    import pandas as pd
+
+    table = pd.DataFrame(index=rows.index)
+    table["video"] = rows["_video"]
     for column in TEXT_COLUMNS:
         table[column] = rows[column] if column in ("clip", "content", "group") else ""
     for column, template in layout.texts.items():
@@ -164,40 +207,43 @@ def _table(description: Description, layout: Layout, rows: pd.DataFrame, folder:
     for column, source in layout.numbers.items():
         table[column] = _numbers(rows, source, layout.decimal)
     table["score_min"], table["score_max"] = float(lowest), float(highest)
-    _clean_facts(table, report)
+    return table
 
-    said = rows[score]
-    outside = (table["score"] < lowest) | (table["score"] > highest)
+
+def _refusal_reasons(
+    description: Description,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    unknown_content: pd.Series[bool],
+    score_text: pd.Series[str],
+) -> pd.Series[str]:
+    """Why each row is refused, "" for valid rows; the first reason that applies."""
+    _, lowest, highest = description.scale
     reasons = rows[REFUSED].copy()
-    for reason, bad in (
-        ("unknown content", unknown),
-        ("no score", said.str.lower().isin(["", "nan", "none", "null"])),
-        ("score is no number", table["score"].isna()),
-        (f"score outside {lowest:g}..{highest:g}", outside),
+    for reason, applies in (
+        (UNKNOWN_CONTENT, unknown_content),
+        ("no score", score_text.str.lower().isin(["", "nan", "none", "null"])),
+        ("score is not a number", table["score"].isna()),
+        (f"score outside {lowest:g}..{highest:g}", (table["score"] < lowest) | (table["score"] > highest)),
     ):
-        reasons = reasons.mask((reasons == "") & bad, reason)
-    good = table[reasons == ""]
-    differing = good.groupby("clip")["score"].transform("nunique") > 1
-    repeated = good["clip"].duplicated() & ~differing
-    reasons[differing[differing].index] = "same video, contradicting scores"
-    reasons[repeated[repeated].index] = "duplicate row"
-    for index in reasons.index[reasons != ""]:
-        shown = rows["clip"][index] if reasons[index] != "unknown content" else rows[layout.parse[0]][index]
-        doubtful = reasons[index].startswith(("line of", "duplicate", "same video")) or not shown
-        name = f"{shown} ({rows[LINE][index]})" if doubtful else str(shown)
-        report.refused.setdefault(reasons[index], []).append(name)
-    return table[reasons == ""].copy()
+        reasons = reasons.mask((reasons == "") & applies, reason)
+    valid = table[reasons == ""]
+    contradicting = valid.groupby("clip")["score"].transform("nunique") > 1
+    repeated = valid["clip"].duplicated() & ~contradicting
+    reasons[contradicting[contradicting].index] = CONTRADICTION
+    reasons[repeated[repeated].index] = DUPLICATE
+    return reasons
 
 
-def _need(rows: pd.DataFrame, columns: list[str], where: str) -> None:
-    for column in columns:
-        if column and column not in rows.columns:
-            there = ", ".join(str(name) for name in rows.columns if not str(name).startswith("_"))
-            raise ValueError(f"{where}: no column {column!r}; it has {there[:300]}")
+def _require_column(rows: pd.DataFrame, column: str, file: str) -> None:
+    """Raise ValueError if the label file lacks a column."""
+    if column and column not in rows.columns:
+        columns = ", ".join(str(name) for name in rows.columns if not str(name).startswith("_"))
+        raise ValueError(f"{file}: no column {column!r}; it has {columns[:300]}")
 
 
 def _filled(template: str, rows: pd.DataFrame) -> pd.Series[str]:
-    """A template filled from every row; cells that no file has are empty."""
+    """A template filled from every row; a cell that no label file has is empty."""
     import pandas as pd
 
     filled = pd.Series("", index=rows.index)
@@ -207,6 +253,7 @@ def _filled(template: str, rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def _numbers(rows: pd.DataFrame, source: str | tuple[str, float], decimal: str) -> pd.Series[float]:
+    """A number column in the table's unit; NaN where it is missing, infinite or not a number."""
     import pandas as pd
 
     column, factor = (source, 1.0) if isinstance(source, str) else source
@@ -217,115 +264,28 @@ def _numbers(rows: pd.DataFrame, source: str | tuple[str, float], decimal: str) 
     return numbers.where(numbers.abs() < float("inf")).round(9)
 
 
-def _clean_facts(table: pd.DataFrame, report: Report) -> None:
-    """What cannot be true of a video is not known."""
-    facts = list(FACTS)
-    table[facts] = table[facts].where(table[facts] > 0)
-    odd = table["fps"].notna() & ~table["fps"].between(*FPS_RANGE)
-    if odd.any():
-        seen = ", ".join(f"{fps:g}" for fps in sorted(set(table["fps"][odd])))
-        report.notes.append(f"fps {seen} cannot be: left unknown in {int(odd.sum())} rows")
-        table.loc[odd, "fps"] = float("nan")
+def _clear_impossible_values(table: pd.DataFrame, report: ImportReport) -> None:
+    """Set impossible sizes, rates and durations to NaN, and derive missing durations from frame counts."""
+    columns = list(PROBED_COLUMNS)
+    table[columns] = table[columns].where(table[columns] > 0)
+    invalid = table["fps"].notna() & ~table["fps"].between(*FPS_RANGE)
+    if invalid.any():
+        values = ", ".join(f"{fps:g}" for fps in sorted(set(table["fps"][invalid])))
+        report.notes.append(f"impossible fps {values}: treated as unknown in {int(invalid.sum())} rows")
+        table.loc[invalid, "fps"] = float("nan")
     if "num_frames" in table:
         table["num_frames"] = table["num_frames"].where(table["num_frames"] > 1)
-        counted = table["num_frames"] / table["fps"]
-        table["duration_seconds"] = table["duration_seconds"].fillna(counted)
+        duration = table["num_frames"] / table["fps"]
+        table["duration_seconds"] = table["duration_seconds"].fillna(duration)
 
 
-def _clear_torn_splits(table: pd.DataFrame, report: Report) -> None:
-    """A group in two official splits keeps neither."""
-    torn = table.groupby("group")["split"].transform("nunique") > 1
-    if torn.any():
-        names = sorted(set(table["group"][torn]))
+def _clear_conflicting_splits(table: pd.DataFrame, report: ImportReport) -> None:
+    """Clear the official split of groups that are in more than one."""
+    conflicting = table.groupby("group")["split"].transform("nunique") > 1
+    if conflicting.any():
+        names = sorted(set(table["group"][conflicting]))
         report.notes.append(
-            f"the official split tears {len(names)} groups ({', '.join(names[:5])}): "
-            f"their {int(torn.sum())} rows have no split"
+            f"the official split divides {len(names)} groups ({', '.join(names[:5])}): "
+            f"the split of their {int(conflicting.sum())} rows was cleared"
         )
-        table.loc[torn, "split"] = ""
-
-
-def _with_videos(table: pd.DataFrame, root: Path, report: Report) -> pd.DataFrame:
-    """Find, hash and, where the labels leave something open, probe every video."""
-    import pandas as pd
-
-    from rungwise.progress import track
-
-    if not root.is_dir():
-        raise ValueError(f"{root}: no folder of videos; --no-videos imports the labels alone")
-    index = _index(root.resolve())
-    table["path"] = ""
-    found: dict[Any, Path] = {}
-    for row, video, clip in zip(table.index, table["video"], table["clip"], strict=True):
-        place = find_video(index, video)
-        if isinstance(place, Path):
-            found[row] = place
-        else:
-            report.refused.setdefault(place, []).append(video or clip)
-    hdr = []
-    with ThreadPoolExecutor() as pool:
-        looks = pool.map(_look, found.values(), table.loc[list(found), list(FACTS)].isna().any(axis=1))
-        for row, look in zip(found, track(looks, "videos", total=len(found)), strict=True):
-            if isinstance(look, str):
-                report.refused.setdefault(UNREADABLE_VIDEO, []).append(look)
-                continue
-            if look.pop("hdr", ""):
-                hdr.append(found[row].name)
-            # The labels' own facts stand: a lossless decode has another bitrate than the encode that was judged.
-            unknown = [name for name in look if name in ("video_sha256", "codec") or pd.isna(table.loc[row, name])]
-            for column in unknown:
-                if column != "codec" or not table.loc[row, "codec"]:
-                    table.loc[row, column] = look[column]
-            table.loc[row, "path"] = str(found[row])
-    if hdr:
-        report.notes.append(f"{len(hdr)} videos are HDR, the first {hdr[0]}: scores of SDR models say little of them")
-    seen = table["video_sha256"][table["video_sha256"] != ""]
-    if twins := int(seen.duplicated().sum()):
-        report.notes.append(f"{twins} videos have the bytes of another; `dataset check` names them")
-    return table[table["path"] != ""].copy()
-
-
-def _index(root: Path) -> dict[str, list[Path]]:
-    """Videos below a folder, by file name without ending."""
-    index: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(root):
-        for name in sorted(names):
-            if Path(name).suffix.lower() in VIDEO_ENDINGS:
-                index.setdefault(without_ending(name), []).append(Path(folder, name))
-    return index
-
-
-def find_video(index: Mapping[str, list[Path]], expected: str) -> Path | str:
-    """The one video whose path ends as expected, whatever its file ending; or why there is none.
-
-    A file of the very name wins over one of another ending, and any over raw YUV, which says nothing of its size.
-    """
-    if not expected:
-        return NO_NAME
-    parts = tuple(without_ending(expected).split("/"))
-    fitting = [
-        path
-        for path in index.get(parts[-1], [])
-        if (*path.parts[:-1], without_ending(path.name))[-len(parts) :] == parts
-    ]
-    wrapped = [path for path in fitting if path.suffix.lower() != ".yuv"]
-    named = [path for path in wrapped if path.name == PurePosixPath(expected).name]
-    for choice in (named, wrapped):
-        if len(choice) == 1:
-            return choice[0]
-    if wrapped:
-        return SEVERAL_VIDEOS
-    return RAW_VIDEO if fitting else MISSING_VIDEO
-
-
-def _look(path: Path, probing: bool) -> dict[str, Any] | str:
-    """Hash, and facts if wanted; or why the file cannot be read."""
-    from rungwise.media.video import probe
-
-    try:
-        facts: dict[str, Any] = {"video_sha256": sha256_file(path)}
-        if probing:
-            seen = probe(path)
-            facts |= {name: getattr(seen, name) for name in (*FACTS, "codec", "hdr")}
-    except Exception as error:
-        return failure(str(path), error)
-    return facts
+        table.loc[conflicting, "split"] = ""

@@ -1,4 +1,4 @@
-"""All data sets by name, and finding one."""
+"""The catalog of rated data sets by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ CATALOG: dict[str, Description] = IN_THE_WILD | LADDERS
 
 
 def describe(name: str) -> Description:
-    """A data set's description.
+    """The description of a data set.
 
     Raises:
-        ValueError: no such name; the known ones are listed.
+        ValueError: the name is unknown; the message lists the known ones.
     """
     if name not in CATALOG:
         raise ValueError(f"no data set {name!r}; known: {', '.join(CATALOG)}")

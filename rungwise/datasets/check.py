@@ -1,4 +1,4 @@
-"""Open every video of a table and say what is wrong with it."""
+"""Check every video of a dataset table against the table."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rungwise.tables import read_table_file
 if TYPE_CHECKING:
     import pandas as pd
 
-FPS_TOLERANCE = 0.01  # share; labels say 30 where files say 29.97
-DURATION_TOLERANCE_SECONDS, DURATION_TOLERANCE = 0.25, 0.02  # the larger; tools count the last frame or not
+FPS_TOLERANCE = 0.01  # relative; labels often round 29.97 to 30
+DURATION_TOLERANCE_SECONDS, DURATION_TOLERANCE = 0.25, 0.02  # the larger applies; tools differ on the last frame
 
 
 def check_videos(path: Path) -> tuple[dict[str, list[str]], int]:
-    """Problems of a table and its videos, clip -> what is wrong (the table's own under its path), and all clips.
+    """Problems by clip, and the number of clips. Problems of the table itself are under its path.
 
-    Every video is hashed, all of its packets are read and its first and last frames decoded. One bad clip never
-    stops the rest. The stated size may also be that of a file upscaled to the display height.
+    Every video is hashed, all of its packets are read, and its first and last frames are decoded. A broken clip does
+    not stop the check. A file may also be the encode upscaled to the display height.
 
     Raises:
-        ValueError: the file is no table, or has no clips and paths.
+        ValueError: the file is not a table, or lacks the columns clip and path.
     """
     from rungwise.progress import track
 
@@ -39,20 +39,20 @@ def check_videos(path: Path) -> tuple[dict[str, list[str]], int]:
         check_table(table, str(path))
     except ValueError as error:
         problems[str(path)].append(str(error))
-    first_of: dict[str, str] = {}
+    first_of: dict[str, str] = {}  # clip by hash
     with ThreadPoolExecutor() as pool:
-        looks = pool.map(lambda row: _check_video(row, path.parent), rows)
-        for row, (found, sha256) in zip(rows, track(looks, "videos", total=len(rows)), strict=True):
+        checks = pool.map(lambda row: _check_video(row, path.parent), rows)
+        for row, (clip_problems, sha256) in zip(rows, track(checks, "videos", total=len(rows)), strict=True):
             clip = str(row["clip"])
             if sha256 and first_of.setdefault(sha256, clip) != clip:
-                found.append(f"same bytes as {first_of[sha256]}")
-            if found:
-                problems[clip] += found
+                clip_problems.append(f"same bytes as {first_of[sha256]}")
+            if clip_problems:
+                problems[clip] += clip_problems
     return dict(problems), len(rows)
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table as it is, its contract not yet asked for."""
+    """The table before `check_table`."""
     table = read_table_file(path, text_columns=TEXT_COLUMNS)
     for column in ("clip", "path"):
         if column not in table.columns:
@@ -61,42 +61,42 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _check_video(row: Mapping[str, Any], folder: Path) -> tuple[list[str], str]:
-    """What is wrong with one clip, and its file's hash ("" if there is no file)."""
+    """Problems of one clip, and the hash of its file ("" if it cannot be read)."""
     from rungwise.media.video import probe
 
     score, low, high = (_number(row, name) for name in ("score", "score_min", "score_max"))
-    found = [f"score {score:g} outside {low:g}..{high:g}"] if score < low or score > high else []
+    problems = [f"score {score:g} outside {low:g}..{high:g}"] if score < low or score > high else []
     if not row["path"]:
-        return [*found, "no path"], ""
+        return [*problems, "no path"], ""
     video = folder / row["path"]
     if not video.is_file():
-        return [*found, f"missing: {video}"], ""
+        return [*problems, f"missing: {video}"], ""
     try:
         sha256 = sha256_file(video)
     except OSError as error:
-        return [*found, f"unreadable: {error}"], ""
+        return [*problems, f"unreadable: {error}"], ""
     if row.get("video_sha256") and row["video_sha256"] != sha256:
-        found.append(f"hash differs: {sha256[:12]}, the table has {row['video_sha256'][:12]}")
+        problems.append(f"hash differs: {sha256[:12]}, the table has {row['video_sha256'][:12]}")
     try:
-        seen = probe(video)
+        info = probe(video)
         _decode_last_frame(video)
     except Exception as error:
-        return [*found, f"unreadable: {failure(str(video), error)}"], sha256
+        return [*problems, f"unreadable: {failure(str(video), error)}"], sha256
     width, height, fps, duration = (_number(row, name) for name in ("width", "height", "fps", "duration_seconds"))
-    sizes_differ = (not math.isnan(width) and width != seen.width) or (not math.isnan(height) and height != seen.height)
-    if sizes_differ and _number(row, "display_height") != seen.height:
-        found.append(f"size differs: {seen.width}x{seen.height}, the table has {width:g}x{height:g}")
-    if abs(fps - seen.fps) > FPS_TOLERANCE * seen.fps:
-        found.append(f"fps differs: {seen.fps:g}, the table has {fps:g}")
-    if abs(duration - seen.duration_seconds) > max(DURATION_TOLERANCE_SECONDS, DURATION_TOLERANCE * duration):
-        found.append(f"duration differs: {seen.duration_seconds:g} s, the table has {duration:g} s")
-    if seen.hdr:
-        found.append(f"HDR: {seen.hdr}")
-    return found, sha256
+    sizes_differ = (not math.isnan(width) and width != info.width) or (not math.isnan(height) and height != info.height)
+    if sizes_differ and _number(row, "display_height") != info.height:
+        problems.append(f"size differs: {info.width}x{info.height}, the table has {width:g}x{height:g}")
+    if abs(fps - info.fps) > FPS_TOLERANCE * info.fps:
+        problems.append(f"fps differs: {info.fps:g}, the table has {fps:g}")
+    if abs(duration - info.duration_seconds) > max(DURATION_TOLERANCE_SECONDS, DURATION_TOLERANCE * duration):
+        problems.append(f"duration differs: {info.duration_seconds:g} s, the table has {duration:g} s")
+    if info.hdr:
+        problems.append(f"HDR: {info.hdr}")
+    return problems, sha256
 
 
 def _number(row: Mapping[str, Any], column: str) -> float:
-    """A number of a row, NaN where it is not known; comparisons with NaN find nothing wrong."""
+    """A number of a row, NaN if unknown; every comparison with NaN is false."""
     try:
         return float(row.get(column, math.nan))
     except (TypeError, ValueError):
@@ -107,7 +107,7 @@ def _decode_last_frame(path: Path) -> None:
     """Decode from the last key frame to the end.
 
     Raises:
-        ValueError: nothing decodes there, as in a file that was cut off.
+        ValueError: no frame decodes, as in a truncated file.
     """
     import av
 
@@ -119,6 +119,6 @@ def _decode_last_frame(path: Path) -> None:
                 container.seek(container.duration, backward=True)
             frames = sum(1 for _ in container.decode(video_stream(container)))
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: broken at the end ({error.strerror})") from None
+        raise ValueError(f"{path}: decoding fails at the end ({error.strerror})") from None
     if not frames:
         raise ValueError(f"{path}: the last frame cannot be decoded")

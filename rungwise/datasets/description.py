@@ -1,8 +1,8 @@
-"""What a description of a rated data set says: where the labels lie, what their columns mean, who the content is.
+"""Descriptions of rated data sets: label files, the meaning of their columns, and how contents are identified.
 
-Templates such as "Video/{name}.mp4" are filled from a row's cells. `parse` reads a cell by a regular expression whose
-named groups become cells too; a row that it does not fit has an unknown content. Numbers are a column, or a column
-and the factor to our unit (kbps, pixels, seconds).
+Templates such as "Video/{name}.mp4" are filled from the cells of a row. `parse` matches one cell with a regular
+expression whose named groups become cells too; a row that does not match has an unknown content. A number is given by
+its column, or by its column and the factor to the table's unit (kbps, pixels, seconds).
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-OWN_HEIGHT = 0  # in-the-wild video is judged at its own size, so its score holds at its own height
+OWN_HEIGHT = 0  # in-the-wild videos are rated at their native resolution, so each is displayed at its own height
 Number = str | tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Join:
-    """A file beside a label file with more columns on the same videos; optional. `key` is a column of both."""
+    """An optional file with more columns on the videos of a label file. `key` is a column of both."""
 
-    paths: tuple[str, ...]  # the first that is there, relative to the label file's folder
+    paths: tuple[str, ...]  # the first that exists is read, relative to the label file's folder
     key: str
     prefix: str = ""
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """One label file, the cells that all of its rows share, and what to join."""
+    """One label file, constant cells for all of its rows, and files to join."""
 
     path: str
     cells: Mapping[str, str] = field(default_factory=dict)
@@ -39,17 +39,19 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which the labels of a data set are laid out."""
+    """One published form of the labels of a data set."""
 
     files: tuple[LabelFile, ...]
-    video: str  # the expected path under ROOT, with "/"; found by its tail, whatever its ending
-    numbers: Mapping[str, Number]  # column of ours -> theirs; must hold "score"
-    texts: Mapping[str, str] = field(default_factory=dict)  # column of ours -> template (codec, split, ...)
+    video: str  # the expected path under the root, with "/"; matched by its last parts, with any file extension
+    numbers: Mapping[str, Number]  # table column -> label file column; "score" is required
+    texts: Mapping[str, str] = field(default_factory=dict)  # table column -> template (codec, split, ...)
     parse: tuple[str, str] = ("", "")
-    clip: str = ""  # [the video without its ending]
+    clip: str = ""  # default: the video without its extension
     content: str = "{clip}"
     group: str = "{content}"
-    derive: Callable[[pd.DataFrame, Path], pd.DataFrame] | None = None  # after `parse`; the folder of the labels
+    derive: Callable[[pd.DataFrame, Path], pd.DataFrame] | None = (
+        None  # runs after `parse`, on all rows and the folder of the labels
+    )
     header: tuple[str, ...] = ()  # column names of a file without a header line
     separator: str = ","
     decimal: str = "."
@@ -57,19 +59,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Description:
-    """A data set as its makers release it. `encodes` counts the rated videos of the label files described."""
+    """A data set as published. `encodes` is the number of rated videos in its label files."""
 
     title: str
     url: str
     license: str
     encodes: int
-    scale: tuple[str, float, float]  # what a score is, the lowest and the highest that its scale allows
+    scale: tuple[str, float, float]  # kind of score, lowest and highest score of its scale
     layouts: tuple[Layout, ...]
     polarity: str = "higher_is_better"
     display_height: int = OWN_HEIGHT
     about: str = ""
 
 
-def plain(*paths: str) -> tuple[LabelFile, ...]:
-    """Label files that need no more than their paths."""
+def label_files(*paths: str) -> tuple[LabelFile, ...]:
+    """Label files given by their paths only."""
     return tuple(LabelFile(path) for path in paths)

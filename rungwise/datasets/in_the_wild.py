@@ -1,4 +1,4 @@
-"""Data sets of video as people made and sent it; most have one rated video a content."""
+"""User-generated and in-the-wild data sets; most have one rated video per content."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rungwise.datasets import derive
-from rungwise.datasets.description import Description, LabelFile, Layout, Number, plain
+from rungwise.datasets.description import Description, LabelFile, Layout, Number, label_files
 
-# "path, duration in seconds, frames per second, MOS", -1 where not known: the lists that FAST-VQA and its kin share.
+# Label lists of FAST-VQA and related projects: "path, duration in seconds, frames per second, MOS", -1 if unknown.
 LIST = ("video", "seconds", "rate", "mos")
 LIST_NUMBERS: dict[str, Number] = {"score": "mos", "duration_seconds": "seconds", "fps": "rate"}
-# The metadata tables of CAMP-VQA: as probed, bitrate in bit/s.
+# Metadata tables of CAMP-VQA: probed values, bitrate in bit/s.
 PROBED_NUMBERS: dict[str, Number] = {
     "score": "mos",
     "width": "width",
@@ -55,14 +55,14 @@ IN_THE_WILD: dict[str, Description] = {
                 texts={"split": "{part}"},
             ),
             Layout(
-                plain("labels_train_test.csv"),
+                label_files("labels_train_test.csv"),
                 video="{name}.mp4",
                 derive=derive.lsvq_split,
                 texts={"split": "{part}"},
                 numbers={"score": "mos", "width": "width", "height": "height"},
             ),
         ),
-        about="the lists hold 28056 and 7186; 7400 test videos are published",
+        about="the lists have 28056 and 7186 videos; 7400 test videos were published",
     ),
     "lsvq_1080p": Description(
         "LSVQ, the second test set at 1080p",
@@ -73,7 +73,7 @@ IN_THE_WILD: dict[str, Description] = {
         layouts=(
             _list(LabelFile("labels_1080p.txt"), texts={"split": "test"}),
             Layout(
-                plain("labels_test_1080p.csv"),
+                label_files("labels_test_1080p.csv"),
                 video="{name}.mp4",
                 texts={"split": "test"},
                 numbers={"score": "mos", "width": "width", "height": "height"},
@@ -88,13 +88,13 @@ IN_THE_WILD: dict[str, Description] = {
         scale=("mos", 1, 5),
         layouts=(
             Layout(
-                plain("KoNViD_1k_mos.csv"),
+                label_files("KoNViD_1k_mos.csv"),
                 video="KoNViD_1k_videos/{flickr_id}.mp4",
                 content="{flickr_id}",
                 numbers={"score": "mos"},
             ),
             Layout(
-                plain("KoNViD_1k_attributes.csv"),
+                label_files("KoNViD_1k_attributes.csv"),
                 video="KoNViD_1k_videos/{flickr_id}.mp4",
                 content="{flickr_id}",
                 numbers={"score": "MOS"},
@@ -110,7 +110,7 @@ IN_THE_WILD: dict[str, Description] = {
         scale=("mos", 0, 100),
         layouts=(
             Layout(
-                plain("data.mat"),
+                label_files("data.mat"),
                 video="Video/{video_list}",
                 content="{id}",
                 numbers={"score": "mos"},
@@ -126,7 +126,7 @@ IN_THE_WILD: dict[str, Description] = {
         encodes=1147,
         scale=("mos", 1, 5),
         layouts=(
-            # Two ids occur at two sizes each (CoverSong 2207 and 6d6a): perhaps one upload, so one group.
+            # CoverSong 2207 and 6d6a occur at two resolutions each, probably of one upload, so each is one group.
             _list(
                 LabelFile("labels.txt"),
                 content="{id}",
@@ -134,7 +134,7 @@ IN_THE_WILD: dict[str, Description] = {
                 parse=r"(?P<id>(?P<category>\w+?)_\d+P-(?P<hash>\w{4}))_crf_10_ss_\d\d_t_20\.0\.mp4$",
             ),
             Layout(
-                plain("YOUTUBE_UGC_H264_metadata.csv"),
+                label_files("YOUTUBE_UGC_H264_metadata.csv"),
                 video="{vid}.mp4",
                 content="{id}",
                 numbers=PROBED_NUMBERS,
@@ -142,7 +142,7 @@ IN_THE_WILD: dict[str, Description] = {
                 group="{category}_{hash}",
             ),
             Layout(
-                plain("original_videos_MOS_for_YouTube_UGC_dataset.csv"),
+                label_files("original_videos_MOS_for_YouTube_UGC_dataset.csv"),
                 video="{vid}.mp4",
                 content="{vid}",
                 parse=("vid", r"(?P<category>\w+?)_\d+P-(?P<hash>\w{4})$"),
@@ -159,7 +159,7 @@ IN_THE_WILD: dict[str, Description] = {
         encodes=234,
         scale=("mos", -10, 100),
         layouts=(
-            # Six tests, five scenes: every camera filmed the same ones, so the scene is the content.
+            # Every camera filmed the same five scenes in six tests, so the scene is the content.
             _list(
                 LabelFile("labels.txt"),
                 content="{scene}",
@@ -167,7 +167,7 @@ IN_THE_WILD: dict[str, Description] = {
                 parse=r"Test(?P<test>\d)/(?P<scene>City|Newspaper|Talking_head|Television|Traffic)/.+\.avi$",
             ),
             Layout(
-                plain("Realignment_MOS.csv"),
+                label_files("Realignment_MOS.csv"),
                 separator=";",
                 decimal=",",
                 derive=derive.cvd2014_folder,
@@ -178,7 +178,7 @@ IN_THE_WILD: dict[str, Description] = {
                 numbers={"score": "Realignment MOS", "original_mos": "Original MOS"},
             ),
         ),
-        about="MOS after realignment over the six tests: it may fall below 0",
+        about="MOS after realignment over the six tests; it can be below 0",
     ),
     "live_qualcomm": Description(
         "LIVE-Qualcomm",
@@ -188,7 +188,7 @@ IN_THE_WILD: dict[str, Description] = {
         scale=("mos", 0, 100),
         layouts=(
             Layout(
-                plain("qualcommSubjectiveData.mat"),
+                label_files("qualcommSubjectiveData.mat"),
                 video="{kind}/{vidNames}",
                 derive=derive.qualcomm_kind,
                 content="{scene}",
@@ -207,7 +207,7 @@ IN_THE_WILD: dict[str, Description] = {
                 derive=derive.lower_scene,
             ),
         ),
-        about="raw 1080p YUV: wrap the files as .y4m or .mkv of the same names first; `CheerLeader1` is `Cheerleader1`",
+        about="raw 1080p YUV: first convert to .y4m or .mkv of the same names; `CheerLeader1` is `Cheerleader1`",
     ),
     "live_yt_gaming": Description(
         "LIVE-YT-Gaming",
@@ -216,16 +216,16 @@ IN_THE_WILD: dict[str, Description] = {
         encodes=600,
         scale=("mos", 0, 100),
         layouts=(
-            # Recordings of one game share scenery and interface, so a game stays in one split.
+            # Recordings of one game look alike, so a game stays in one split.
             Layout(
-                plain("LIVE_YT_GAMING_metadata.csv"),
+                label_files("LIVE_YT_GAMING_metadata.csv"),
                 video="{vid}.mp4",
                 numbers=PROBED_NUMBERS,
                 parse=("vid", r"(?P<game>.+)-\d+$"),
                 group="{game}",
             ),
             Layout(
-                plain("LIVEYTGaming.mat"),
+                label_files("LIVEYTGaming.mat"),
                 video="{video_list}.mp4",
                 numbers={"score": "MOS"},
                 parse=("video_list", r"(?P<game>.+)-\d+$"),
@@ -249,7 +249,7 @@ IN_THE_WILD: dict[str, Description] = {
                 numbers={"score": "O", "aesthetic_mos": "A-all", "technical_mos": "T-all"},
             ),
         ),
-        about="the tables name no video: train_labels.txt and test_labels.txt beside them do, row by row",
+        about="video names come from train_labels.txt and test_labels.txt, which match the tables row by row",
     ),
     "kvq": Description(
         "KVQ",
@@ -258,9 +258,9 @@ IN_THE_WILD: dict[str, Description] = {
         encodes=4200,
         scale=("mos", 1, 5),
         layouts=(
-            # Seven in a row are a source and six encodes of it; folders train, val and test count for themselves.
+            # Every seven files are a source and six encodes of it; train, val and test are numbered separately.
             Layout(
-                plain("KVQ_metadata.csv"),
+                label_files("KVQ_metadata.csv"),
                 video="{vid}.mp4",
                 numbers=PROBED_NUMBERS,
                 derive=derive.kvq_source,
@@ -269,7 +269,7 @@ IN_THE_WILD: dict[str, Description] = {
                 texts={"split": "{part}"},
             ),
             Layout(
-                plain("train_data.csv", "test_data.csv"),
+                label_files("train_data.csv", "test_data.csv"),
                 video="{filename}",
                 numbers={"score": "score"},
                 parse=("filename", r"(?P<part>train|val|test)/(?P<number>\d{4})\.mp4$"),
@@ -287,7 +287,7 @@ IN_THE_WILD: dict[str, Description] = {
         scale=("mos", 0, 100),
         layouts=(
             Layout(
-                plain("FINEVD_metadata.csv"),
+                label_files("FINEVD_metadata.csv"),
                 video="{vid}.mp4",
                 numbers=PROBED_NUMBERS,
                 parse=("vid", r"(?P<platform>\d)_(?P<category>\d\d)_(?P<batch>\d\d)_\d+(?:-yase|_\d)?$"),

@@ -1,11 +1,11 @@
-"""Data sets of encodes: several rated versions of every source, most with their bitrates."""
+"""Data sets of encodes: several rated encodes of every source, most with bitrates."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from rungwise.datasets import derive
-from rungwise.datasets.description import Description, Join, LabelFile, Layout, Number, plain
+from rungwise.datasets.description import Description, Join, LabelFile, Layout, Number, label_files
 
 AVT_UHD1_SCENES = (
     r"(?P<scene>american_football_harmonic|bigbuck_bunny_8bit|cutting_orange_tuil|surfing_sony_8bit|vegetables_tuil"
@@ -22,7 +22,7 @@ VSR_METRICS = (
 
 
 def _metrics(names: str) -> dict[str, Number]:
-    """Plain lower-case column names for metrics that keep their own."""
+    """Table column -> label file column of metrics; table columns use "_" for "-" and no "+"."""
     return {name.replace("-", "_").rstrip("+"): name for name in names.split()}
 
 
@@ -37,16 +37,16 @@ _ETRI = Layout(
     parse=(
         "videoName",
         r"(?P<scene>Beauty|Dancers|Dinner|Discuss|Football|HoneyBee|Jockey|Monkeys|Narrator|Ready|Ritual|SeaRock"
-        r"|Toddler|Tunnel|Yacht)_(?P<lines>\d+)p_(?P<hertz>\d+)hz_q_(?P<qp>\d+)$",
+        r"|Toddler|Tunnel|Yacht)_(?P<height>\d+)p_(?P<hertz>\d+)hz_q_(?P<qp>\d+)$",
     ),
     content="{scene}",
     texts={"rate_control": "qp {qp}"},
-    # The size and rate that were encoded; the files themselves are restored to 3840x2160 and the source's rate.
+    # Encoded resolution and frame rate; the files are upsampled to 3840x2160 and the frame rate of the source.
     numbers={
         "score": "MOS",
         "score_std": "std",
-        "height": "lines",
-        "width": ("lines", 16 / 9),
+        "height": "height",
+        "width": ("height", 16 / 9),
         "fps": "hertz",
         "bitrate_kbps": ("bitrate", 1e3),  # from Mbit/s
         "bitrate_level": "bitrateLevel",  # 1 is the highest
@@ -62,13 +62,13 @@ LADDERS: dict[str, Description] = {
         scale=("subjective_score", 0, 8),
         layouts=(
             Layout(
-                plain("Subjective_scores.csv"),
+                label_files("Subjective_scores.csv"),
                 derive=derive.cvqad_names,
                 video="{video}",
                 clip="{sequence}/{codec}_{preset}_{crf}",
                 parse=("sequence", r"(?P<scene>.+)-(?:20\d\d|ugc)$"),
-                # crowd-run-2019, -2020, -2021 are one source, as are blue-hair-2020 and -ugc, tractor-2019 and -2021;
-                # scores of different tests are on different scales, so they stay different contents.
+                # crowd-run-2019, -2020 and -2021 share one source, as do blue-hair-2020 and -ugc, and tractor-2019 and
+                # -2021. Scores of different tests are on different scales, so they are different contents.
                 content="{sequence}",
                 group="{scene}",
                 texts={
@@ -82,16 +82,16 @@ LADDERS: dict[str, Description] = {
             ),
         ),
         display_height=1080,
-        about="scores of paired comparisons, zero anew in each test: compare within (sequence, preset)",
+        about="pairwise comparison scores with a separate zero in each test: compare within (sequence, preset) only",
     ),
     "avt_vqdb_uhd_1": Description(
         "AVT-VQDB-UHD-1, four tests",
         url="https://github.com/Telecommunication-Telemedia-Assessment/AVT-VQDB-UHD-1",
-        license="TU Ilmenau content CC BY-NC 4.0, other content its own",
+        license="TU Ilmenau content CC BY-NC 4.0, other content under its own license",
         encodes=756,
         scale=("mos", 1, 5),
         layouts=(
-            # Tests 2 and 3 share their scenes and 96 encodes, each test with its own votes: a clip is (test, encode).
+            # Tests 2 and 3 share scenes and 96 encodes with separate ratings, so a clip is (test, encode).
             Layout(
                 tuple(LabelFile(f"test_{n}/mos_ci.csv", {"test": f"test_{n}"}, _AVT_UHD1_JOINS) for n in (1, 2, 3, 4)),
                 video="{test}/segments/{video_name}",
@@ -120,7 +120,7 @@ LADDERS: dict[str, Description] = {
                 },
             ),
         ),
-        display_height=2160,  # shown restored to 3840x2160 at 60 frames a second
+        display_height=2160,  # upsampled to 3840x2160 at 60 fps for display
     ),
     "avt_vqdb_uhd_1_nvc": Description(
         "AVT-VQDB-UHD-1-NVC",
@@ -130,7 +130,7 @@ LADDERS: dict[str, Description] = {
         scale=("mos", 1, 5),
         layouts=(
             Layout(
-                plain("results.json"),
+                label_files("results.json"),
                 video="decoded/{name}.mkv",
                 clip="{name}",
                 parse=("source", AVT_SOURCES),
@@ -149,7 +149,7 @@ LADDERS: dict[str, Description] = {
                 },
             ),
             Layout(
-                plain("subjective.csv"),
+                label_files("subjective.csv"),
                 video="decoded/{name}.mkv",
                 clip="{name}",
                 content="{scene}",
@@ -161,7 +161,7 @@ LADDERS: dict[str, Description] = {
                 numbers={"score": "mos", "score_std": "std", "score_ci95": "ci", "width": "w", "height": "h"},
             ),
         ),
-        display_height=2160,  # upscaled for the test; the files are lossless decodes at the encoded size
+        display_height=2160,  # upscaled for display; the files are lossless decodes at the encoded resolution
     ),
     "avt_vqdb_uhd_1_vsr": Description(
         "AVT-VQDB-UHD-1-VSR",
@@ -170,9 +170,9 @@ LADDERS: dict[str, Description] = {
         encodes=222,
         scale=("mos", 1, 5),
         layouts=(
-            # Width and height are the encode's; the videos judged are its upscaled versions at 3840x2160.
+            # Width and height are of the encode; raters watched versions upscaled to 3840x2160.
             Layout(
-                plain("dataset.json"),
+                label_files("dataset.json"),
                 video="{name}.mkv",
                 clip="{name}",
                 parse=("source", AVT_SOURCES),
@@ -193,7 +193,7 @@ LADDERS: dict[str, Description] = {
                 },
             ),
             Layout(
-                plain("subjective.json"),
+                label_files("subjective.json"),
                 video="{name}.mkv",
                 clip="{name}",
                 parse=("source", AVT_SOURCES),
@@ -219,17 +219,17 @@ LADDERS: dict[str, Description] = {
         scale=("mos", 0, 100),
         layouts=(
             Layout(
-                plain("scores.txt"),
+                label_files("scores.txt"),
                 header=("encoder", "number", "resolution", "level", "mos"),
-                video="{encoder}/{scene}/{width}x{lines}_{level}.mp4",
+                video="{encoder}/{scene}/{width}x{height}_{level}.mp4",
                 derive=derive.waterloo_names,
                 parse=("number", r"(?P<scene>[1-9]|1\d|20)$"),
                 content="{scene}",
                 texts={"split": "{part}", "codec": "{encoder}", "rate_control": "level {level}"},
-                numbers={"score": "mos", "width": "width", "height": "lines", "level": "level"},  # level 4 is the best
+                numbers={"score": "mos", "width": "width", "height": "height", "level": "level"},  # level 4 is the best
             ),
             Layout(
-                plain("waterloo_data.csv"),
+                label_files("waterloo_data.csv"),
                 video="{Encoder}/{file}.mp4",
                 derive=derive.waterloo_split,
                 parse=(
@@ -242,7 +242,7 @@ LADDERS: dict[str, Description] = {
             ),
         ),
         display_height=2160,
-        about="test contents 1 to 4, as InternVQA splits it",
+        about="test contents are 1 to 4, the split of InternVQA",
     ),
     "bvi_hd": Description(
         "BVI-HD",
@@ -252,7 +252,7 @@ LADDERS: dict[str, Description] = {
         scale=("dmos", -100, 100),
         layouts=(
             Layout(
-                plain("bvi_hd.csv"),
+                label_files("bvi_hd.csv"),
                 video="{file}",
                 derive=derive.bvi_hd_split,
                 content="{scene}",
@@ -267,8 +267,8 @@ LADDERS: dict[str, Description] = {
         ),
         polarity="lower_is_better",
         display_height=1080,
-        about="no label file of the release was at hand: write bvi_hd.csv with columns file and DMOS (0 as good as the "
-        "source, up to 100), files named Boxing_1920x1080_30fps_HEVC_QP27; test contents as InternVQA splits it",
+        about="the release's label file is not supported: write bvi_hd.csv with columns file and DMOS (0: equal to the "
+        "source, at most 100), with files named Boxing_1920x1080_30fps_HEVC_QP27; split of InternVQA",
     ),
     "etri_live": Description(
         "ETRI-LIVE STSVQ, MOS",
@@ -278,7 +278,7 @@ LADDERS: dict[str, Description] = {
         scale=("mos", 0, 100),
         layouts=(_ETRI,),
         display_height=2160,
-        about="10-bit raw YUV: wrap the files as .y4m or .mkv of the same names first",
+        about="10-bit raw YUV: first convert the files to .y4m or .mkv of the same names",
     ),
     "etri_live_dmos": Description(
         "ETRI-LIVE STSVQ, DMOS",
@@ -304,7 +304,7 @@ LADDERS: dict[str, Description] = {
         scale=("dmos", 0, 120),
         layouts=(
             Layout(
-                plain("NFLX_public_parsed.csv"),
+                label_files("NFLX_public_parsed.csv"),
                 video="{file}",
                 group="{film}",
                 content="{scene}",
@@ -319,6 +319,6 @@ LADDERS: dict[str, Description] = {
             ),
         ),
         display_height=1080,
-        about="called DMOS but higher is better: references are 100 by definition, encodes reach 109",
+        about="named DMOS, but higher is better: references are 100 by definition, encodes reach 109",
     ),
 }

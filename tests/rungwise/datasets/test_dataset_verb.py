@@ -1,4 +1,4 @@
-"""Videos of rated data sets: found, hashed and checked; and the verbs of `rungwise dataset`."""
+"""Videos of rated data sets: matching, hashing and checking; and the commands of `rungwise dataset`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 from rungwise.artifact import sha256_file
 from rungwise.cli import app
 from rungwise.dataset_table import read_table, write_table
-from rungwise.datasets import find_video, import_dataset
+from rungwise.datasets import import_dataset
 from rungwise.datasets.catalog import CATALOG
 from rungwise.datasets.check import check_videos
+from rungwise.datasets.videos import find_video
 
 
 @pytest.fixture
 def folder_of_videos(clip: Path, small_clip: Path, tmp_path: Path) -> Path:
-    """Five labeled videos: two good ones, one missing, one that is text, one raw."""
+    """Five labeled videos: two valid, one missing, one a text file, one raw YUV."""
     folder = tmp_path / "KoNViD_1k" / "KoNViD_1k_videos"
     folder.mkdir(parents=True)
     shutil.copy(clip, folder / "1.mp4")
@@ -32,13 +33,13 @@ def folder_of_videos(clip: Path, small_clip: Path, tmp_path: Path) -> Path:
     return folder.parent
 
 
-def test_videos_are_found_hashed_and_probed(folder_of_videos: Path, clip: Path, tmp_path: Path) -> None:
+def test_videos_are_matched_hashed_and_probed(folder_of_videos: Path, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "tables" / "konvid.parquet"
-    # The folder of the videos itself serves as well: paths are matched by their tails.
+    # The folder of the videos works as the root too, because paths are matched by their last parts.
     report = import_dataset("konvid_1k", folder_of_videos / "KoNViD_1k_videos", out, labels=folder_of_videos)
     assert {reason: len(names) for reason, names in report.refused.items()} == {
         "missing video": 1,
-        "raw YUV, wrap it as .y4m or .mkv": 1,
+        "raw YUV, convert it to .y4m or .mkv": 1,
         "unreadable video": 1,
     }
     assert report.refused["missing video"] == ["KoNViD_1k_videos/3.mp4"]
@@ -54,57 +55,60 @@ def test_videos_are_found_hashed_and_probed(folder_of_videos: Path, clip: Path, 
     assert (second["height"], Path(second["path"]).name) == (54, "2.MKV")
 
 
-def test_same_bytes_under_two_names_are_noted(folder_of_videos: Path, clip: Path) -> None:
+def test_duplicate_videos_are_noted(folder_of_videos: Path, clip: Path) -> None:
     shutil.copy(clip, folder_of_videos / "KoNViD_1k_videos" / "3.mp4")
     report = import_dataset("konvid_1k", folder_of_videos, folder_of_videos / "t.parquet")
     assert report.imported == 3
-    assert report.notes[-1] == "1 videos have the bytes of another; `dataset check` names them"
+    assert report.notes[-1] == "1 videos are byte-identical to another; `rungwise dataset check` lists them"
 
 
 def test_find_video() -> None:
     root = Path("/data/set")
     index = {"1": [root / "a/1.mp4", root / "b/1.mp4", root / "c/1.yuv"], "2": [root / "a/2.mkv", root / "a/2.mp4"]}
     assert find_video(index, "b/1.mp4") == root / "b/1.mp4"
-    assert find_video(index, "1.mp4") == "several videos fit"
+    assert find_video(index, "1.mp4") == "several matching videos"
     assert find_video(index, "a/2.mkv") == root / "a/2.mkv"
-    assert find_video(index, "a/2.avi") == "several videos fit"
+    assert find_video(index, "a/2.avi") == "several matching videos"
     assert find_video(index, "set/a/1.avi") == root / "a/1.mp4"
     assert find_video(index, "d/1.mp4") == "missing video"
     assert find_video(index, "../a/1.mp4") == "missing video"
     assert find_video(index, "c/1.mp4").startswith("raw YUV")  # type: ignore[union-attr]
-    assert find_video(index, "") == "label file names no video"
+    assert find_video(index, "") == "no video name in the label file"
 
 
-def test_check_says_what_is_wrong(folder_of_videos: Path, clip: Path, tmp_path: Path) -> None:
+def test_check_lists_the_problems(folder_of_videos: Path, clip: Path, tmp_path: Path) -> None:
     out = folder_of_videos / "t.parquet"
     import_dataset("konvid_1k", folder_of_videos, out)
     assert check_videos(out) == ({}, 2)
 
     table = read_table(out)
-    rows = [table.iloc[0].to_dict() | {"clip": name} for name in ("good", "twin", "gone", "cut", "other", "none")]
-    rows[2]["path"] = "gone.mp4"
-    cut = folder_of_videos / "cut.mp4"
-    cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
-    rows[3]["path"] = "cut.mp4"
+    rows = [
+        table.iloc[0].to_dict() | {"clip": name}
+        for name in ("good", "duplicate", "missing", "truncated", "other", "no_path")
+    ]
+    rows[2]["path"] = "missing.mp4"
+    truncated = folder_of_videos / "truncated.mp4"
+    truncated.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    rows[3]["path"] = "truncated.mp4"
     rows[4] |= {"width": 640.0, "fps": 25.0, "duration_seconds": 9.0, "video_sha256": "0" * 64, "display_height": 54.0}
     rows[5]["path"] = ""
-    made = pd.DataFrame(rows)
-    write_table(out, made)
-    made.loc[0, "score"] = 99.0
-    made.to_parquet(out)
+    table = pd.DataFrame(rows)
+    write_table(out, table)
+    table.loc[0, "score"] = 99.0
+    table.to_parquet(out)
     problems, clips = check_videos(out)
     assert clips == 6
     assert problems["good"] == ["score 99 outside 1..5"]
-    assert problems["twin"] == ["same bytes as good"]
-    assert problems["gone"][0].startswith("missing: ")
-    assert problems["none"] == ["no path"]
-    assert any(found.startswith("unreadable: ") for found in problems["cut"])
-    said = "; ".join(problems["other"])
+    assert problems["duplicate"] == ["same bytes as good"]
+    assert problems["missing"][0].startswith("missing: ")
+    assert problems["no_path"] == ["no path"]
+    assert any(problem.startswith("unreadable: ") for problem in problems["truncated"])
+    other = "; ".join(problems["other"])
     for part in ("hash differs", "size differs: 192x108, the table has 640x108", "fps differs: 12", "duration differs"):
-        assert part in said
+        assert part in other
     assert "scores outside their range" in problems[str(out)][0]
 
-    made.to_csv(folder_of_videos / "t.csv", index=False)
+    table.to_csv(folder_of_videos / "t.csv", index=False)
     assert set(check_videos(folder_of_videos / "t.csv")[0]) - {str(folder_of_videos / "t.csv")} == set(problems) - {
         str(out)
     }
@@ -121,34 +125,34 @@ def _csv(path: Path, text: str) -> Path:
     return path
 
 
-def test_verbs(folder_of_videos: Path, tmp_path: Path) -> None:
+def test_commands(folder_of_videos: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
-    listed = run(app, ["dataset", "list"])
-    assert listed.exit_code == 0
-    assert "bvi_hd" in listed.stdout
-    assert "lower is better" in listed.stdout
+    result = run(app, ["dataset", "list"])
+    assert result.exit_code == 0
+    assert "bvi_hd" in result.stdout
+    assert "lower is better" in result.stdout
     lines = [json.loads(line) for line in run(app, ["dataset", "list", "--json"]).stdout.splitlines()]
     assert {line["name"] for line in lines} == set(CATALOG)
 
     out = tmp_path / "t.parquet"
-    made = run(app, ["dataset", "import", "konvid_1k", str(folder_of_videos), "--out", str(out)])
-    assert made.exit_code == 1  # three videos are refused, and the table of the others is there
-    assert "5 read, 2 imported, 3 refused" in made.stdout
-    assert "missing video: 1: KoNViD_1k_videos/3.mp4" in made.stdout
+    result = run(app, ["dataset", "import", "konvid_1k", str(folder_of_videos), "--out", str(out)])
+    assert result.exit_code == 1  # three videos are refused, the others are in the table
+    assert "5 read, 2 imported, 3 refused" in result.stdout
+    assert "missing video: 1: KoNViD_1k_videos/3.mp4" in result.stdout
     assert len(read_table(out)) == 2
     assert run(app, ["dataset", "check", str(out)]).stdout.endswith("2 of 2 clips are as the table says\n")
 
     arguments = ["dataset", "import", "konvid_1k", str(folder_of_videos), "--out", str(out), "--no-videos", "--json"]
-    made = run(app, arguments)
-    assert made.exit_code == 0
-    facts = json.loads(made.stdout)
+    result = run(app, arguments)
+    assert result.exit_code == 0
+    facts = json.loads(result.stdout)
     assert (facts["imported"], facts["refused"], facts["clean"]) == (5, {}, True)
-    checked = run(app, ["dataset", "check", str(out), "--json"])
-    assert checked.exit_code == 1
-    assert json.loads(checked.stdout)["problems"].keys() == {f"KoNViD_1k_videos/{n}" for n in (2, 3, 4, 5)}
+    result = run(app, ["dataset", "check", str(out), "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"].keys() == {f"KoNViD_1k_videos/{n}" for n in (2, 3, 4, 5)}
 
 
-def test_more_than_five_names_are_counted(tmp_path: Path) -> None:
+def test_long_lists_of_names_are_shortened(tmp_path: Path) -> None:
     rows = "".join(f"test/{n:04d}.mp4,\n" for n in range(1, 9))
     _csv(tmp_path / "test_data.csv", "filename,score\n" + rows)
     _csv(tmp_path / "train_data.csv", "filename,score\ntrain/0001.mp4,3\n")

@@ -1,4 +1,4 @@
-"""Importing rated data sets: twins of every layout, real label files where they are there, and what can go wrong."""
+"""Import of rated data sets: small copies of every layout, the published label files if present, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from scipy.io import savemat
 
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_table
-from rungwise.datasets import Report, _clear_torn_splits, import_dataset, rate_order
+from rungwise.datasets import ImportReport, _clear_conflicting_splits, bitrate_srcc, import_dataset
 from rungwise.datasets.catalog import CATALOG
 
 HIGHER, LOWER = "higher_is_better", "lower_is_better"
@@ -28,8 +28,8 @@ VSR += '"qp": "q54", "method": "dove", "mos": 3.5, "std": 0.9, "count": 28, "ci"
 VSR += '"encoding_bitrate": 97919.0, "vmaf": 91.9, "clipiqa+": 0.4}, {"name": "water_original_3840x2160_q0.source", '
 VSR += '"source": "water", "codec": "original", "qp": "q0", "method": "source", "mos": 4.1, "encoding_bitrate": 2e9}]'
 
-# (data set, label files, a clip of it, what its row says); one refused row may follow.
-TWINS: list[tuple[str, dict[str, str], str, dict[str, Any]]] = [
+# (data set, label files, one clip, columns of its row and refused rows)
+EXAMPLES: list[tuple[str, dict[str, str], str, dict[str, Any]]] = [
     (
         "lsvq",
         {"train_labels.txt": "ia/a.mp4, -1, -1, 60.5\n", "labels_test.txt": "ia/b.mp4, -1, -1, 40.25\n"},
@@ -247,7 +247,7 @@ TWINS: list[tuple[str, dict[str, str], str, dict[str, Any]]] = [
         },
         "ElFuente1_10_288_375",
         {"score": 18.3, "score_polarity": HIGHER, "bitrate_kbps": 375, "height": 288, "group": "ElFuente"}
-        | {"refused": {"reference, no encode": ["ElFuente1_30fps"]}},
+        | {"refused": {"reference video": ["ElFuente1_30fps"]}},
     ),
 ]
 
@@ -259,19 +259,21 @@ def _write(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def _row(report: Report, clip: str) -> pd.Series[Any]:
+def _row(report: ImportReport, clip: str) -> pd.Series[Any]:
     table = read_table(Path(report.table))
     return table.set_index("clip").loc[clip]
 
 
-@pytest.mark.parametrize(("name", "files", "clip", "said"), TWINS, ids=[f"{t[0]}:{next(iter(t[1]))}" for t in TWINS])
-def test_twin(name: str, files: dict[str, str], clip: str, said: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "files", "clip", "expected"), EXAMPLES, ids=[f"{t[0]}:{next(iter(t[1]))}" for t in EXAMPLES]
+)
+def test_layout(name: str, files: dict[str, str], clip: str, expected: dict[str, Any], tmp_path: Path) -> None:
     report = import_dataset(name, _write(tmp_path, files), tmp_path / "table.parquet", videos=False)
     row = _row(report, clip)
-    assert report.refused == said.get("refused", {})
+    assert report.refused == expected.get("refused", {})
     assert report.rows == report.imported + sum(map(len, report.refused.values()))
     assert row["score_polarity"] == CATALOG[name].polarity
-    for column, value in said.items():
+    for column, value in expected.items():
         if column == "refused":
             continue
         if value is None:
@@ -280,16 +282,16 @@ def test_twin(name: str, files: dict[str, str], clip: str, said: dict[str, Any],
             assert row[column] == pytest.approx(value) if isinstance(value, float) else row[column] == value, column
 
 
-def test_every_data_set_has_a_twin() -> None:
-    assert set(CATALOG) == {name for name, *_ in TWINS}
+def test_every_data_set_has_an_example() -> None:
+    assert set(CATALOG) == {name for name, *_ in EXAMPLES}
 
 
-def test_uhd1_notes_what_is_not_there(tmp_path: Path) -> None:
-    files = next(files for name, files, *_ in TWINS if name == "avt_vqdb_uhd_1")
+def test_missing_label_files_are_noted(tmp_path: Path) -> None:
+    files = next(files for name, files, *_ in EXAMPLES if name == "avt_vqdb_uhd_1")
     report = import_dataset("avt_vqdb_uhd_1", _write(tmp_path, files), tmp_path / "t.csv", videos=False)
-    assert any(note == "not there: test_2/mos_ci.csv" for note in report.notes)
+    assert any(note == "missing label files: test_2/mos_ci.csv" for note in report.notes)
     assert any("test_3/metadata.csv" in note for note in report.notes)
-    assert any("3 encodes were read" in note and "756" in note for note in report.notes)
+    assert any("have 3 encodes" in note and "756" in note for note in report.notes)
     table = read_table(tmp_path / "t.csv")
     assert list(table["content"]) == ["american_football_harmonic"] * 2 + ["Sparks_cut_13"]
     assert table["group"].iloc[2] == "Sparks"
@@ -308,15 +310,15 @@ def test_matlab_files(tmp_path: Path) -> None:
     assert _row(report, "Dota2-4")["group"] == "Dota2"
 
     names = cells("0911duckSwim_a_1.yuv", "1006_ParkBus_b_2.yuv", "1006_ParkBus_c_3.yuv")
-    held = {"vidNames": names, "distortionType": [[2], [1], [2]], "distortionNames": cells("Artifacts", "Color")}
+    videos = {"vidNames": names, "distortionType": [[2], [1], [2]], "distortionNames": cells("Artifacts", "Color")}
     scores = {"unBiasedMOS": [[41.0], [42.0], [43.0]]}
-    savemat(tmp_path / "qualcommSubjectiveData.mat", {"qualcommVideoData": held, "qualcommSubjectiveData": scores})
+    savemat(tmp_path / "qualcommSubjectiveData.mat", {"qualcommVideoData": videos, "qualcommSubjectiveData": scores})
     report = import_dataset("live_qualcomm", tmp_path, tmp_path / "q.parquet", videos=False)
     assert _row(report, "Artifacts/1006_ParkBus_b_2")["score"] == 42
     assert _row(report, "Color/1006_ParkBus_c_3")["content"] == "1006_parkbus"
 
 
-BAD = (
+LABELS_WITH_ERRORS = (
     "KoNViD_1k_videos/1.mp4, 8, 30, 3.5\n"
     "KoNViD_1k_videos/2.mp4, 8, 30, five\n"
     "KoNViD_1k_videos/3.mp4, 8, 30,\n"
@@ -330,52 +332,54 @@ BAD = (
 )
 
 
-def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
-    report = import_dataset("konvid_1k", _write(tmp_path, {"labels.txt": BAD}), tmp_path / "t.parquet", videos=False)
+def test_refused_rows_are_listed_by_reason(tmp_path: Path) -> None:
+    report = import_dataset(
+        "konvid_1k", _write(tmp_path, {"labels.txt": LABELS_WITH_ERRORS}), tmp_path / "t.parquet", videos=False
+    )
     videos = "KoNViD_1k_videos"
     assert report.refused == {
-        "score is no number": [f"{videos}/2"],
+        "score is not a number": [f"{videos}/2"],
         "no score": [f"{videos}/3"],
         "score outside 1..5": [f"{videos}/4"],
         "duplicate row": [f"{videos}/1 (labels.txt:6)"],
         "same video, contradicting scores": [f"{videos}/5 (labels.txt:7)", f"{videos}/5 (labels.txt:8)"],
         "unknown content": ["Video/A001.mp4"],
-        "line of 3 cells, 4 wanted": [f"{videos}/6.mp4,8,2.5 (labels.txt:10)"],
+        "line has 3 cells instead of 4": [f"{videos}/6.mp4,8,2.5 (labels.txt:10)"],
     }
     assert (report.rows, report.imported) == (9, 1)
     assert "labels.txt: 1 blank lines" in report.notes
 
 
-def test_errors_are_one_clear_line(tmp_path: Path) -> None:
+def test_invalid_label_files_raise(tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     with pytest.raises(ValueError, match=r"no data set 'konvid'; known: lsvq, .*nflx_public"):
         import_dataset("konvid", tmp_path, out)
-    with pytest.raises(ValueError, match=r"no label file of KVQ; looked for KVQ_metadata.csv; or train_data.csv, test"):
+    with pytest.raises(ValueError, match=r"no label file of KVQ; expected KVQ_metadata.csv; or train_data.csv, test"):
         import_dataset("kvq", tmp_path, out)
     with pytest.raises(ValueError, match="no such folder or file"):
         import_dataset("kvq", tmp_path / "nowhere", out)
-    with pytest.raises(ValueError, match=r"ends in \.parquet or \.csv"):
+    with pytest.raises(ValueError, match=r"must be \.parquet or \.csv"):
         import_dataset("kvq", tmp_path, tmp_path / "t.txt")
     _write(tmp_path, {"a/train_data.csv": "filename,score\n", "b/train_data.csv": "filename,mos\ntrain/0001.mp4,3\n"})
     with pytest.raises(ValueError, match=r"2 files named train_data\.csv .*--labels"):
         import_dataset("kvq", tmp_path, out)
-    with pytest.raises(ValueError, match="holds no row"):
+    with pytest.raises(ValueError, match="no rows"):
         import_dataset("kvq", tmp_path, out, labels=tmp_path / "a")
     with pytest.raises(ValueError, match="no column 'score'; it has filename, mos"):
         import_dataset("kvq", tmp_path, out, labels=tmp_path / "b" / "train_data.csv")
     (tmp_path / "a" / "train_data.csv").write_bytes(b"filename,score\ntrain/\xff.mp4,3\n")
-    with pytest.raises(ValueError, match="no UTF-8 text"):
+    with pytest.raises(ValueError, match="not UTF-8 text"):
         import_dataset("kvq", tmp_path, out, labels=tmp_path / "a")
     _write(tmp_path, {"c/results.json": "{}", "d/results.json": "["})
-    with pytest.raises(ValueError, match="no list of records"):
+    with pytest.raises(ValueError, match="not a list of records"):
         import_dataset("avt_vqdb_uhd_1_nvc", tmp_path / "c", out)
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         import_dataset("avt_vqdb_uhd_1_nvc", tmp_path / "d", out)
     (tmp_path / "data.mat").write_bytes(b"no matrix")
-    with pytest.raises(ValueError, match="no MATLAB file"):
+    with pytest.raises(ValueError, match="not a readable MATLAB file"):
         import_dataset("live_vqc", tmp_path, out)
     _write(tmp_path, {"e/KVQ_metadata.csv": METADATA + "other/1,3,1,1,a,1,1,8,1\n"})
-    with pytest.raises(ValueError, match=r"none of 1 rows .* is good \(unknown content 1\); no table written"):
+    with pytest.raises(ValueError, match=r"none of 1 rows .* is valid \(unknown content 1\); no table was written"):
         import_dataset("kvq", tmp_path / "e", out)
     _write(tmp_path, {"f/labels_train_test.csv": "name,height,width,mos\na,1,1,50\n"})
     with pytest.raises(ValueError, match="no column 'is_test'; it has name, height, width, mos"):
@@ -383,35 +387,35 @@ def test_errors_are_one_clear_line(tmp_path: Path) -> None:
     _write(
         tmp_path, {"g/ETRI-LIVE_MOS.csv": "videoName,MOS\na,1\n", "g/ETRI-LIVE_videoInfo.csv": "name,bitrate\na,1\n"}
     )
-    with pytest.raises(ValueError, match="no column 'videoName' to join it by"):
+    with pytest.raises(ValueError, match="no column 'videoName' to join by"):
         import_dataset("etri_live", tmp_path / "g", out)
     assert not out.exists()
 
 
-def test_maxwell_refuses_foreign_names(tmp_path: Path) -> None:
-    files = dict(next(files for name, files, *_ in TWINS if name == "maxwell"))
+def test_maxwell_lists_must_match_the_scores(tmp_path: Path) -> None:
+    files = dict(next(files for name, files, *_ in EXAMPLES if name == "maxwell"))
     files["train_labels.txt"] = "0000.mp4, -1, -1, 3.02\n0002.mp4, -1, -1, 2.09\n0004.mp4, -1, -1, 1.16\n"
-    with pytest.raises(ValueError, match=r"train_labels\.txt: not the names of MaxWell_train\.csv"):
+    with pytest.raises(ValueError, match=r"train_labels\.txt: the rows do not match MaxWell_train\.csv"):
         import_dataset("maxwell", _write(tmp_path, files), tmp_path / "t.parquet", videos=False)
 
 
-def test_a_torn_group_loses_its_split() -> None:
+def test_group_in_two_splits_has_none() -> None:
     table = pd.DataFrame({"group": ["a", "a", "b"], "split": ["train", "test", "train"]})
-    report = Report("x", "", [], 3)
-    _clear_torn_splits(table, report)
+    report = ImportReport("x", "", [], 3)
+    _clear_conflicting_splits(table, report)
     assert list(table["split"]) == ["", "", "train"]
-    assert "tears 1 groups (a): their 2 rows" in report.notes[0]
+    assert "divides 1 groups (a): the split of their 2 rows" in report.notes[0]
 
 
-def test_rate_order_doubts_a_wrong_polarity(tmp_path: Path) -> None:
+def test_wrong_polarity_is_noted(tmp_path: Path) -> None:
     rows = "".join(f"BigBuckBunny,BigBuckBunny_{k}.yuv,1,288,{k},{100 - k}\n" for k in (10, 20, 30))
     _write(tmp_path, {"NFLX_public_parsed.csv": "content,file,expert,height,kbps,dmos\n" + rows})
     report = import_dataset("nflx_public", tmp_path, tmp_path / "t.parquet", videos=False)
-    assert any(note.startswith("POLARITY IN DOUBT") for note in report.notes)
-    assert rate_order(read_table(tmp_path / "t.parquet")) == (-1.0, 1)
+    assert any(note.startswith("CHECK POLARITY") for note in report.notes)
+    assert bitrate_srcc(read_table(tmp_path / "t.parquet")) == (-1.0, 1)
 
 
-# Data set, label place, rows read, imported, contents, and the lowest SRCC of bitrate with goodness within content.
+# Data set, label files, rows read, rows imported, contents, and a lower bound on the per-content SRCC of bitrate.
 REAL: list[tuple[str, str, int, int, int, float | None]] = [
     ("lsvq", "ugc_labels/LSVQ", 35242, 35242, 35242, None),
     ("lsvq_1080p", "ugc_labels/LSVQ", 3573, 3573, 3573, None),
@@ -440,14 +444,14 @@ REAL: list[tuple[str, str, int, int, int, float | None]] = [
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "place", "rows", "imported", "contents", "order"), REAL)
+@pytest.mark.parametrize(("name", "place", "rows", "imported", "contents", "min_srcc"), REAL)
 def test_real_labels(
     name: str,
     place: str,
     rows: int,
     imported: int,
     contents: int,
-    order: float | None,
+    min_srcc: float | None,
     tmp_path: Path,
     outside_data: Callable[[str], Path],
 ) -> None:
@@ -455,30 +459,30 @@ def test_real_labels(
         name, tmp_path, tmp_path / "t.parquet", labels=outside_data(f"data/mos/{place}"), videos=False
     )
     assert (report.rows, report.imported, report.contents) == (rows, imported, contents)
-    refused = {"no score": 854} if place == "kvq" else {"reference, no encode": 9} if name == "nflx_public" else {}
+    refused = {"no score": 854} if place == "kvq" else {"reference video": 9} if name == "nflx_public" else {}
     assert {reason: len(names) for reason, names in report.refused.items()} == refused
     table = read_table(tmp_path / "t.parquet")
     assert not any("POLARITY" in note for note in report.notes)
-    found, counted = rate_order(table)
-    assert counted == (contents if order else 0)  # the stated polarity, against bitrates wherever they are known
-    assert order is None or found > order
+    mean_srcc, num_contents = bitrate_srcc(table)
+    assert num_contents == (contents if min_srcc else 0)  # checks the polarity wherever bitrates are known
+    assert min_srcc is None or mean_srcc > min_srcc
     extras = set(table.columns) - set(TEXT_COLUMNS) - set(NUMBER_COLUMNS)
     assert all(column == column.lower() for column in extras)
     known = table["bitrate_kbps"].dropna()
     assert known.between(1, 1e6).all()
-    if name == "waterloo_ivc_4k":  # no bitrates: the level, 4 the best, says the polarity
+    if name == "waterloo_ivc_4k":  # no bitrates: level 4 is the best, which checks the polarity
         ladders = table.groupby(["content", "codec", "height"])
-        assert np.mean([one["level"].corr(one["score"], method="spearman") for _, one in ladders]) > 0.95
+        assert np.mean([ladder["level"].corr(ladder["score"], method="spearman") for _, ladder in ladders]) > 0.95
         assert table.groupby("split")["content"].nunique().to_dict() == {"test": 4, "train": 16}
 
 
 @pytest.mark.data
-def test_real_metrics_stand_by_their_encodes(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
-    """Published correlations, which hold only if every join is right."""
+def test_published_metrics_are_joined_correctly(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
+    """Published correlations are reproduced only if every join is correct."""
     labels = outside_data("data/mos/avt_vqdb_uhd1")
     import_dataset("avt_vqdb_uhd_1", tmp_path, tmp_path / "t.parquet", labels=labels, videos=False)
     table = read_table(tmp_path / "t.parquet")
-    by_test = {test: one["vmaf"].corr(one["score"], method="spearman") for test, one in table.groupby("test")}
+    by_test = {test: rows["vmaf"].corr(rows["score"], method="spearman") for test, rows in table.groupby("test")}
     assert list(by_test.values()) == pytest.approx([0.850, 0.930, 0.909, 0.811], abs=5e-4)
     assert table["psnr"].corr(table["score"], method="spearman") == pytest.approx(0.679, abs=5e-4)
     assert table["crowd_mos"].corr(table["score"], method="spearman") == pytest.approx(0.935, abs=5e-4)
@@ -486,13 +490,13 @@ def test_real_metrics_stand_by_their_encodes(tmp_path: Path, outside_data: Calla
         "avt_vqdb_uhd_1_nvc", tmp_path, tmp_path / "n.parquet", labels=outside_data("data/mos/avt_nvc"), videos=False
     )
     table = read_table(tmp_path / "n.parquet")
-    figures = {"vmaf": 0.907, "dover": 0.598, "musiq": 0.683, "fastvqa": 0.401, "qalign": 0.263}
-    for metric, figure in figures.items():
-        assert table[metric].corr(table["score"], method="spearman") == pytest.approx(figure, abs=5e-4)
+    correlations = {"vmaf": 0.907, "dover": 0.598, "musiq": 0.683, "fastvqa": 0.401, "qalign": 0.263}
+    for metric, expected in correlations.items():
+        assert table[metric].corr(table["score"], method="spearman") == pytest.approx(expected, abs=5e-4)
 
 
 @pytest.mark.data
-def test_what_is_no_label_file_is_said_so(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
+def test_other_files_are_not_label_files(tmp_path: Path, outside_data: Callable[[str], Path]) -> None:
     labels = outside_data("data/mos/avt_vqdb_uhd1/codec_retraining.csv")
     with pytest.raises(ValueError, match="no label file of AVT-VQDB-UHD-1"):
         import_dataset("avt_vqdb_uhd_1", tmp_path, tmp_path / "t.csv", labels=labels)
