@@ -27,7 +27,13 @@ from rungwise.cli.score import score
 from rungwise.cli.student import info
 from rungwise.cli.teacher import convert
 
-app = typer.Typer(cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=VerbGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
+)
 
 
 def _print_version(version: bool) -> None:

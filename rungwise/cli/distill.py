@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,25 +11,12 @@ from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOptio
 from rungwise.cli.pipeline import run_until
 
 
-class Tune(StrEnum):
-    """Which of a student's weights train."""
-
-    all = "all"
-    styleprompt = "styleprompt"
-
-
-class Pretrain(StrEnum):
-    """How a student may be trained before it is distilled."""
-
-    contrast = "contrast"
-
-
 def distill(
     config: Config,
     runs: Runs = Path("runs"),
     sources: SourcesOption = None,
     tune: Annotated[
-        Tune | None,
+        Literal["all", "styleprompt"] | None,
         typer.Option(help="train all weights, or the prompts of a trained student alone", show_default="as in CONFIG"),
     ] = None,
     start: Annotated[
@@ -38,7 +24,8 @@ def distill(
         typer.Option(metavar="FILE", help="a student's checkpoint to start from", show_default="as in CONFIG"),
     ] = None,
     pretrain: Annotated[
-        Pretrain | None, typer.Option(help="stop after the student's contrastive stage: no labels, no teacher")
+        Literal["contrast"] | None,
+        typer.Option(help="stop after the student's contrastive stage: no labels, no teacher"),
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="folder for TensorBoard's events")] = None,
     device: Device = "cpu",
@@ -46,7 +33,7 @@ def distill(
     quiet: Quiet = False,
 ) -> None:
     """Distill the student from the labels and the teacher's cache."""
-    changes = {"tune": tune and tune.value, "start": start and str(start)}
+    changes = {"tune": tune, "start": start and str(start)}
     changes = {key: value for key, value in changes.items() if value is not None}
     until = "distill" if pretrain is None else "pretrain"
     run_until(until, config, runs, sources, device, as_json, changes, tensorboard)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
 
 if TYPE_CHECKING:
     from rungwise.ladder.check import Wanted
@@ -162,8 +162,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Check one title's ladder: hull, crossovers, rungs off it, out of order or too close, and what to change."""
-    if as_json and as_csv:
-        raise typer.BadParameter("give one of --json and --csv")
+    check_format(as_json, as_csv)
     from rungwise.ladder.check import Wanted, check_source
 
     gates = _gates(fail_on)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +36,8 @@ LowerIsBetter = Annotated[
     typer.Option(metavar="COLUMN,...", help="those of --pred that are lower for better quality", rich_help_panel=TABLE),
 ]
 Polarity = Annotated[
-    str | None,
-    typer.Option(
-        metavar="higher|lower", help="the better label", show_default="as in the table", rich_help_panel=TABLE
-    ),
+    Literal["higher", "lower"] | None,
+    typer.Option(help="the better label", show_default="as in the table", rich_help_panel=TABLE),
 ]
 Range = Annotated[
     str | None,
@@ -144,22 +142,14 @@ def metrics(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate any metrics against the labels of a table, beside the log-bitrate baseline."""
-    if as_json and as_csv:
-        raise typer.BadParameter("give one of --json and --csv")
-    if polarity not in (None, "higher", "lower"):
-        raise typer.BadParameter(f"{polarity!r} is neither higher nor lower", param_hint="--polarity")
+    check_format(as_json, as_csv)
     columns, limits, rule = _columns(column, content, bitrate), _range(value_range), _pair_rule(pairs)
+    falling = _names(lower_is_better)
     from rungwise.metrics.evaluate import evaluate_predictors
     from rungwise.metrics.scores import read_scores
 
     rows, names, notes = read_scores(
-        table,
-        truth,
-        _names(pred),
-        columns=columns,
-        polarity=cast(Literal["higher", "lower"] | None, polarity),
-        value_range=limits,
-        falling=_names(lower_is_better),
+        table, truth, _names(pred), columns=columns, polarity=polarity, value_range=limits, falling=falling
     )
     failures = {} if model is None else _score(rows, table, model, names, out)
     result = evaluate_predictors(

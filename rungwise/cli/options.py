@@ -15,6 +15,11 @@ def _set_quiet(quiet: bool) -> bool:
     return quiet
 
 
+def check_format(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise typer.BadParameter("give one of --json and --csv")
+
+
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the run's YAML, such as configs/quickstart.yaml")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="folder of artifacts")]
 SourcesOption = Annotated[

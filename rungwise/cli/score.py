@@ -7,24 +7,16 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
 
 if TYPE_CHECKING:
     from rungwise.score.batch import Result
     from rungwise.score.scorer import Score, Scorer
-
-
-class HdrChoice(StrEnum):
-    """What is done with PQ and HLG."""
-
-    refuse = "refuse"
-    tonemap = "tonemap"
 
 
 SCORING, GATES, SPEED = "Scoring", "Gates", "Speed"
@@ -62,7 +54,8 @@ DisplayHeight = Annotated[
     ),
 ]
 Hdr = Annotated[
-    HdrChoice, typer.Option(help="PQ and HLG: refuse, or tone-map for an SDR screen", rich_help_panel=SCORING)
+    Literal["refuse", "tonemap"],
+    typer.Option(help="PQ and HLG: refuse, or tone-map for an SDR screen", rich_help_panel=SCORING),
 ]
 PixelOnly = Annotated[bool, typer.Option("--pixel-only", help="ignore the bitstream features", rich_help_panel=SCORING)]
 Timeline = Annotated[
@@ -116,7 +109,7 @@ def score(
     listed: ListFile = None,
     model: Model = None,
     display_height: DisplayHeight = None,
-    hdr: Hdr = HdrChoice.refuse,
+    hdr: Hdr = "refuse",
     pixel_only: PixelOnly = False,
     timeline: Timeline = None,
     fail_under: FailUnder = None,
@@ -133,8 +126,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Score videos: one line each, as they are done."""
-    if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+    check_format(as_json, as_csv)
     if not videos and listed is None:
         raise typer.BadParameter("name a video, or give --from FILE", param_hint="VIDEO")
     if listed == "-" and "-" in (videos or ()):
@@ -144,12 +136,12 @@ def score(
     from rungwise.score.scorer import Scorer
 
     find_cuts = timeline is not None and (out is not None or as_json)
-    options = Options(display_height, hdr.value, timeline, find_cuts=find_cuts, pixel_only=pixel_only)
+    options = Options(display_height, hdr, timeline, find_cuts=find_cuts, pixel_only=pixel_only)
     scorer = Scorer(model, threads=threads, device=device)
     inputs = find_inputs(_arguments(videos or [], listed))
     pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed
     results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache)
-    writer = _Writer(scorer, _Output(out, vmaf_json, worst, hdr is HdrChoice.tonemap, as_json, as_csv))
+    writer = _Writer(scorer, _Output(out, vmaf_json, worst, hdr == "tonemap", as_json, as_csv))
     if not _write_all(results, writer, _Gates(fail_under, fail_under_worst), display_height):
         raise typer.Exit(1)
 
