@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+SPACE = "\N{NO-BREAK SPACE}"  # inside brackets
 Facts = dict[str, Any]
 
 
@@ -30,7 +31,7 @@ def interval(figure: Mapping[str, float | None] | None, digits: int = 3) -> str:
     value, low, high = (
         "" if figure[part] is None else f"{figure[part]:.{digits}f}" for part in ("value", "low", "high")
     )
-    return f"{value} [{low}, {high}]" if low and high else value
+    return f"{value} [{low},{SPACE}{high}]" if low and high else value
 
 
 ACCURACY_ROWS = {
@@ -369,4 +370,4 @@ def _gain(row: Facts) -> str:
     if "gain" not in row or row["gain"] is None:
         return value
     gain, low, high = row["gain"]
-    return f"{value} ({gain:+.3f} [{low:.3f}, {high:.3f}])"
+    return f"{value} ({gain:+.3f}{SPACE}[{low:.3f},{SPACE}{high:.3f}])"
