@@ -38,11 +38,9 @@ import torch
 import untaught
 from numpy.typing import NDArray
 
-from distill.data import Data, prepare
+from distill.data import Data, read_data
 from distill.frozen import Upper, keep_frozen
-from distill.pipeline import run
-from distill.students import DISTILL_VERSION
-from distill.teaching import TEACH_VERSION
+from distill.pipeline import STAGES, run
 from distill.train import Examples, fit, judge
 from rungwise.artifact import sha256_json, write_json, write_text
 from rungwise.bitstream.features import NUM_FACTS
@@ -386,11 +384,12 @@ def main() -> None:
     if not arguments.only:
         anchors.require_packages()
     config = load_config(CONFIG)
-    ladder = run(config, arguments.runs, until="ladder").artifacts["ladder"]
-    data = prepare(config, ladder, arguments.runs)
+    artifacts = run(config, arguments.runs, until="views").artifacts
+    data = read_data(config, artifacts["ladder"], artifacts["views"])
+    versions = [stage.version for stage in STAGES if stage.name in ("teach", "distill")]
     key = {"training": [config.teacher.model_dump(mode="json"), config.student.model_dump(mode="json")],
            "views": data.views.content_sha256,
-           "versions": [CONTRACT_VERSION, TEACH_VERSION, DISTILL_VERSION]}  # fmt: skip
+           "versions": [CONTRACT_VERSION, *versions]}  # fmt: skip
     folder = arguments.runs / "default" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     planned = jobs(data)

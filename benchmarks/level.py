@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from distill.data import Data, prepare
+from distill.data import Data, read_data
 from distill.pipeline import run
 from rungwise.artifact import sha256_file, write_json, write_text
 from rungwise.bitstream.features import NUM_FACTS
@@ -177,7 +177,8 @@ def main() -> None:
         judge(arguments)
         return
     config = load_config(arguments.config)
-    data = prepare(config, run(config, arguments.runs, until="ladder").artifacts["ladder"], arguments.runs)
+    artifacts = run(config, arguments.runs, until="views").artifacts
+    data = read_data(config, artifacts["ladder"], artifacts["views"])
     graph, base = onnx.load(str(arguments.base)), Scorer(arguments.base)
     table, texture, terms = judged_table(data, base)
     head = read_regression(graph, base.contract)

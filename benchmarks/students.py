@@ -213,7 +213,7 @@ def load_examples(path: Path) -> Examples:
 
 def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.DataFrame]:
     """Ladder, teacher, cache and the frozen stem's output; returns the folder of jobs and the table with `teacher`."""
-    from distill.data import prepare
+    from distill.data import read_data
     from distill.frozen import keep_frozen
     from distill.pipeline import run
     from distill.view_store import read_view_lists
@@ -225,7 +225,7 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
 
     config = load_config(config_path)
     outcome = run(config, runs, until="cache")
-    data = prepare(config, outcome.artifacts["ladder"], runs)
+    data = read_data(config, outcome.artifacts["ladder"], outcome.artifacts["views"])
     targets = read_cache(outcome.artifacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
     student = config.student.model_dump(mode="json") | {"epochs": epochs, "cache": outcome.artifacts["cache"].id}
     folder = runs / "students" / sha256_json(student)[:16]

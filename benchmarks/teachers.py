@@ -134,7 +134,7 @@ def write_tiny_clip(
 
 def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     """One teacher's way, and what it cost."""
-    from distill.data import prepare
+    from distill.data import read_data
     from distill.pipeline import run
     from distill.teaching import verify_cache
     from distill.view_store import read_view_lists
@@ -148,7 +148,7 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     outcome = run(settings, runs, until="cache")
     cache = outcome.artifacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=32, seed=0, tolerance=None, device="cpu")
-    data = prepare(settings, outcome.artifacts["ladder"], runs)
+    data = read_data(settings, outcome.artifacts["ladder"], outcome.artifacts["views"])
     targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
     table = data.table.assign(teacher=targets["scores"][:, 0].astype(float))
     validation = table[table["split"] == "validation"].reset_index(drop=True)

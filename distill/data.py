@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.batches import bitrate_groups
 from distill.train import Examples
-from distill.view_store import make_pixels, open_pixels
+from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
 from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
 from rungwise.bitstream.qp import StepReader
@@ -54,16 +54,11 @@ class Data:
         ]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
-    @functools.cached_property
+    @property
     def stream(self) -> NDArray[np.float64]:
         """What each clip's coded stream says, (N, NUM_FACTS); NaN of a clip whose making is unknown."""
-        rows = zip(self.table["path"], self.table["rate_control"].fillna(""), self.table["width"], self.table["height"],
-                   self.table["display_height"], strict=True)  # fmt: skip
-        return np.stack([
-            facts_of_packets(read_packets(Path(path), StepReader), int(width * height), int(height), int(lines))
-            if rate else np.full(NUM_FACTS, np.nan)
-            for path, rate, width, height, lines in rows
-        ])  # fmt: skip
+        columns = ("path", "rate_control", "width", "height", "display_height")
+        return _bitstream_features(tuple(zip(*(self.table[name].fillna("") for name in columns), strict=True)))
 
     @property
     def reencoded(self) -> NDArray[np.bool_]:
@@ -125,13 +120,24 @@ class Data:
         )
 
 
-def prepare(config: RunConfig, ladder: Artifact, runs: Path) -> Data:
-    """Read the ladder, split it by source group, and decode its views."""
+@functools.lru_cache(maxsize=2)
+def _bitstream_features(rows: tuple[tuple[Any, ...], ...]) -> NDArray[np.float64]:
+    """Bitstream features of files given as path, rate control, width, height, display height; read once a process."""
+    features = [
+        facts_of_packets(read_packets(Path(path), StepReader), int(width * height), int(height), int(display_height))
+        if rate_control
+        else np.full(NUM_FACTS, np.nan)
+        for path, rate_control, width, height, display_height in rows
+    ]
+    return np.stack(features)
+
+
+def read_data(config: RunConfig, ladder: Artifact, views: Artifact) -> Data:
+    """A ladder, split by source group, with its views."""
     table = read_ladder(ladder)
     labeled = table[table["score"].notna()]
     groups = dict(zip(labeled["content"], labeled["group"], strict=True))
     table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump())).fillna("train")
-    views = make_pixels(table, config.views, runs, dataset_sha256=ladder.content_sha256)
     first = labeled.iloc[0]
     scale = Scale(
         kind=first["score_kind"],
@@ -139,22 +145,13 @@ def prepare(config: RunConfig, ladder: Artifact, runs: Path) -> Data:
         minimum=float(first["score_min"]),
         maximum=float(first["score_max"]),
     )
-    return Data(
-        table,
-        ladder,
-        views,
-        scale,
-        config.views.recipe.patch_px,
-        config.views.recipe.choice.frames_per_step,
-    )
+    recipe = config.views.recipe
+    return Data(table, ladder, views, scale, recipe.patch_px, recipe.choice.frames_per_step)
 
 
-def training_key(
-    stage: str, version: int, config: RunConfig, params: dict[str, Any], inputs: dict[str, Artifact]
-) -> StageKey:
-    """The key of a stage that trains: its params, the seed and the splits, and the artifacts it reads."""
-    everything = params | {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
-    return StageKey(stage, version, everything, {role: artifact.content_sha256 for role, artifact in inputs.items()})
+def training_params(config: RunConfig) -> dict[str, Any]:
+    """What of the config changes the result of any stage that trains."""
+    return {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
 
 
 def make_contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contract:

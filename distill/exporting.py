@@ -17,10 +17,11 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from distill.checkpoint import load_checkpoint
-from distill.data import Data
+from distill.data import Data, read_data
+from distill.stage import Artifacts, Inputs
 from distill.students import HELD_OUT, conformal
 from distill.train import predict
-from rungwise.artifact import SCRATCH, Artifact, StageKey, read_facts, run_stage, write_json, write_text
+from rungwise.artifact import SCRATCH, Artifact, read_facts, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.pairs import PairRule
@@ -33,7 +34,6 @@ from student.export import PARITY_SHARE, check_operators, parity, seal, trace, w
 from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.int8 import Quantizer, to_fp16
 
-EXPORT_VERSION = 6  # 4: the stream is an input; 5: intervals by whole masters; 6: by what was said before a refit
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200
@@ -51,7 +51,12 @@ class Candidate(NamedTuple):
     left_in_float: tuple[str, ...]
 
 
-def export_student(config: RunConfig, data: Data, student: Artifact, runs: Path) -> Artifact:
+def export_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the files."""
+    return config.export.model_dump(mode="json") | {"num_resamples": config.evaluate.num_resamples}
+
+
+def build_export(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """Write the files and prove on validation clips that they say what torch says.
 
     A refused fp16 or int8 is left out and named in gates.json and by `export_failures`.
@@ -59,14 +64,8 @@ def export_student(config: RunConfig, data: Data, student: Artifact, runs: Path)
     Raises:
         ValueError: the fp32 file fails a gate.
     """
-    params = config.export.model_dump(mode="json") | {"num_resamples": config.evaluate.num_resamples}
-    inputs = {"student": student.content_sha256, "views": data.views.content_sha256}
-    key = StageKey("export", EXPORT_VERSION, params, inputs)
-
-    def build(folder: Path) -> dict[str, Any]:
-        return _Export(config, data, student, folder).build()
-
-    return run_stage(runs, key, build)
+    data = read_data(config, inputs["dataset"], inputs["views"])
+    return _Export(config, data, inputs["student"], folder).build()
 
 
 def export_failures(export: Artifact) -> dict[str, str]:

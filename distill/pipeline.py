@@ -1,37 +1,49 @@
-"""The one way through: masters -> ladder -> views -> teach -> cache -> distill -> export -> evaluate.
+"""The pipeline: masters -> ladder -> views -> teach -> cache -> distill -> export -> evaluate.
 
-Each stage is a function of a config and of earlier artifacts, and leaves one artifact (rungwise/artifact.py). Read
-`run` first: it is the whole road.
+Each stage is a function of the config and of earlier artifacts, and leaves one artifact (rungwise/artifact.py). The
+files to read, in this order: the table and `run` below, students.py, train.py, objective.py, losses.py.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from distill.checkpoint import load_checkpoint
-from distill.data import Data, prepare
-from distill.exporting import FILES, export_failures, export_student
-from distill.students import distill, pretrain
-from distill.teaching import cache_targets, teach
-from distill.train import predict
-from rungwise.artifact import Artifact, StageKey, run_stage, write_text
+from distill.evaluating import build_evaluation, evaluation_params
+from distill.exporting import build_export, export_failures, export_params
+from distill.stage import Inputs, Stage
+from distill.students import build_pretrained, build_student, pretrain_params, student_params
+from distill.teaching import build_cache, build_teacher, cache_params, teacher_params
+from distill.view_store import build_views, view_params
+from rungwise.artifact import Artifact, run_stage
 from rungwise.config import RunConfig
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
-from rungwise.metrics.evaluate import evaluate_predictors
-from rungwise.metrics.evaluation_result import format_table, to_json
-from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note
-from rungwise.report.evaluation_page import write_report
-from rungwise.score.scorer import Scorer
-from student.gates import PAIR_GAP_SHARE
+from rungwise.score.views import VIEWS_VERSION
+from teacher.cache import CACHE_VERSION
 
-EVALUATE_VERSION = 5  # 3: the interval is the export's; 4: with and without the coded stream; 5: its quantizer
-STAGES = ("masters", "ladder", "views", "pretrain", "teach", "cache", "distill", "export", "evaluate")
+DATA = {"dataset": "ladder", "views": "views"}
+
+STAGES = (
+    Stage("views", VIEWS_VERSION, {"dataset": "ladder"}, view_params, build_views),
+    Stage("pretrain", 4, DATA, pretrain_params, build_pretrained, shared=True),
+    Stage("teach", 5, DATA, teacher_params, build_teacher, shared=True),
+    Stage("cache", CACHE_VERSION, {"teacher": "teach", **DATA}, cache_params, build_cache, shared=True),
+    Stage(
+        "distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student, shared=True
+    ),
+    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export),
+    Stage(
+        "evaluate",
+        6,
+        {"teacher": "teach", "student": "distill", "export": "export", **DATA},
+        evaluation_params,
+        build_evaluation,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -51,113 +63,27 @@ def run(
     Raises:
         ValueError: a user's mistake; the message says what, where and what to do.
     """
-    artifacts: dict[str, Artifact] = {}
-    seconds: dict[str, float] = {}
-    clock = time.monotonic()
-
-    def finished(stage: str, artifact: Artifact | None) -> bool:
-        nonlocal clock
-        seconds[stage], clock = time.monotonic() - clock, time.monotonic()
-        if artifact is None:
-            note(f"{stage}: ready in {seconds[stage]:.1f} s")
-        else:
-            artifacts[stage] = artifact
-            how = "hit" if artifact.hit else f"made in {seconds[stage]:.1f} s"
-            note(f"{stage}: {how}, {artifact.path}")
-        return stage == until
-
-    failures: dict[str, str] = {}
+    started = time.monotonic()
     masters = make_masters(config.sources, runs, held_out=config.splits.named)
-    if finished("masters", None):
-        return Outcome(artifacts, failures, seconds)
     ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
-    failures |= read_failures(ladder)
-    if finished("ladder", ladder):
-        return Outcome(artifacts, failures, seconds)
-    data = prepare(config, ladder, runs)
-    if finished("views", data.views):
-        return Outcome(artifacts, failures, seconds)
-    if until == "pretrain":
-        finished("pretrain", pretrain(config, data, runs, device=device, watch=watch))
-        return Outcome(artifacts, failures, seconds)
-    teacher = teach(config, data, runs, device=device)
-    if finished("teach", teacher):
-        return Outcome(artifacts, failures, seconds)
-    cache = cache_targets(config, data, teacher, runs, device=device)
-    if finished("cache", cache):
-        return Outcome(artifacts, failures, seconds)
-    student = distill(config, data, teacher, cache, runs, device=device, watch=watch)
-    if finished("distill", student):
-        return Outcome(artifacts, failures, seconds)
-    export = export_student(config, data, student, runs)
-    failures |= export_failures(export)
-    if finished("export", export):
-        return Outcome(artifacts, failures, seconds)
-    finished("evaluate", evaluate(config, data, teacher, student, export, runs))
+    artifacts, seconds = {"ladder": ladder}, {"ladder": time.monotonic() - started}
+    _report("ladder", ladder, seconds["ladder"])
+    for stage in STAGES:
+        if until in artifacts:
+            break
+        if stage.name == "pretrain" and until != "pretrain" and config.student.pretrain is None:
+            continue
+        started = time.monotonic()
+        parts = {role: artifacts[name] for role, name in stage.inputs.items() if name in artifacts}
+        key = stage.key(config, parts)
+        build = partial(stage.build, config=config, inputs=Inputs(key, parts, runs, device, watch))
+        artifacts[stage.name] = run_stage(runs, key, build, shared=stage.shared)
+        seconds[stage.name] = time.monotonic() - started
+        _report(stage.name, artifacts[stage.name], seconds[stage.name])
+    failures = read_failures(ladder) | (export_failures(artifacts["export"]) if "export" in artifacts else {})
     return Outcome(artifacts, failures, seconds)
 
 
-def evaluate(
-    config: RunConfig, data: Data, teacher: Artifact, student: Artifact, export: Artifact, runs: Path
-) -> Artifact:
-    """Judge teacher, student and export on the test contents, which nothing before has looked at."""
-    key = StageKey(
-        "evaluate",
-        EVALUATE_VERSION,
-        config.evaluate.model_dump(mode="json") | {"splits": config.splits.model_dump(mode="json")},
-        {
-            "teacher": teacher.content_sha256,
-            "student": student.content_sha256,
-            "export": export.content_sha256,
-            "views": data.views.content_sha256,
-        },
-    )
-
-    def build(folder: Path) -> None:
-        rows = data.rows("test")
-        pixels = np.array(data.pixels[rows, 0])
-        table = data.table.iloc[rows].reset_index(drop=True)
-        teacher_model, _, _ = load_checkpoint(teacher.path / "teacher.safetensors")
-        student_model, _, _ = load_checkpoint(student.path / "student.safetensors")
-        scorer = Scorer(export.path / FILES["fp32"])
-        table["student"] = predict(student_model, pixels).astype(float)
-        table["teacher"] = predict(teacher_model, pixels).astype(float)
-        # From the files, as a user would: decode, views and all.
-        scores = [
-            scorer.score(path, display_height=int(height))
-            for path, height in zip(table["path"], table["display_height"], strict=True)
-        ]
-        table["student-onnx"] = [score.score for score in scores]
-        predictors = ["student", "teacher", "student-onnx"]
-        if scorer.contract.stream is not None:
-            table["student-onnx-pictures"] = [score.pictures_score for score in scores]
-            predictors.append("student-onnx-pictures")
-        result = evaluate_predictors(
-            table,
-            predictors,
-            num_resamples=config.evaluate.num_resamples,
-            pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
-        )
-        # As users have it: from the export's own scores.
-        table["low"], table["high"] = [score.low for score in scores], [score.high for score in scores]
-        covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
-        calibration = (scorer.contract.stream or scorer.contract).calibration
-        assert calibration is not None
-        table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
-        write_text(folder / "evaluation.json", to_json(result))
-        write_text(folder / "table.txt", format_table(result) + "\n")
-        facts = {
-            "run": config.name,
-            "label": f"{data.scale.kind} ({data.scale.minimum:g} to {data.scale.maximum:g})",
-            "test contents": ", ".join(sorted(set(table["content"]))),
-            "encodes": f"{len(table)} test, {len(data.rows('train'))} train, {len(data.rows('validation'))} validation",
-            "display height": ", ".join(f"{height:g}" for height in sorted(set(table["display_height"]))),
-            "interval": f"{covered:.0%} of test encodes lie within +/- {calibration.half_width:.1f}"
-            f" (aimed at {calibration.coverage:.0%})",
-            "student": f"{config.student.model}, {student.id}",
-            "teacher": f"{config.teacher.model}, {teacher.id}",
-            "export": export.id,
-        }
-        write_report(folder / "report.html", result, table, title=f"{config.name}: held-out contents", facts=facts)
-
-    return run_stage(runs, key, build)
+def _report(stage: str, artifact: Artifact, seconds: float) -> None:
+    how = "hit" if artifact.hit else f"made in {seconds:.1f} s"
+    note(f"{stage}: {how}, {artifact.path}")

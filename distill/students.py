@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,116 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
-from distill.data import Data, make_contract, training_key
+from distill.data import Data, make_contract, read_data, training_params
 from distill.engine import own_device
 from distill.frozen import Upper, keep_frozen
-from distill.teaching import cache_inputs
+from distill.stage import Artifacts, Inputs
 from distill.train import Examples, fit, judge
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
-from rungwise.artifact import SCRATCH, Artifact, run_stage, sha256_file, verify_files, write_json
+from rungwise.artifact import SCRATCH, sha256_file, verify_files, write_json
 from rungwise.config import RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Calibration
 from student.models import STUDENTS, load_imagenet, student_settings
 from student.styleprompt import tune_prompts
-from teacher.cache import open_cache, read_cache
+from teacher.cache import read_cache
 
-PRETRAIN_VERSION = 3  # 3: the stream is an input
-DISTILL_VERSION = 9  # 8: squared shares, more codecs' steps, refit; 9: textures never quite unlike, a line in facts
-HELD_OUT = "held_out.safetensors"  # what was said of validation clips before they were learned from
+HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
 NOT_HASHED = {"execution", "start"}
+
+
+def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the distilled student."""
+    student, data = config.student, read_data(config, artifacts["dataset"], artifacts["views"])
+    params = training_params(config) | student.model_dump(mode="json", exclude=NOT_HASHED)
+    return params | {
+        "start": None if student.start is None else _hash(student.start),
+        "settings": settings_of(config, data),
+        "interval_coverage": config.export.interval_coverage,
+    }
+
+
+def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
+    """Distill the student from labels and from the cache, and measure its interval on validation contents."""
+    student, data = config.student, read_data(config, inputs["dataset"], inputs["views"])
+    verify_files(inputs["cache"])
+    model = new_student(config, data, inputs)
+    trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
+    note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
+    hidden: NDArray[Any] | None = None
+    if student.execution.keep_frozen:
+        device = own_device(inputs.device)
+        hidden = keep_frozen(model, student.model, data, inputs.runs, device=device, precision=student.precision)
+    examples = partial(
+        data.examples,
+        targets=read_cache(inputs["cache"], list(data.table["clip"]), read_view_lists(data.views)),
+        labeled=False,
+        num_groups=student.bitrate_groups.num_groups if student.bitrate_groups else None,
+        inputs=hidden,
+        reencoded_weight=student.reencoded_weight,
+    )
+    validation = data.examples("validation", inputs=hidden)
+    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+    fit_examples = partial(
+        fit_student, training=student.training, data=data, folder=folder, config=config, inputs=inputs
+    )
+    fitted, history = fit_examples(model, examples("train"), validation, name="distill")
+    held_out = {}
+    if ranks().rank == 0:
+        hybrid = "stream" in student.training.losses.used
+        held_out = predict_held_out(fitted, validation, data.terms(data.rows("validation")) if hybrid else None)
+    if student.refit:
+        model = new_student(config, data, inputs)
+        _, refit_history = fit_examples(model, examples("train", "validation"), None, name="refit")
+        history += refit_history
+    if ranks().rank > 0:
+        return
+    residuals = np.abs(held_out["scores"] - validation.scores)
+    contract = make_contract(config, data, inputs.key, student.model).model_copy(
+        update={"calibration": conformal(residuals, config.export.interval_coverage)}
+    )
+    write_json(folder / "history.json", history)
+    if student.refit:
+        save_file(held_out, folder / HELD_OUT)
+    save_checkpoint(folder / "student.safetensors", model, settings_of(config, data), contract)
+
+
+def pretrain_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the pretrained student.
+
+    Raises:
+        ValueError: the config has no `student.pretrain`.
+    """
+    student, data = config.student, read_data(config, artifacts["dataset"], artifacts["views"])
+    if student.pretrain is None:
+        raise ValueError("student.pretrain: is null; give the training of the contrastive stage there")
+    return training_params(config) | {
+        "model": student.model,
+        "precision": student.precision,
+        "settings": settings_of(config, data),
+        "training": student.pretrain.model_dump(mode="json"),
+    }
+
+
+def build_pretrained(folder: Path, config: RunConfig, inputs: Inputs) -> None:
+    """Train the student to tell encoder settings apart (CONVIQT's contrast), without a label or a teacher."""
+    training, data = config.student.pretrain, read_data(config, inputs["dataset"], inputs["views"])
+    assert training is not None, "pretrain_params has refused it"
+    settings = settings_of(config, data)
+    torch.manual_seed(config.seed)
+    model = STUDENTS[config.student.model](**settings)
+    load_imagenet(model)
+    train = data.examples("train", labeled=False)
+    _, history = fit_student(
+        model, train, None, training=training, data=data, folder=folder, config=config, inputs=inputs, name="pretrain"
+    )
+    if ranks().rank > 0:
+        return
+    write_json(folder / "history.json", history)
+    contract = make_contract(config, data, inputs.key, config.student.model)
+    save_checkpoint(folder / "student.safetensors", model, settings, contract)
 
 
 def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
@@ -44,154 +135,40 @@ def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
     )
 
 
-def pretrain(config: RunConfig, data: Data, runs: Path, *, device: str, watch: Path | None = None) -> Artifact:
-    """Teach the student to tell encoder settings apart (CONVIQT's contrast), without a label or a teacher.
-
-    Raises:
-        ValueError: the config has no `student.pretrain`.
-    """
-    training = config.student.pretrain
-    if training is None:
-        raise ValueError("student.pretrain: is null; give the training of the contrastive stage there")
-    settings = settings_of(config, data)
-    params = {"model": config.student.model, "precision": config.student.precision, "settings": settings}
-    params |= {"training": training.model_dump(mode="json")}
-    key = training_key("pretrain", PRETRAIN_VERSION, config, params, {"views": data.views})
-
-    def build(folder: Path) -> None:
-        torch.manual_seed(config.seed)
-        model = STUDENTS[config.student.model](**settings)
-        load_imagenet(model)
-        train = data.examples("train", labeled=False)
-        history, state = _fit(config, model, train, None, data, training, folder, "pretrain", device, watch)
-        if ranks().rank > 0:
-            return
-        model.to("cpu").load_state_dict(state, strict=True)
-        write_json(folder / "history.json", history)
-        save_checkpoint(
-            folder / "student.safetensors", model, settings, make_contract(config, data, key, config.student.model)
-        )
-
-    return run_stage(runs, key, build, shared=True)
+def new_student(config: RunConfig, data: Data, inputs: Inputs) -> nn.Module:
+    """The student as it is before distillation: from ImageNet, from its pretraining, or from `student.start`."""
+    torch.manual_seed(config.seed)
+    model = STUDENTS[config.student.model](**settings_of(config, data))
+    load_imagenet(model)
+    pretrained = inputs.artifacts.get("pretrain")
+    start = config.student.start if pretrained is None else pretrained.path / "student.safetensors"
+    if start is not None:
+        load_start(model, start)
+    if config.student.tune == "styleprompt":
+        tune_prompts(model)
+    return model
 
 
-def distill(
-    config: RunConfig,
-    data: Data,
-    teacher: Artifact,
-    cache: Artifact,
-    runs: Path,
-    *,
-    device: str,
-    watch: Path | None = None,
-) -> Artifact:
-    """Distill the student from labels and from the cache, and measure its interval on validation contents."""
-    student = config.student
-    settings = settings_of(config, data)
-    start = student.start
-    inputs = {"cache": cache, "views": data.views}
-    if student.pretrain is not None:
-        inputs["pretrain"] = pretrain(config, data, runs, device=device, watch=watch)
-        start = inputs["pretrain"].path / "student.safetensors"
-    params = student.model_dump(mode="json", exclude=NOT_HASHED)
-    params |= {"start": None if student.start is None else _hash(student.start), "settings": settings}
-    params |= {"interval_coverage": config.export.interval_coverage}
-    key = training_key("distill", DISTILL_VERSION, config, params, inputs)
-
-    def build(folder: Path) -> None:
-        open_cache(cache.path, expect=cache_inputs(config, data, teacher.path / "teacher.safetensors"))
-        verify_files(cache)
-        targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
-
-        def fresh() -> nn.Module:
-            torch.manual_seed(config.seed)
-            model = STUDENTS[student.model](**settings)
-            load_imagenet(model)
-            if start is not None:
-                load_start(model, start)
-            if student.tune == "styleprompt":
-                tune_prompts(model)
-            return model
-
-        model = fresh()
-        trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
-        note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
-        kept: NDArray[Any] | None = None
-        if student.execution.keep_frozen:
-            kept = keep_frozen(model, student.model, data, runs, device=own_device(device), precision=student.precision)
-
-        def fit_on(
-            splits: tuple[str, ...], model: nn.Module, validation: Examples | None, name: str
-        ) -> tuple[nn.Module, list[dict[str, float]]]:
-            fitted = Upper(model, student.model) if student.execution.keep_frozen else model
-            groups = student.bitrate_groups.num_groups if student.bitrate_groups else None
-            weight = student.reencoded_weight
-            train = data.examples(
-                *splits, targets=targets, labeled=False, num_groups=groups, inputs=kept, reencoded_weight=weight
-            )
-            history, state = _fit(
-                config, fitted, train, validation, data, student.training, folder, name, device, watch
-            )
-            if ranks().rank == 0:
-                fitted.to("cpu").load_state_dict(state, strict=True)
-            return fitted, history
-
-        validation = data.examples("validation", inputs=kept)
-        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
-        fitted, history = fit_on(("train",), model, validation, "distill")
-        held_out = {}
-        if ranks().rank == 0:
-            terms = None if settings["stream_px"] is None else data.terms(data.rows("validation"))
-            held_out = _judge_held_out(fitted, validation, terms)
-        if student.refit:
-            model = fresh()
-            _, again = fit_on(("train", "validation"), model, None, "refit")
-            history += again
-        if ranks().rank > 0:
-            return
-        residuals = np.abs(held_out["scores"] - validation.scores)
-        contract = make_contract(config, data, key, student.model).model_copy(
-            update={"calibration": conformal(residuals, config.export.interval_coverage)}
-        )
-        write_json(folder / "history.json", history)
-        if student.refit:
-            save_file(held_out, folder / HELD_OUT)
-        save_checkpoint(folder / "student.safetensors", model, settings, contract)
-
-    return run_stage(runs, key, build, shared=True)
-
-
-def _judge_held_out(
-    model: nn.Module, validation: Examples, terms: NDArray[np.float32] | None
-) -> dict[str, NDArray[np.float32]]:
-    """scores_N of the validation clips by a student that didn't learn from them; and fused_N with their streams' terms,
-    where they have some."""
-    judged = list(judge(model, validation.inputs[:, 0], *(() if terms is None else (np.nan_to_num(terms),))))
-    found = {"scores": np.concatenate([part.score.float().numpy() for part in judged])}
-    if terms is not None:
-        fused = np.concatenate([part.fused.float().numpy() for part in judged if part.fused is not None])
-        found["fused"] = np.where(np.isnan(terms).any(1), found["scores"], fused)
-    return found
-
-
-def _fit(
-    config: RunConfig,
+def fit_student(
     model: nn.Module,
     train: Examples,
     validation: Examples | None,
-    data: Data,
+    *,
     training: Training,
+    data: Data,
     folder: Path,
+    config: RunConfig,
+    inputs: Inputs,
     name: str,
-    device: str,
-    watch: Path | None,
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """`fit` as the config's student section says."""
-    student, shown = config.student, None
-    if watch is not None:
-        shown = make_watch(watch / f"{name}-{folder.name.removesuffix('.partial')}", model, validation)
-    return fit(
-        model,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train the student, or what is above its frozen layers where `train` holds their output; in the first process it
+    has the averaged weights of the best epoch. Returns what was trained, and its history."""
+    student, watch = config.student, None
+    fitted = Upper(model, student.model) if train.inputs.dtype != np.uint8 else model
+    if inputs.watch is not None:
+        watch = make_watch(inputs.watch / f"{name}-{inputs.key.id}", fitted, validation)
+    history, state = fit(
+        fitted,
         train,
         validation,
         training,
@@ -199,12 +176,28 @@ def _fit(
         seed=config.seed,
         scratch=folder / SCRATCH / name,
         name=name,
-        device=own_device(device),
+        device=own_device(inputs.device),
         precision=student.precision,
         execution=student.execution,
         coarse_to_fine=student.bitrate_groups,
-        watch=shown,
+        watch=watch,
     )
+    if ranks().rank == 0:
+        fitted.to("cpu").load_state_dict(state, strict=True)
+    return fitted, history
+
+
+def predict_held_out(
+    model: nn.Module, validation: Examples, terms: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """scores_N of the validation clips by a student that didn't train on them; with bitstream features also fused_N,
+    the scores with them where a clip has some."""
+    judged = list(judge(model, validation.inputs[:, 0], *(() if terms is None else (np.nan_to_num(terms),))))
+    scores = {"scores": np.concatenate([part.score.float().numpy() for part in judged])}
+    if terms is not None:
+        fused = np.concatenate([part.fused.float().numpy() for part in judged if part.fused is not None])
+        scores["fused"] = np.where(np.isnan(terms).any(1), scores["scores"], fused)
+    return scores
 
 
 def load_start(model: nn.Module, path: Path) -> None:

@@ -19,20 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.checkpoint import load_checkpoint, load_unchecked, save_checkpoint
-from distill.data import Data, make_contract, training_key
+from distill.data import make_contract, read_data, training_params
 from distill.engine import autocast, own_device, shard_for_inference
 from distill.frozen import Upper, keep_frozen
+from distill.stage import Artifacts, Inputs
 from distill.train import fit
 from distill.view_store import read_view_lists
 from rungwise import __version__
 from rungwise.artifact import (
     SCRATCH,
-    Artifact,
-    StageKey,
     hash_files,
     open_artifact,
     read_facts,
-    run_stage,
     sha256_file,
     sha256_json,
     verify_files,
@@ -44,7 +42,6 @@ from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe, read_views
 from teacher.cache import (
-    CACHE_VERSION,
     Clock,
     Fields,
     missing_shards,
@@ -57,7 +54,6 @@ from teacher.cache import (
 from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 
-TEACH_VERSION = 4  # 3: golden views of four kinds; 4: a contract with quantizers
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys of a teacher's section that say where weights lie
 NOT_HASHED = {"execution", *PRETRAINED}
 MATRIX_SIZE = 8192  # of the product against which a card's use is measured
@@ -66,53 +62,54 @@ VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 BF16_STEP = 8e-3
 
 
-def teach(config: RunConfig, data: Data, runs: Path, *, device: str) -> Artifact:
-    """Tune the teacher on the train contents' labels."""
+def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the teacher."""
     section = config.teacher
-    kind = TEACHERS[section.model]
+    params = training_params(config) | section.model_dump(mode="json", exclude=NOT_HASHED)
+    return params | {"pretrained": pretrained(section)}
+
+
+def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
+    """Tune the teacher on the train contents' labels."""
+    section, data = config.teacher, read_data(config, inputs["dataset"], inputs["views"])
+    kind, device = TEACHERS[section.model], own_device(inputs.device)
     settings = kind.settings(section, config.views.recipe) | data.range
-    params = section.model_dump(mode="json", exclude=NOT_HASHED) | {"pretrained": pretrained(section)}
-    key = training_key("teach", TEACH_VERSION, config, params, {"views": data.views})
-
-    def build(folder: Path) -> None:
-        torch.manual_seed(config.seed)
-        model = kind.build(**settings)
-        kind.load(model, section)
-        if section.execution.gradient_checkpointing:
-            _checkpoint_gradients(model, section.model)
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
-        fitted, kept = model, None
-        if section.execution.keep_frozen:
-            fitted = Upper(model, section.model)
-            kept = keep_frozen(model, section.model, data, runs, device=own_device(device), precision=section.precision)
-        train, validation = (data.examples(split, inputs=kept) for split in ("train", "validation"))
-        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
-        history, state = fit(
-            fitted,
-            train,
-            validation,
-            section.training,
-            data.scale,
-            seed=config.seed,
-            scratch=folder / SCRATCH,
-            name="teach",
-            device=own_device(device),
-            precision=section.precision,
-            execution=section.execution,
-        )
-        if ranks().rank > 0:
-            return
-        if section.execution.keep_frozen:
-            state = {name.removeprefix("model."): value for name, value in state.items()}
-        final_settings, state = kind.finish(settings, state)
-        finished = kind.build(**final_settings)
-        finished.load_state_dict(state, strict=True)
-        write_json(folder / "history.json", history)
-        contract = make_contract(config, data, key, section.model)
-        save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
-
-    return run_stage(runs, key, build, shared=True)
+    torch.manual_seed(config.seed)
+    model = kind.build(**settings)
+    kind.load(model, section)
+    if section.execution.gradient_checkpointing:
+        _checkpoint_gradients(model, section.model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
+    fitted, hidden = model, None
+    if section.execution.keep_frozen:
+        fitted = Upper(model, section.model)
+        hidden = keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
+    train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
+    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+    history, state = fit(
+        fitted,
+        train,
+        validation,
+        section.training,
+        data.scale,
+        seed=config.seed,
+        scratch=folder / SCRATCH,
+        name="teach",
+        device=device,
+        precision=section.precision,
+        execution=section.execution,
+    )
+    if ranks().rank > 0:
+        return
+    if section.execution.keep_frozen:
+        state = {name.removeprefix("model."): value for name, value in state.items()}
+    final_settings, state = kind.finish(settings, state)
+    finished = kind.build(**final_settings)
+    finished.load_state_dict(state, strict=True)
+    write_json(folder / "history.json", history)
+    contract = make_contract(config, data, inputs.key, section.model)
+    save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
 
 
 def pretrained(section: TeacherSection) -> dict[str, str | None]:
@@ -141,89 +138,84 @@ def _checkpoint_gradients(model: nn.Module, name: str) -> None:
         module.gradient_checkpointing = True  # type: ignore[assignment]
 
 
-def cache_targets(config: RunConfig, data: Data, teacher: Artifact, runs: Path, *, device: str) -> Artifact:
-    """Run the tuned teacher over every view once, or, where its frozen layers were kept, over what they gave."""
-    weights = teacher.path / "teacher.safetensors"
-    key = cache_key(config, data, weights)
-    device = own_device(device)
-    lockstep = config.teacher.execution.zero_stage == 3 and ranks().world > 1
-
-    def build(folder: Path) -> dict[str, Any]:
-        views = read_view_lists(data.views)
-        table = data.table
-        kept: NDArray[Any] | None = None
-        if config.teacher.execution.keep_frozen and not config.cache.layers:
-            model = load_checkpoint(weights)[0]
-            precision = config.teacher.precision
-            kept = keep_frozen(model, config.teacher.model, data, runs, device=device, precision=precision)
-        judge, contract = open_teacher(
-            weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
-            precision=config.teacher.precision, device=device, sharded=lockstep, upper=kept is not None,
-        )  # fmt: skip
-
-        def read(row: int) -> NDArray[Any]:
-            if kept is not None:
-                return np.array(kept[row])
-            clip = table.iloc[row]
-            return read_views(Path(clip["path"]), views[clip["clip"]])
-
-        per_shard, per_batch = config.cache.clips_per_shard, config.cache.clips_per_batch
-        one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
-        if kept is not None:
-            one = torch.from_numpy(np.array(kept[:1])).to(device)
-        fields = judge(one)
-        sizes = {name: value[0].numel() * value.element_size() for name, value in fields.items()}
-        shards = -(-len(table) // per_shard)
-        if ranks().rank == 0:
-            each = ", ".join(f"{name} {_bytes(size)}" for name, size in sizes.items())
-            total = sum(sizes.values())
-            note(f"cache: {_bytes(total)} a clip ({each}), {_bytes(total * len(table))} in all, {shards} shards")
-        flops = 0 if not device.startswith("cuda") else count_flops(lambda: judge(one))
-        clock = write_cache(
-            folder,
-            len(table),
-            read,
-            judge,
-            clips_per_shard=per_shard,
-            clips_per_batch=per_batch,
-            device=device,
-            workers=max(1, (os.cpu_count() or 1) // max(1, ranks().world)),
-            turns=_turns(folder, shards) if lockstep else None,
-            describe=_describe(flops, device, config.teacher.precision),
-        )
-        note(f"cache: rank {ranks().rank} of {ranks().world} done, {clock.shares()}")
-        if ranks().rank == 0:
-            relative = table.assign(path=[str(Path(path).relative_to(data.ladder.path)) for path in table["path"]])
-            write_index(folder, relative, views, clips_per_shard=per_shard)
-        return {
-            "code_version": __version__,
-            "clips": len(table),
-            "views_per_clip": config.views.per_clip,
-            "fields": {
-                name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": ["clips", *value.shape[1:]]}
-                for name, value in fields.items()
-            },
-            "bytes_per_clip": sum(sizes.values()),
-            "teacher_artifact": teacher.id,
-            "ladder_artifact": data.ladder.id,
-        }
-
-    return run_stage(runs, key, build, shared=True)
-
-
-def cache_key(config: RunConfig, data: Data, weights: Path) -> StageKey:
-    """What a cache is made of: the reader names whichever of these differs."""
-    params = config.cache.model_dump(mode="json") | {"precision": config.teacher.precision}
-    return StageKey("cache", CACHE_VERSION, params, cache_inputs(config, data, weights))
-
-
-def cache_inputs(config: RunConfig, data: Data, weights: Path) -> dict[str, str]:
-    """Hashes of the teacher's weights, the preprocessing, the dataset and its views."""
-    return {
-        "teacher": sha256_file(weights),
+def cache_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the cache."""
+    return config.cache.model_dump(mode="json") | {
+        "precision": config.teacher.precision,
         "preprocessing": preprocessing_sha256(config.views.recipe),
-        "dataset": data.ladder.content_sha256,
-        "views": data.views.content_sha256,
+    }
+
+
+def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """Run the tuned teacher over every view once, or over the stored output of its frozen layers."""
+    data = read_data(config, inputs["dataset"], inputs["views"])
+    views, table, device = read_view_lists(data.views), data.table, own_device(inputs.device)
+    per_shard, precision = config.cache.clips_per_shard, config.teacher.precision
+    lockstep = config.teacher.execution.zero_stage == 3 and ranks().world > 1
+    weights = inputs["teacher"].path / "teacher.safetensors"
+    hidden: NDArray[Any] | None = None
+    if config.teacher.execution.keep_frozen and not config.cache.layers:
+        model, name = load_checkpoint(weights)[0], config.teacher.model
+        hidden = keep_frozen(model, name, data, inputs.runs, device=device, precision=precision)
+    judge, contract = open_teacher(
+        weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
+        precision=precision, device=device, sharded=lockstep, upper=hidden is not None,
+    )  # fmt: skip
+
+    def read(row: int) -> NDArray[Any]:
+        if hidden is not None:
+            return np.array(hidden[row])
+        clip = table.iloc[row]
+        return read_views(Path(clip["path"]), views[clip["clip"]])
+
+    one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
+    if hidden is not None:
+        one = torch.from_numpy(np.array(hidden[:1])).to(device)
+    fields = judge(one)
+    shards = -(-len(table) // per_shard)
+    _note_size(fields, len(table), shards)
+    flops = 0 if not device.startswith("cuda") else count_flops(lambda: judge(one))
+    clock = write_cache(
+        folder,
+        len(table),
+        read,
+        judge,
+        clips_per_shard=per_shard,
+        clips_per_batch=config.cache.clips_per_batch,
+        device=device,
+        workers=max(1, (os.cpu_count() or 1) // max(1, ranks().world)),
+        turns=_turns(folder, shards) if lockstep else None,
+        describe=_describe(flops, device, precision),
+    )
+    note(f"cache: rank {ranks().rank} of {ranks().world} done, {clock.shares()}")
+    if ranks().rank == 0:
+        relative = table.assign(path=[str(Path(path).relative_to(data.ladder.path)) for path in table["path"]])
+        write_index(folder, relative, views, clips_per_shard=per_shard)
+    return cache_facts(fields, len(table), config, inputs)
+
+
+def _note_size(fields: Fields, clips: int, shards: int) -> None:
+    """Say how large the cache will be, before the work."""
+    if ranks().rank > 0:
+        return
+    sizes = {name: value.nbytes for name, value in fields.items()}
+    each, total = ", ".join(f"{name} {_bytes(size)}" for name, size in sizes.items()), sum(sizes.values())
+    note(f"cache: {_bytes(total)} a clip ({each}), {_bytes(total * clips)} in all, {shards} shards")
+
+
+def cache_facts(fields: Fields, clips: int, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """What the cache's manifest says of it; `fields` are those of one clip."""
+    return {
+        "code_version": __version__,
+        "clips": clips,
+        "views_per_clip": config.views.per_clip,
+        "fields": {
+            name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": ["clips", *value.shape[1:]]}
+            for name, value in fields.items()
+        },
+        "bytes_per_clip": sum(value.nbytes for value in fields.values()),
+        "teacher_artifact": inputs["teacher"].id,
+        "ladder_artifact": inputs["dataset"].id,
     }
 
 
@@ -351,19 +343,19 @@ def verify_cache(
     facts, params = read_facts(cache), cache.key.params
     runs = path.resolve().parent.parent
     weights = runs / "teach" / facts["teacher_artifact"] / "teacher.safetensors"
-    ladder = open_artifact(runs / "ladder" / facts["ladder_artifact"])
     if not weights.is_file():
         raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
+    teacher, ladder = open_artifact(weights.parent), open_artifact(runs / "ladder" / facts["ladder_artifact"])
+    verify_files(teacher)
     judge, contract = open_teacher(
         weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],
         precision=params["precision"], device=own_device(device),
     )  # fmt: skip
-    expect = {
-        "teacher": sha256_file(weights),
-        "preprocessing": preprocessing_sha256(contract.view),
-        "dataset": ladder.content_sha256,
-    }
-    open_cache(path, expect=expect)
+    contents = {"teacher": teacher.content_sha256, "dataset": ladder.content_sha256}
+    made_with = {"preprocessing": preprocessing_sha256(contract.view)}
+    open_artifact(
+        path, expect=replace(cache.key, inputs={**cache.key.inputs, **contents}, params={**params, **made_with})
+    )
     index = read_index(cache)
     allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
     if tolerance is None and params["feature_dtype"] == "bfloat16":

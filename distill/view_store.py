@@ -11,45 +11,48 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from rungwise.artifact import SCRATCH, Artifact, StageKey, run_stage, write_json
-from rungwise.config import Views
+from distill.stage import Artifacts, Inputs
+from rungwise.artifact import SCRATCH, Artifact, write_json
+from rungwise.config import RunConfig, Views
+from rungwise.ladder.make import read_ladder
 from rungwise.progress import track
-from rungwise.score.views import VIEWS_VERSION, View, make_views, read_views
+from rungwise.score.views import View, make_views, read_views
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def make_pixels(table: pd.DataFrame, config: Views, runs: Path, *, dataset_sha256: str) -> Artifact:
-    """Choose and decode `config.per_clip` views of every clip, shown at the table's display height.
+def view_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the result."""
+    return config.views.model_dump(mode="json")
+
+
+def build_views(folder: Path, config: RunConfig, inputs: Inputs) -> None:
+    """Choose and decode `views.per_clip` views of every clip, shown at the table's display height.
 
     Raises:
         ValueError: a video can't be decoded; it is named.
     """
-    key = StageKey("views", VIEWS_VERSION, config.model_dump(mode="json"), {"dataset": dataset_sha256})
-    recipe = config.recipe
-    shape = (len(table), config.per_clip, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
-
-    def build(folder: Path) -> None:
-        done = folder / SCRATCH / "views"  # one small file a clip: what a killed run need not decode again
-        done.mkdir(parents=True, exist_ok=True)
-        path = folder / "pixels.npy"
-        pixels = open_memmap(path, mode="r+" if path.is_file() else "w+", dtype=np.uint8, shape=shape)
-        rows = [row for row in range(len(table)) if not (done / f"{row}.json").is_file()]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for row, views in track(pool.map(partial(_decode, table, config, pixels), rows), "views", total=len(rows)):
-                pixels.flush()
-                write_json(done / f"{row}.json", [view.model_dump(mode="json") for view in views])
-        chosen = {table["clip"].iloc[row]: json.loads((done / f"{row}.json").read_text()) for row in range(len(table))}
-        write_json(folder / "views.json", chosen)
-
-    return run_stage(runs, key, build)
+    table, recipe = read_ladder(inputs["dataset"]), config.views.recipe
+    shape = (len(table), config.views.per_clip, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
+    done = folder / SCRATCH / "views"  # one small file a clip: what a killed run need not decode again
+    done.mkdir(parents=True, exist_ok=True)
+    path = folder / "pixels.npy"
+    pixels = open_memmap(path, mode="r+" if path.is_file() else "w+", dtype=np.uint8, shape=shape)
+    rows = [row for row in range(len(table)) if not (done / f"{row}.json").is_file()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decode = partial(_decode, table, config.views, pixels)
+        for row, views in track(pool.map(decode, rows), "views", total=len(rows)):
+            pixels.flush()
+            write_json(done / f"{row}.json", [view.model_dump(mode="json") for view in views])
+    chosen = {table["clip"].iloc[row]: json.loads((done / f"{row}.json").read_text()) for row in range(len(table))}
+    write_json(folder / "views.json", chosen)
 
 
 def _decode(table: pd.DataFrame, config: Views, pixels: NDArray[np.uint8], row: int) -> tuple[int, list[View]]:

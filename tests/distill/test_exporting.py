@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 import distill.exporting
 import distill.pipeline
-from distill.data import Data
-from distill.exporting import FILES, export_failures, export_student
-from distill.pipeline import Outcome
-from rungwise.artifact import sha256_file, verify_files
+from distill.data import Data, read_data
+from distill.exporting import FILES, export_failures
+from distill.pipeline import Outcome, run
+from rungwise.artifact import Artifact, sha256_file, verify_files
 from rungwise.cli import app
 from rungwise.config import RunConfig
 from rungwise.score.scorer import Scorer
@@ -30,8 +30,20 @@ from student.int8 import Quantizer
 @pytest.fixture
 def data(config: RunConfig, unbroken: tuple[Path, Outcome]) -> Data:
     """The small run's clips and views."""
-    runs, outcome = unbroken
-    return distill.pipeline.prepare(config, outcome.artifacts["ladder"], runs)
+    artifacts = unbroken[1].artifacts
+    return read_data(config, artifacts["ladder"], artifacts["views"])
+
+
+@pytest.fixture
+def runs(unbroken: tuple[Path, Outcome], tmp_path: Path) -> Path:
+    """A runs folder with everything up to the student, and no export."""
+    for stage in ("masters", "ladder", "views", "teach", "cache", "distill"):
+        (tmp_path / stage).symlink_to(unbroken[0] / stage)
+    return tmp_path
+
+
+def export_of(config: RunConfig, runs: Path) -> Artifact:
+    return run(config, runs, until="export").artifacts["export"]
 
 
 def in_precisions(config: RunConfig, *precisions: str) -> RunConfig:
@@ -77,9 +89,8 @@ def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome
 
 
 def test_a_sabotaged_precision_is_refused_and_the_others_stay(
-    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    config: RunConfig, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     half = distill.exporting.to_fp16
 
     def hopeless(self: Quantizer) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
@@ -87,8 +98,7 @@ def test_a_sabotaged_precision_is_refused_and_the_others_stay(
 
     monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: half(shifted(graph, 40)))
     monkeypatch.setattr(Quantizer, "attempts", hopeless)
-    student = unbroken[1].artifacts["distill"]
-    export = export_student(in_precisions(config, "int8", "fp16", "fp32"), data, student, tmp_path)
+    export = export_of(in_precisions(config, "int8", "fp16", "fp32"), runs)
     assert [path.name for path in export.path.glob("*.onnx")] == ["student.onnx"]
     failures = export_failures(export)
     assert set(failures) == {"export fp16", "export int8"}
@@ -102,7 +112,7 @@ def test_a_sabotaged_precision_is_refused_and_the_others_stay(
     printed = capsys.readouterr().err
     assert "export fp16: refused: " in printed
     assert "FAIL" in printed
-    again = export_student(in_precisions(config, "int8", "fp16", "fp32"), data, student, tmp_path)
+    again = export_of(in_precisions(config, "int8", "fp16", "fp32"), runs)
     assert (again.hit, export_failures(again)) == (True, failures)
 
 
@@ -119,9 +129,8 @@ def test_a_refusal_is_exit_code_1(
 
 @pytest.mark.parametrize("kind", ["weights", "normalization"])
 def test_a_sabotaged_fp32_file_ends_the_stage(
-    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-) -> None:  # fmt: skip
+    config: RunConfig, runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     def wrong(*arguments: Any, **options: Any) -> onnx.ModelProto:
         graph = trace(*arguments, **options)
         if kind == "weights":
@@ -132,13 +141,11 @@ def test_a_sabotaged_fp32_file_ends_the_stage(
 
     monkeypatch.setattr(distill.exporting, "trace", wrong)
     with pytest.raises(ValueError, match=r"ONNX differs from torch by .* of the scale, allowed 1e-05"):
-        export_student(config, data, unbroken[1].artifacts["distill"], tmp_path)
-    assert not list(tmp_path.glob("export/*/manifest.json"))
+        export_of(config, runs)
+    assert not list(runs.glob("export/*/manifest.json"))
 
 
-def test_test_contents_are_never_looked_at(
-    config: RunConfig, data: Data, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_contents_are_never_looked_at(config: RunConfig, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     rows = Data.rows
 
@@ -147,7 +154,7 @@ def test_test_contents_are_never_looked_at(
         return rows(self, split, labeled=labeled)
 
     monkeypatch.setattr(Data, "rows", watched)
-    export = export_student(in_precisions(config, "fp32"), data, unbroken[1].artifacts["distill"], tmp_path)
+    export = export_of(in_precisions(config, "fp32"), runs)
     assert set(asked) == {"train", "validation"}
     assert (export.path / FILES["fp32"]).is_file()
 

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import distill.evaluating
 import distill.exporting
-import distill.pipeline
 import distill.students
 import distill.train
 import distill.view_store
 import rungwise.ladder.make
 import teacher.cache
 from distill.checkpoint import load_checkpoint
+from distill.data import read_data
 from distill.pipeline import STAGES, Outcome, run
 from distill.students import conformal
 from rungwise.cli import app
@@ -32,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_stage_leaves_its_artifact(unbroken: tuple[Path, Outcome]) -> None:
     _, outcome = unbroken
-    assert set(outcome.artifacts) == set(STAGES) - {"masters", "pretrain"}
+    assert set(outcome.artifacts) == {"ladder", *(stage.name for stage in STAGES)} - {"pretrain"}
     assert outcome.failures == {}
     files = {stage: {path.name for path in artifact.path.iterdir()} for stage, artifact in outcome.artifacts.items()}
     assert {"report.html", "evaluation.json", "table.txt", "predictions.csv"} <= files["evaluate"]
@@ -55,8 +56,8 @@ def test_the_table_has_the_baseline_and_torch_equals_onnx(unbroken: tuple[Path, 
 def test_no_content_is_in_two_splits_and_selection_sees_validation_alone(
     config: RunConfig, unbroken: tuple[Path, Outcome]
 ) -> None:
-    runs, outcome = unbroken
-    data = distill.pipeline.prepare(config, outcome.artifacts["ladder"], runs)
+    artifacts = unbroken[1].artifacts
+    data = read_data(config, artifacts["ladder"], artifacts["views"])
     contents = {split: set(data.examples(split).contents) for split in ("train", "validation", "test")}
     assert [len(contents[split]) for split in ("train", "validation", "test")] == [3, 1, 2]
     assert len(set().union(*contents.values())) == 6
@@ -94,7 +95,7 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         (2, teacher.cache, "save"),
         (1, distill.students, "conformal"),  # distill, after its last epoch
         (1, distill.exporting, "parity"),
-        (1, distill.pipeline, "write_report"),
+        (1, distill.evaluating, "write_report"),
     ):
         dies_at(call, module, name)
         with pytest.raises(Killed):

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import distill.train
 from distill.checkpoint import load_checkpoint
-from distill.data import prepare
+from distill.data import read_data
 from distill.pipeline import Outcome, run
-from distill.students import HELD_OUT, _judge_held_out
+from distill.students import HELD_OUT, predict_held_out
 from distill.train import predict
 from rungwise.bitstream.features import NUM_TERMS
 from rungwise.cli import app
@@ -87,7 +87,7 @@ def test_the_swin_student_goes_the_whole_road(moved: tuple[Path, Outcome], unbro
     done = CliRunner().invoke(app, ["golden", str(artifacts["distill"].path / "student.safetensors"),
                                     str(artifacts["export"].path / "student.onnx")])  # fmt: skip
     assert done.exit_code == 0, done.output
-    data = prepare(load_config(moved[0]), artifacts["ladder"], unbroken[0])
+    data = read_data(load_config(moved[0]), artifacts["ladder"], artifacts["views"])
     model, _, _ = load_checkpoint(artifacts["distill"].path / "student.safetensors")
     pixels = np.array(data.pixels[data.rows("test"), 0])
     onnx = Scorer(artifacts["export"].path / "student.onnx").judge(pixels)
@@ -146,7 +146,7 @@ def test_contrast_needs_no_labels_and_a_student_goes_on_from_it(
     assert history[-1]["contrast"] < history[0]["contrast"]
     student = run(config, unbroken[0], until="distill").artifacts["distill"]
     assert student.id != unbroken[1].artifacts["distill"].id
-    assert set(student.key.inputs) == {"cache", "views", "pretrain"}
+    assert set(student.key.inputs) == {"cache", "dataset", "views", "pretrain"}
     without = CliRunner().invoke(
         app, ["distill", str(config_path), "--runs", str(unbroken[0]), "--pretrain", "contrast"]
     )
@@ -171,7 +171,7 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
     values["sources"]["unlabelled"] = str(folder)
     outcome = run(read(values, tmp_path / "run.yaml"), tmp_path / "runs", until="distill")
     assert list(outcome.failures) == ["broken"]
-    data = prepare(load_config(tmp_path / "run.yaml"), outcome.artifacts["ladder"], tmp_path / "runs")
+    data = read_data(load_config(tmp_path / "run.yaml"), outcome.artifacts["ladder"], outcome.artifacts["views"])
     table = data.table.set_index("clip")
     assert table.loc["found_clip", ["split", "codec", "rate_control"]].tolist() == ["train", "h264", ""]
     assert np.isnan(table.loc["found_clip", "score"])
@@ -268,7 +268,7 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
 ) -> None:
     outcome = run(read(changed(config_path, refit=True), tmp_path / "run.yaml"), unbroken[0], until="export")
     once, again = unbroken[1].artifacts, outcome.artifacts
-    data = prepare(load_config(config_path), once["ladder"], unbroken[0])
+    data = read_data(load_config(config_path), once["ladder"], once["views"])
     pixels = np.array(data.pixels[data.rows("validation"), 0])
     before, after = (predict(load_checkpoint(stage["distill"].path / "student.safetensors")[0], pixels)
                      for stage in (once, again))  # fmt: skip
@@ -292,5 +292,5 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
             assert torch.isfinite(terms).all()
             return SimpleNamespace(score=torch.full((len(pixels),), 10.0), fused=torch.full((len(pixels),), 20.0))
 
-    fused = _judge_held_out(Said(), validation, terms)["fused"]
+    fused = predict_held_out(Said(), validation, terms)["fused"]
     assert fused.tolist() == [10] + [20] * (len(validation) - 1)

@@ -271,10 +271,10 @@ def test_another_teacher_or_another_clip_is_named(copied: Path) -> None:
     (cache,), (teacher,), (ladder,) = ((copied / stage).iterdir() for stage in ("cache", "teach", "ladder"))
     manifest = (cache / "manifest.json").read_text()
     changed = json.loads(manifest)
-    for name in ("teacher", "preprocessing", "dataset"):
-        other = changed | {"inputs": changed["inputs"] | {name: "0" * 64}}
+    for part, name in (("inputs", "teacher"), ("params", "preprocessing"), ("inputs", "dataset")):
+        other = changed | {part: changed[part] | {name: "0" * 64}}
         (cache / "manifest.json").write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=f"a cache of something else: {name}: cached '000"):
+        with pytest.raises(ValueError, match=f"made for something else: {part}.{name}: cached '000"):
             verify_cache(cache, sample=2, seed=0, tolerance=None, device="cpu")
     (cache / "manifest.json").write_text(manifest)
     clip = sorted((ladder / "encodes").glob("*.mp4"))[0]

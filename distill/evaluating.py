@@ -1,0 +1,87 @@
+"""The `evaluate` stage: teacher, student and export on the test contents, which no stage before has read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distill.checkpoint import load_checkpoint
+from distill.data import Data, read_data
+from distill.exporting import FILES
+from distill.stage import Artifacts, Inputs
+from distill.train import predict
+from rungwise.artifact import write_text
+from rungwise.config import RunConfig
+from rungwise.metrics.evaluate import evaluate_predictors
+from rungwise.metrics.evaluation_result import format_table, to_json
+from rungwise.metrics.pairs import PairRule
+from rungwise.report.evaluation_page import write_report
+from rungwise.score.scorer import Scorer
+from student.gates import PAIR_GAP_SHARE
+
+
+def evaluation_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
+    """What of the config changes the result."""
+    return config.evaluate.model_dump(mode="json") | {"splits": config.splits.model_dump(mode="json")}
+
+
+def build_evaluation(folder: Path, config: RunConfig, inputs: Inputs) -> None:
+    """Write the predictions of the test contents, their table, and the report."""
+    data = read_data(config, inputs["dataset"], inputs["views"])
+    scorer = Scorer(inputs["export"].path / FILES["fp32"])
+    table, predictors = predictions(data, inputs, scorer)
+    result = evaluate_predictors(
+        table,
+        predictors,
+        num_resamples=config.evaluate.num_resamples,
+        pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
+    )
+    table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
+    write_text(folder / "evaluation.json", to_json(result))
+    write_text(folder / "table.txt", format_table(result) + "\n")
+    facts = report_facts(config, data, inputs, scorer, table)
+    write_report(folder / "report.html", result, table, title=f"{config.name}: held-out contents", facts=facts)
+
+
+def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFrame, list[str]]:
+    """The test rows with a column for each predictor and the export's interval; and the predictors."""
+    rows = data.rows("test")
+    pixels = np.array(data.pixels[rows, 0])
+    table = data.table.iloc[rows].reset_index(drop=True)
+    for name in ("student", "teacher"):
+        model, _, _ = load_checkpoint(inputs[name].path / f"{name}.safetensors")
+        table[name] = predict(model, pixels).astype(float)
+    # From the files, as a user would: decode, views and all.
+    scores = [
+        scorer.score(path, display_height=int(height))
+        for path, height in zip(table["path"], table["display_height"], strict=True)
+    ]
+    table["student-onnx"] = [score.score for score in scores]
+    predictors = ["student", "teacher", "student-onnx"]
+    if scorer.contract.stream is not None:
+        table["student-onnx-pictures"] = [score.pictures_score for score in scores]
+        predictors.append("student-onnx-pictures")
+    table["low"], table["high"] = [score.low for score in scores], [score.high for score in scores]
+    return table, predictors
+
+
+def report_facts(config: RunConfig, data: Data, inputs: Inputs, scorer: Scorer, table: pd.DataFrame) -> dict[str, str]:
+    """What the report says of the run beside its figures."""
+    covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
+    calibration = (scorer.contract.stream or scorer.contract).calibration
+    assert calibration is not None
+    return {
+        "run": config.name,
+        "label": f"{data.scale.kind} ({data.scale.minimum:g} to {data.scale.maximum:g})",
+        "test contents": ", ".join(sorted(set(table["content"]))),
+        "encodes": f"{len(table)} test, {len(data.rows('train'))} train, {len(data.rows('validation'))} validation",
+        "display height": ", ".join(f"{height:g}" for height in sorted(set(table["display_height"]))),
+        "interval": f"{covered:.0%} of test encodes lie within +/- {calibration.half_width:.1f}"
+        f" (aimed at {calibration.coverage:.0%})",
+        "student": f"{config.student.model}, {inputs['student'].id}",
+        "teacher": f"{config.teacher.model}, {inputs['teacher'].id}",
+        "export": inputs["export"].id,
+    }

@@ -1,0 +1,54 @@
+"""What a stage is, and what its function is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rungwise.artifact import Artifact, StageKey
+from rungwise.config import RunConfig
+
+Artifacts = Mapping[str, Artifact]  # by role, such as "teacher"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage reads beside the config. Device, runs folder and watch change no result."""
+
+    key: StageKey
+    artifacts: Artifacts
+    runs: Path
+    device: str = "cpu"
+    watch: Path | None = None  # folder for TensorBoard
+
+    def __getitem__(self, role: str) -> Artifact:
+        return self.artifacts[role]
+
+
+class Build(Protocol):
+    """A stage's function: it fills a folder and may return facts for the manifest."""
+
+    def __call__(self, folder: Path, config: RunConfig, inputs: Inputs) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table of stages.
+
+    The artifact's id is the hash of name, version, `params(config, artifacts)` and the contents of `inputs` (role ->
+    stage). `shared`: all processes take part in `build`, and the first alone finishes the folder.
+    """
+
+    name: str
+    version: int
+    inputs: Mapping[str, str]
+    params: Callable[[RunConfig, Artifacts], dict[str, Any]]
+    build: Build
+    shared: bool = False
+
+    def key(self, config: RunConfig, artifacts: Artifacts) -> StageKey:
+        """Everything that can change the stage's result."""
+        contents = {role: artifact.content_sha256 for role, artifact in artifacts.items()}
+        return StageKey(self.name, self.version, self.params(config, artifacts), contents)
