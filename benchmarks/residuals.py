@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from rungwise.report.page import COLORS
+from rungwise.report.svg import COLORS
 
 ROW, LEFT, WIDTH, TOP, SPAN = 15, 190, 640, 56, 50.0  # pixels; score units to either side
 

@@ -10,7 +10,7 @@ import typer
 from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
 
 if TYPE_CHECKING:
-    from rungwise.ladder.check import Wanted
+    from rungwise.ladder.check import CheckRequest
     from rungwise.ladder.compare import Gate, Report
     from rungwise.ladder.pairing import Crop
 
@@ -163,10 +163,10 @@ def check(
 ) -> None:
     """Check one title's ladder: hull, crossovers, rungs off it, out of order or too close, and what to change."""
     check_format(as_json, as_csv)
-    from rungwise.ladder.check import Wanted, check_source
+    from rungwise.ladder.check import CheckRequest, check_source
 
     gates = _gates(fail_on)
-    options = Wanted(
+    options = CheckRequest(
         source=source,
         model=_model(model, quality, truth),
         quality=quality,
@@ -223,7 +223,7 @@ def _crop(text: str | None, truth: str | None, reference: Path | None) -> Crop |
         raise typer.BadParameter(str(error), param_hint="--crop") from error
 
 
-def _check_reference(options: Wanted) -> None:
+def _check_reference(options: CheckRequest) -> None:
     from rungwise.ladder.check import TRUTH_VMAF
     from rungwise.tables import TABLE_SUFFIXES
 

@@ -308,8 +308,8 @@ class _Writer:
 
     def _files(self, result: Result, score: Score, stem: str) -> None:
         from rungwise.artifact import write_json
+        from rungwise.report.timeline import write_timeline
         from rungwise.score.output import vmaf_json
-        from rungwise.score.timeline import write_timeline
 
         if self.output.folder is not None and score.timeline:
             write_timeline(self.output.folder, stem, score, result.cuts or (), self.range)

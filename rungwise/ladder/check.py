@@ -16,7 +16,7 @@ import rungwise
 from rungwise.artifact import sha256_file, sha256_json, write_json
 from rungwise.failures import failure
 from rungwise.ladder.advice import OBJECTIVE, recommend, savings
-from rungwise.ladder.compare import Report, Told, compare
+from rungwise.ladder.compare import MetricReport, Report, compare
 from rungwise.ladder.encodes import MAX_LENGTH_SPREAD, TABLE_SUFFIXES, Column, Encode, find_encodes, read_column
 from rungwise.ladder.paired_views import choose_places, score_at, score_flat_at, shows_flat
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
@@ -29,7 +29,7 @@ CACHE = "scores.json"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CheckRequest:
     """What a user asks for; see the options of `rungwise ladder check`."""
 
     source: Path
@@ -60,105 +60,107 @@ class _Qualities:
     unusable: dict[int, str]
 
 
-def check_source(wanted: Wanted) -> Report:
+def check_source(request: CheckRequest) -> Report:
     """Score a title's rungs and judge them. A rung that any metric can't score is left out, and named.
 
     Raises:
         ValueError: nothing to measure quality by, or no rung that could be scored.
     """
-    if not (wanted.model or wanted.quality or wanted.truth):
+    if not (request.model or request.quality or request.truth):
         raise ValueError("nothing to measure quality by: give --model, a table's --quality, or --truth")
-    is_table = wanted.source.suffix.lower() in TABLE_SUFFIXES
-    if wanted.truth == TRUTH_VMAF and wanted.reference is None and not is_table:  # a table may have such a column
+    is_table = request.source.suffix.lower() in TABLE_SUFFIXES
+    if request.truth == TRUTH_VMAF and request.reference is None and not is_table:  # a table may have such a column
         raise ValueError("--truth vmaf compares with the master: give --reference")
-    if wanted.reference is not None and not wanted.reference.is_file():
-        raise ValueError(f"--reference {wanted.reference}: no such file")
+    if request.reference is not None and not request.reference.is_file():
+        raise ValueError(f"--reference {request.reference}: no such file")
     with tempfile.TemporaryDirectory(prefix="rungwise-check-") as scratch:
-        found = find_encodes(wanted.source, Path(scratch), content=wanted.content, without=wanted.reference)
+        found = find_encodes(request.source, Path(scratch), content=request.content, without=request.reference)
         encodes, failures, notes = found.encodes, dict(found.failures), list(found.notes)
-        if wanted.truth == TRUTH_VMAF and wanted.reference is not None:
-            encodes = comparable_encodes(encodes, wanted.reference, wanted.crop, failures, notes)
+        if request.truth == TRUTH_VMAF and request.reference is not None:
+            encodes = comparable_encodes(encodes, request.reference, request.crop, failures, notes)
         columns = [
-            None if name is None or (name == TRUTH_VMAF and wanted.reference is not None)
-            else _column(found.table, name, encodes, wanted)
-            for name in (wanted.quality, wanted.truth)
+            None if name is None or (name == TRUTH_VMAF and request.reference is not None)
+            else _column(found.table, name, encodes, request)
+            for name in (request.quality, request.truth)
         ]  # fmt: skip
-        height = _display_height(wanted, encodes, [column for column in columns if column is not None])
+        height = _display_height(request, encodes, [column for column in columns if column is not None])
         measured = []
-        cache = _read_cache(wanted.out)
-        if wanted.model is not None:
-            measured.append(_by_model(wanted, encodes, height, cache, notes))
-        if wanted.quality is not None and columns[0] is not None:
-            measured.append(_by_column(wanted, wanted.quality, columns[0], encodes, notes))
-        if wanted.truth is not None:
+        cache = _read_cache(request.out)
+        if request.model is not None:
+            measured.append(_by_model(request, encodes, height, cache, notes))
+        if request.quality is not None and columns[0] is not None:
+            measured.append(_by_column(request, request.quality, columns[0], encodes, notes))
+        if request.truth is not None:
             measured.append(
-                _by_column(wanted, wanted.truth, columns[1], encodes, notes)
+                _by_column(request, request.truth, columns[1], encodes, notes)
                 if columns[1] is not None
-                else _by_vmaf(wanted, encodes, height, cache, measured[0].metric if measured else None)
+                else _by_vmaf(request, encodes, height, cache, measured[0].metric if measured else None)
             )
     for qualities in measured:
         failures |= {encodes[place].rung.name: reason for place, reason in qualities.unusable.items()}
     places = [i for i in range(len(encodes)) if all(i in qualities.values for qualities in measured)]
     if not places:
-        raise ValueError(f"{wanted.source}: no rung could be scored; {': '.join(next(iter(failures.items())))}")
+        raise ValueError(f"{request.source}: no rung could be scored; {': '.join(next(iter(failures.items())))}")
     rungs = [encodes[place].rung for place in places]
     told = []
     for qualities in measured:
         intervals = [qualities.intervals.get(place, (None, None)) for place in places]
         check = check_ladder(rungs, [qualities.values[place] for place in places], qualities.metric, intervals)
-        told.append(_told(wanted, rungs, check))
+        told.append(_told(request, rungs, check))
     return Report(
         rungwise=rungwise.__version__,
-        source=str(wanted.source) + (f", {wanted.content}" if wanted.content else ""),
+        source=str(request.source) + (f", {request.content}" if request.content else ""),
         display_height=height,
         rungs=tuple(rungs),
-        told=tuple(told),
+        metrics=tuple(told),
         agreement=compare(rungs, told[0].check, told[1].check) if len(told) > 1 else None,
         objective=OBJECTIVE,
-        count=wanted.count,
-        cap_kbps=wanted.cap_kbps,
+        count=request.count,
+        cap_kbps=request.cap_kbps,
         failures=failures,
         notes=tuple(notes),
     )
 
 
-def _told(wanted: Wanted, rungs: Sequence[Any], check: LadderCheck) -> Told:
-    return Told(
+def _told(request: CheckRequest, rungs: Sequence[Any], check: LadderCheck) -> MetricReport:
+    return MetricReport(
         check=check,
-        recommendations=recommend(rungs, check, count=wanted.count, cap_kbps=wanted.cap_kbps),
-        savings=savings(rungs, check, wanted.anchor),
+        recommendations=recommend(rungs, check, count=request.count, cap_kbps=request.cap_kbps),
+        savings=savings(rungs, check, request.anchor),
     )
 
 
-def _column(table: Any, name: str, encodes: Sequence[Encode], wanted: Wanted) -> Column:
+def _column(table: Any, name: str, encodes: Sequence[Encode], request: CheckRequest) -> Column:
     if table is None:
         raise ValueError(f"{name!r}: only a table has columns; of videos the quality is scored, with --model")
-    return read_column(table, name, encodes, lower_is_better=wanted.lower_is_better and name == wanted.quality)
+    return read_column(table, name, encodes, lower_is_better=request.lower_is_better and name == request.quality)
 
 
-def _display_height(wanted: Wanted, encodes: Sequence[Encode], columns: Sequence[Column]) -> int | None:
+def _display_height(request: CheckRequest, encodes: Sequence[Encode], columns: Sequence[Column]) -> int | None:
     """The height at which all qualities hold: as asked, as a column has it, or the top rung's."""
     stated = {column.display_height for column in columns if column.display_height is not None}
-    asked = {wanted.display_height} - {None}
+    asked = {request.display_height} - {None}
     if len(stated | asked) > 1:
         raise ValueError(
-            f"the table's qualities hold at {stated.pop()} lines, not at {wanted.display_height}: leave out "
+            f"the table's qualities hold at {stated.pop()} lines, not at {request.display_height}: leave out "
             "--display-height"
         )
     if stated | asked:
         return (stated | asked).pop()
-    scored = wanted.model is not None or wanted.reference is not None
+    scored = request.model is not None or request.reference is not None
     return max(encode.rung.height for encode in encodes) if scored or not columns else None
 
 
-def _by_column(wanted: Wanted, name: str, column: Column, encodes: Sequence[Encode], notes: list[str]) -> _Qualities:
+def _by_column(
+    request: CheckRequest, name: str, column: Column, encodes: Sequence[Encode], notes: list[str]
+) -> _Qualities:
     metric = make_metric(
         f"column {name}{', negated' if column.negated else ''}",
         column.kind,
         "column",
         negated=column.negated,
-        step=wanted.step,
-        tolerance=wanted.tolerance,
+        step=request.step,
+        tolerance=request.tolerance,
     )
     if column.negated:
         notes.append(f"in column {name} lower is better: its sign is turned everywhere here")
@@ -168,38 +170,38 @@ def _by_column(wanted: Wanted, name: str, column: Column, encodes: Sequence[Enco
 
 
 def _by_model(
-    wanted: Wanted, encodes: Sequence[Encode], height: int | None, cache: dict[str, Any], notes: list[str]
+    request: CheckRequest, encodes: Sequence[Encode], height: int | None, cache: dict[str, Any], notes: list[str]
 ) -> _Qualities:
     from rungwise.score.scorer import SCORER_VERSION, Scorer
 
-    assert wanted.model is not None
-    scorer = Scorer(wanted.model)
+    assert request.model is not None
+    scorer = Scorer(request.model)
     scale = scorer.contract.scale
     negated = scale.polarity == "lower_is_better"
     if negated:
-        notes.append(f"{wanted.model.name} scores {scale.kind}, where lower is better: its sign is turned everywhere")
+        notes.append(f"{request.model.name} scores {scale.kind}, where lower is better: its sign is turned everywhere")
     metric = make_metric(
-        f"{wanted.model.name}{', negated' if negated else ''}",
+        f"{request.model.name}{', negated' if negated else ''}",
         scale.kind,
         "model",
         negated=negated,
-        step=wanted.step,
-        tolerance=wanted.tolerance,
+        step=request.step,
+        tolerance=request.tolerance,
     )
 
     top, path = _top(encodes)
-    places = choose_places(scorer, path, wanted.views, height)
+    places = choose_places(scorer, path, request.views, height)
     drawn = sha256_json([view.model_dump() for view in places])[:16]
-    key = f"model {sha256_file(wanted.model)} scorer {SCORER_VERSION} at {height}, places {drawn}"
+    key = f"model {sha256_file(request.model)} scorer {SCORER_VERSION} at {height}, places {drawn}"
     flat = shows_flat(path, places[0])
     if flat:
         key += ", flat"
         notes.append(f"{top} is flat (one plain color) wherever it is looked at, so scores say nothing of the ladder")
     score_rung = score_flat_at if flat else score_at
-    found, unusable = _measure(encodes, key, lambda path: score_rung(scorer, path, places), cache, wanted.out, "scored")
-    notes.append(
-        f"every rung is scored at the same {wanted.views} places of the picture, drawn for {top}; a score is their mean"
+    found, unusable = _measure(
+        encodes, key, lambda path: score_rung(scorer, path, places), cache, request.out, "scored"
     )
+    notes.append(f"every rung is scored on the same {request.views} views, chosen for {top}; a score is their mean")
     half = scorer.contract.calibration.half_width if scorer.contract.calibration else None
     values: dict[int, float] = {}
     intervals: dict[int, tuple[float | None, float | None]] = {}
@@ -224,25 +226,25 @@ def _top(encodes: Sequence[Encode]) -> tuple[str, Path]:
 
 
 def _by_vmaf(
-    wanted: Wanted, encodes: Sequence[Encode], height: int | None, cache: dict[str, Any], first: Metric | None
+    request: CheckRequest, encodes: Sequence[Encode], height: int | None, cache: dict[str, Any], first: Metric | None
 ) -> _Qualities:
     from rungwise.ladder.label import DEFAULT_MODELS, LABEL_VERSION, label
     from rungwise.media.ffmpeg import ffmpeg_version
 
-    assert wanted.reference is not None
-    reference, (name,) = wanted.reference, DEFAULT_MODELS
+    assert request.reference is not None
+    reference, (name,) = request.reference, DEFAULT_MODELS
 
     def score(path: Path) -> list[float]:
         threads = os.cpu_count() or 1
-        labels = label(reference, path, models=(name,), display_height=height, num_threads=threads, crop=wanted.crop)
+        labels = label(reference, path, models=(name,), display_height=height, num_threads=threads, crop=request.crop)
         return [labels.metrics[name].mean]
 
     versions = f"label {LABEL_VERSION} pairing {PAIRING_VERSION} ffmpeg {ffmpeg_version()}"
-    key = f"{name} {versions} against {sha256_file(reference)} cropped {wanted.crop} at {height}"
-    found, unusable = _measure(encodes, key, score, cache, wanted.out, "compared")
+    key = f"{name} {versions} against {sha256_file(reference)} cropped {request.crop} at {height}"
+    found, unusable = _measure(encodes, key, score, cache, request.out, "compared")
     # What was asked for in the units of another scale is no VMAF step.
     shared = first is None or first.kind.lower().startswith("vmaf")
-    step, tolerance = (wanted.step, wanted.tolerance) if shared else (None, None)
+    step, tolerance = (request.step, request.tolerance) if shared else (None, None)
     metric = make_metric(name, name, "vmaf", step=step, tolerance=tolerance)
     return _Qualities(metric, {i: figures[0] for i, figures in found.items()}, {}, unusable)
 

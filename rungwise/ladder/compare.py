@@ -1,4 +1,4 @@
-"""The model's check beside a reference metric's, and the gates of a build server. Pure."""
+"""All results of a check, the agreement of two metrics, and the gates of a build server. Reads no file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from rungwise.ladder.rungs import KINDS, Frozen, Kind, LadderCheck, Rung
 GATES = "off-hull, unordered, close, gap>N, floor<N, ceiling<N"
 
 
-class SameFault(Frozen):
-    """One rung's faults by either metric."""
+class FaultPair(Frozen):
+    """One rung's faults by the first metric and by the truth."""
 
     rung: int
     by_first: tuple[Kind, ...]
     by_truth: tuple[Kind, ...]
 
+    @property
+    def agrees(self) -> bool:
+        """Whether both find the same."""
+        return self.by_first == self.by_truth
+
 
 class Agreement(Frozen):
-    """How far the first metric says what the truth says; log-bitrate beside it is the trivial baseline.
+    """How well the first metric agrees with the truth; log-bitrate is the trivial baseline.
 
-    `offset` is the mean of first less truth, `scatter` the deviation round it. `hull_*` count rungs within the
-    tolerance of their codec's hull.
+    `offset` is the mean of first minus truth, `scatter` the standard deviation of that difference. `hull_*` count the
+    rungs within the tolerance of their codec's hull.
     """
 
     srcc: float | None
@@ -36,29 +41,34 @@ class Agreement(Frozen):
     hull_both: int
     hull_first_only: int
     hull_truth_only: int
-    faults: tuple[SameFault, ...]
+    faults: tuple[FaultPair, ...]
 
 
-class Told(Frozen):
-    """One metric's whole word on the ladder."""
+class MetricReport(Frozen):
+    """All results of one metric on a ladder."""
 
     check: LadderCheck
     recommendations: tuple[Recommendation, ...]
     savings: tuple[Saving, ...]
 
+    @property
+    def name(self) -> str:
+        """The metric's name."""
+        return self.check.metric.name
+
 
 class Report(Frozen):
-    """What `ladder check` found: check.json, and what the page carries. Rows of `rungs` are rungs everywhere.
+    """The result of `ladder check`, as in check.json and in the page. A rung is its row in `rungs` everywhere.
 
-    `told` opens with the metric that gates and verdict go by; the truth, where asked for, comes second. `failures`
-    maps a file to why it is not among the rungs.
+    The first of `metrics` decides verdict and gates; the second, where asked for, is the truth. `failures` maps a file
+    to the reason why it is not among the rungs.
     """
 
     rungwise: str
     source: str
     display_height: int | None
     rungs: tuple[Rung, ...]
-    told: tuple[Told, ...]
+    metrics: tuple[MetricReport, ...]
     agreement: Agreement | None
     objective: str
     count: int | None
@@ -81,7 +91,7 @@ def compare(rungs: Sequence[Rung], first: LadderCheck, truth: LadderCheck) -> Ag
         hull_first_only=sum(a and not b for a, b in sound),
         hull_truth_only=sum(b and not a for a, b in sound),
         faults=tuple(
-            SameFault(rung=i, by_first=a.flags, by_truth=b.flags) for i, (a, b) in pairs if a.flags or b.flags
+            FaultPair(rung=i, by_first=a.flags, by_truth=b.flags) for i, (a, b) in pairs if a.flags or b.flags
         ),
     )
 
@@ -118,33 +128,33 @@ def parse_gates(text: str) -> tuple[Gate, ...]:
         except ValueError:
             match = None
         if match is None:
-            raise ValueError(f"{word!r} is no gate; the choices are {GATES} (N in points), comma-separated")
+            raise ValueError(f"{word!r} is not a gate; the choices are {GATES} (N in points), comma-separated")
         gates.append(Gate.model_validate({"word": word, "kind": match[1] or match[2] or match[4], "limit": limit}))
     return tuple(gates)
 
 
 def failed_gates(gates: Sequence[Gate], report: Report) -> list[str]:
-    """One line for each fault that a gate forbids, by the report's first metric."""
-    check, rungs = report.told[0].check, report.rungs
+    """One line for each violation of a gate, by the report's first metric."""
+    check, rungs = report.metrics[0].check, report.rungs
     quality = [verdict.quality for verdict in check.verdicts]
     lines = []
     for gate in gates:
         if gate.kind in KINDS:
             for row, verdict in enumerate(check.verdicts):
                 if gate.kind in verdict.flags:
-                    told = next(f.text for f in check.findings if f.rungs[0] == row and f.kind in verdict.flags)
-                    lines.append(f"{gate.word}: {rungs[row].name}: {told}")
+                    text = next(f.text for f in check.findings if f.rungs[0] == row and f.kind in verdict.flags)
+                    lines.append(f"{gate.word}: {rungs[row].name}: {text}")
             continue
         assert gate.limit is not None
         for codec in check.codecs:
             if gate.kind == "gap":
-                wide = [pair for pair in codec.neighbors if pair.points > gate.limit]
                 lines += [
                     f"{gate.word}: {rungs[pair.lower].name} to {rungs[pair.upper].name}: {pair.points:.1f} points"
-                    for pair in wide
+                    for pair in codec.neighbors
+                    if pair.points > gate.limit
                 ]
                 continue
             row = codec.floor if gate.kind == "floor" else codec.ceiling
             if quality[row] < gate.limit:
-                lines.append(f"{gate.word}: {codec.codec}'s {gate.kind} is {rungs[row].name} at {quality[row]:.1f}")
+                lines.append(f"{gate.word}: {codec.codec}: the {gate.kind} is {rungs[row].name} at {quality[row]:.1f}")
     return lines

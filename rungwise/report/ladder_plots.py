@@ -1,54 +1,44 @@
-"""The page's pictures as inline SVG: quality against bitrate, and one metric against another.
+"""The plots of a ladder check: quality against bitrate, and one metric against another.
 
-Text keeps its size on a phone and on a desk because a picture is drawn twice, in the width of each, and CSS shows one.
+Each plot is drawn at two widths, for a phone and for a desk, and CSS shows one: so text keeps its size.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from rungwise.ladder.compare import Report
-from rungwise.ladder.rungs import KINDS, Kind, describe, format_kbps
-from rungwise.report.ladder_text import flags_text
-from rungwise.report.page import COLORS
+from rungwise.ladder.compare import MetricReport, Report
+from rungwise.ladder.rungs import KINDS, CodecCheck, Kind, format_kbps
+from rungwise.report.ladder_text import fault_text
+from rungwise.report.svg import COLORS, INK, Drawing, Key, Margins, Mark, Plot, Shape, key, linear_axis, log_axis
 
-INK = "#14181f"
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 44
-NARROW, DESK = 358, 1112  # px of text column
+_NARROW, _WIDE = 358, 1112  # pixels of the text column
+_MARGINS = Margins(left=44, top=14)
+_FAULT_SHAPES: dict[Kind, Shape] = {"unordered": "down", "off-hull": "cross", "close": "square"}
+_HULL_WIDTH, _HULL_OPACITY = 9, 0.16
+_HULL_POINTS = 120
 Box = tuple[float, float, float, float]
 
 
-class Axis(NamedTuple):
-    """A range in plotted units, and its (value, text) ticks."""
+class Size(NamedTuple):
+    """A plot's pixels, the class that shows it at some window widths, and how many bitrate ticks fit."""
 
-    label: str
-    low: float
-    high: float
-    ticks: Sequence[tuple[float, str]]
-
-
-def linear_axis(label: str, values: Sequence[float]) -> Axis:
-    """Ticks at 1, 2 or 5 times a power of ten."""
-    low, high = min(values), max(values)
-    pad = 0.06 * (high - low) or 1.0
-    low, high = low - pad, high + pad
-    power = 10.0 ** np.floor(np.log10((high - low) / 5))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= (high - low) / 5 * 0.999)
-    marks = (np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step).round(10)
-    return Axis(label, low, high, [(float(m), f"{m:g}") for m in marks])
+    width: int
+    height: int
+    css: str
+    max_ticks: int
 
 
-def bitrate_axis(kbps: Sequence[float]) -> Axis:
-    """Logarithmic, base 10."""
-    low, high = float(np.log10(min(kbps))) - 0.06, float(np.log10(max(kbps))) + 0.06
-    steps = (1, 2, 5) if high - low < 2.2 else (1, 3) if high - low < 3.2 else (1,)
-    decades = range(int(np.floor(low)), int(np.ceil(high)) + 1)
-    marks = [m * 10.0**d for d in decades for m in steps if low <= np.log10(m * 10.0**d) <= high]
-    return Axis("bitrate, kbps (log scale)", low, high, [(float(np.log10(m)), f"{m:g}") for m in marks])
+def _sizes(columns: int) -> list[Size]:
+    """For a phone, and for a desk with so many plots in a row."""
+    if columns > 2:
+        return [Size(_NARROW, 320, "plot", 7)]
+    desk = Size(_WIDE, 430, "plot wide", 14) if columns == 1 else Size(544, 350, "plot wide", 9)
+    return [Size(_NARROW, 320, "plot narrow", 7), desk]
 
 
 def height_colors(report: Report) -> dict[int, str]:
@@ -57,192 +47,131 @@ def height_colors(report: Report) -> dict[int, str]:
     return {height: COLORS[i % len(COLORS)] for i, height in enumerate(heights)}
 
 
-def mark(x: float, y: float, color: str, kind: Kind | None) -> str:
-    """A rung's mark; its shape says its fault: a ring for none, then triangle, cross and square."""
-    if kind is None:
-        return f"<circle cx='{x}' cy='{y}' r='4.2' fill='{color}'/>"
-    paths = {
-        "unordered": f"M{x} {y + 7}l-6.5 -11.5h13z",
-        "off-hull": f"M{x - 5} {y - 5}l10 10M{x + 5} {y - 5}l-10 10",
-        "close": f"M{x - 5} {y - 5}h10v10h-10z",
-    }
-    return f"<path d='{paths[kind]}' fill='#fff' stroke='{color}' stroke-width='2.6' stroke-linejoin='round'/>"
+def _rung_mark(color: str, kind: Kind | None) -> Mark:
+    """The shape tells the fault, a dot none."""
+    return Mark("circle", color, radius=4.2) if kind is None else Mark(_FAULT_SHAPES[kind], color, True, 5.2)
 
 
-class Frame(NamedTuple):
-    """A picture's size, axes, and what is drawn on it."""
-
-    width: int
-    height: int
-    x: Axis
-    y: Axis
-
-    def sx(self, value: float) -> float:
-        """Plotted unit -> SVG x."""
-        share = (value - self.x.low) / (self.x.high - self.x.low)
-        return round(LEFT + share * (self.width - LEFT - RIGHT), 2)
-
-    def sy(self, value: float) -> float:
-        """Plotted unit -> SVG y."""
-        share = (value - self.y.low) / (self.y.high - self.y.low)
-        return round(self.height - BOTTOM - share * (self.height - BOTTOM - TOP), 2)
-
-    def draw(self, name: str, parts: Sequence[str], css: str) -> str:
-        """The whole SVG."""
-        right, bottom = self.width - RIGHT, self.height - BOTTOM
-        lines = []
-        for value, text in self.y.ticks:
-            lines.append(f"<path class='rule' d='M{LEFT} {self.sy(value)}H{right}'/>")
-            lines.append(f"<text x='{LEFT - 7}' y='{self.sy(value) + 4.5}' text-anchor='end'>{text}</text>")
-        for value, text in self.x.ticks:
-            lines.append(f"<path d='M{self.sx(value)} {bottom}v4' stroke='#535e6c'/>")
-            lines.append(f"<text x='{self.sx(value)}' y='{bottom + 18}' text-anchor='middle'>{text}</text>")
-        lines.append(f"<path d='M{LEFT} {bottom}H{right}' stroke='#535e6c'/>")
-        middle = (LEFT + right) / 2
-        lines.append(
-            f"<text x='{middle}' y='{self.height - 6}' text-anchor='middle'>{html.escape(self.x.label)}</text>"
-        )
-        head = f"<svg class='plot {css}' viewBox='0 0 {self.width} {self.height}' role='img' "
-        return head + f"aria-label='{html.escape(name)}'>" + "".join(lines) + "".join(parts) + "</svg>"
-
-
-def curve_plots(report: Report, metric: int, codec: int, columns: int) -> str:
-    """One codec by one metric, for a phone and for a desk with so many pictures in a row."""
+def curve_plots(report: Report, metric: MetricReport, codec: CodecCheck, columns: int) -> list[Drawing]:
+    """One codec by one metric, for a phone and for a desk with `columns` plots in a row."""
+    same_scale = len({_scale(other) for other in report.metrics}) == 1
+    metrics = report.metrics if same_scale else [metric]
+    y = linear_axis("", [verdict.quality for other in metrics for verdict in other.check.verdicts])
     rates = [rung.bitrate_kbps for rung in report.rungs]
-    told = report.told[metric].check
-    same_scale = len({t.check.metric.kind.lower()[:4] for t in report.told}) == 1
-    shown = report.told if same_scale else [report.told[metric]]
-    values = [verdict.quality for t in shown for verdict in t.check.verdicts]
-    x, y = bitrate_axis(rates), linear_axis("quality", values)
-    name = f"{told.codecs[codec].codec}: quality by {told.metric.name} against bitrate"
-    wide = {1: (DESK, 430), 2: (544, 350)}.get(columns, (NARROW, 320))
-    sizes = [(NARROW, 320, "n"), (*wide, "w")] if columns < 3 else [(NARROW, 320, "")]
-    return "".join(
-        _curves(report, metric, codec, Frame(width, height, x, y), name, css) for width, height, css in sizes
-    )
+    name = f"{codec.codec}: quality by {metric.name} against bitrate"
+    plots: list[Drawing] = []
+    for width, height, css, max_ticks in _sizes(columns):
+        x = log_axis("bitrate, kbps (log scale)", rates, max_ticks)
+        plot = Plot(name, x, y, width=width, height=height, margins=_MARGINS, css=css)
+        _draw_lines(plot, report, metric, codec)
+        _draw_rungs(plot, report, metric, codec)
+        plots.append(plot)
+    return plots
 
 
-def _curves(report: Report, metric: int, codec: int, frame: Frame, name: str, css: str) -> str:
-    told, rungs, colors = report.told[metric].check, report.rungs, height_colors(report)
-    check = told.codecs[codec]
-    at = {
-        row: (frame.sx(float(np.log10(rungs[row].bitrate_kbps))), frame.sy(told.verdicts[row].quality))
-        for row in check.rungs
-    }
-    parts = [_hull(report, metric, codec, frame)]
-    for curve in check.curves:
-        line = "L".join(f"{x} {y}" for x, y in (at[row] for row in curve.rungs))
-        parts.append(
-            f"<path class='curve' data-height='{curve.height}' d='M{line}' fill='none' "
-            f"stroke='{colors[curve.height]}' stroke-width='2'/>"
-        )
-    for crossover in check.crossovers:
-        low = next(curve for curve in check.curves if curve.height == crossover.low_height)
+def _scale(metric: MetricReport) -> str:
+    """Metrics of one scale share an axis: VMAF's versions and a model of VMAF do."""
+    return metric.check.metric.kind.lower()[:4]
+
+
+def _draw_lines(plot: Plot, report: Report, metric: MetricReport, codec: CodecCheck) -> None:
+    """The convex hull, each height's curve, and their crossovers."""
+    quality = {row: metric.check.verdicts[row].quality for row in codec.rungs}
+    rate = {row: report.rungs[row].bitrate_kbps for row in codec.rungs}
+    if len(codec.hull) > 1:  # straight in bitrate, so curved on a log axis
+        hull_rates, hull_levels = [rate[row] for row in codec.hull], [quality[row] for row in codec.hull]
+        steps = np.unique(np.concatenate([np.geomspace(hull_rates[0], hull_rates[-1], _HULL_POINTS), hull_rates]))
+        points = zip(steps.tolist(), np.interp(steps, hull_rates, hull_levels).tolist(), strict=True)
+        plot.line(points, INK, width=_HULL_WIDTH, class_="hull", stroke_opacity=_HULL_OPACITY, stroke_linejoin="round")
+    curves = {curve.height: curve.rungs for curve in codec.curves}
+    for height, rows in curves.items():
+        plot.line(((rate[row], quality[row]) for row in rows), height_colors(report)[height], width=2, class_="curve")
+    for crossover in codec.crossovers:
+        rows = curves[crossover.low_height]
         for kbps in crossover.bitrates_kbps:
-            logs = [float(np.log10(rungs[row].bitrate_kbps)) for row in low.rungs]
-            level = float(np.interp(np.log10(kbps), logs, [told.verdicts[row].quality for row in low.rungs]))
-            x, y = frame.sx(float(np.log10(kbps))), frame.sy(level)
-            parts.append(
-                f"<path class='crossing' d='M{x} {y - 7}l7 7l-7 7l-7 -7z' fill='#fff' stroke='{INK}' "
-                f"stroke-width='1.5'><title>{html.escape(crossover.text)}</title></path>"
-            )
-    numbers = {finding.rungs[0]: finding.number for finding in told.findings}
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in at.values()]
-    for row in sorted(check.rungs, key=lambda row: row in numbers):
-        (x, y), rung, verdict = at[row], rungs[row], told.verdicts[row]
-        words = f"{rung.name}: {describe(rung)}, {verdict.quality:.1f}"
-        words += f", {flags_text(verdict.flags)}" if verdict.flags else ""
-        shape = mark(x, y, colors[rung.height], verdict.flags[0] if verdict.flags else None)
-        parts.append(
-            f"<g class='pt' data-row='{row}' data-metric='{metric}' data-x='{x}' data-y='{y}'>"
-            f"<title>{html.escape(words)}</title><circle cx='{x}' cy='{y}' r='14' fill='transparent'/>{shape}</g>"
-        )
+            logs, levels = [math.log10(rate[row]) for row in rows], [quality[row] for row in rows]
+            level = float(np.interp(math.log10(kbps), logs, levels))
+            plot.mark(Mark("diamond", INK, True), kbps, level, hover=crossover.text, css="crossing")
+
+
+def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCheck) -> None:
+    """A mark for each rung, and beside it the number of its finding."""
+    colors = height_colors(report)
+    numbers = {finding.rungs[0]: finding.number for finding in metric.check.findings}
+    pixels = {row: plot.at(report.rungs[row].bitrate_kbps, metric.check.verdicts[row].quality) for row in codec.rungs}
+    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels.values()]
+    for row in sorted(codec.rungs, key=lambda row: row in numbers):
+        flags = metric.check.verdicts[row].flags
+        mark = _rung_mark(colors[report.rungs[row].height], flags[0] if flags else None)
+        plot.mark_at(mark, *pixels[row], hover=_hover(report, metric, row), css="rung fault" if flags else "rung")
         if row in numbers:
-            parts.append(_label(str(numbers[row]), x, y, taken, frame))
-    return frame.draw(name, parts, css)
+            box = _free_box(plot, str(numbers[row]), *pixels[row], taken)
+            taken.append(box)
+            text = plot.add("text", str(numbers[row]), x=box[0] + 1, y=box[3] - 2, fill=INK, font_weight=700)
+            text.attrib |= {"class": "number", "paint-order": "stroke", "stroke": "#fff", "stroke-width": "3"}
 
 
-def _hull(report: Report, metric: int, codec: int, frame: Frame) -> str:
-    """Straight in bitrate, so curved on a log axis."""
-    told = report.told[metric].check
-    hull = told.codecs[codec].hull
-    rate = [report.rungs[row].bitrate_kbps for row in hull]
-    quality = [told.verdicts[row].quality for row in hull]
-    if len(hull) < 2:
-        return ""
-    steps = np.unique(np.concatenate([np.geomspace(rate[0], rate[-1], 120), rate]))
-    line = "L".join(
-        f"{frame.sx(float(np.log10(kbps)))} {frame.sy(float(level))}"
-        for kbps, level in zip(steps, np.interp(steps, rate, quality), strict=True)
-    )
-    style = "stroke-opacity='.16' stroke-width='9' stroke-linecap='round' stroke-linejoin='round'"
-    return f"<path class='hull' d='M{line}' fill='none' stroke='{INK}' {style}/>"
+def _hover(report: Report, metric: MetricReport, row: int) -> str:
+    """A rung's name, size, qualities and place relative to the hull of one metric."""
+    rung, several = report.rungs[row], len(report.metrics) > 1
+    size = f"{rung.width}x{rung.height}" if rung.width else f"{rung.height}p"
+    lines = [rung.name, f"{rung.codec} {size}, {format_kbps(rung.bitrate_kbps)} kbps"]
+    for other in report.metrics:
+        verdict = other.check.verdicts[row]
+        interval = "" if verdict.low is None else f" [{verdict.low:.1f}, {verdict.high:.1f}]"
+        fault = f": {fault_text(verdict.flags)}" if verdict.flags else ""
+        name = other.name if several or other.check.metric.source != "column" else "quality"
+        lines.append(f"{name} {verdict.quality:.1f}{interval}{fault}")
+    verdict = metric.check.verdicts[row]
+    hull = f"{verdict.below_hull:.1f} points below the hull, {verdict.wasted_percent:.0f} % of its bitrate wasted"
+    return "\n".join([*lines, "on the hull" if verdict.on_hull else hull])
 
 
-def _label(text: str, x: float, y: float, taken: list[Box], frame: Frame) -> str:
-    """A finding's number beside its mark, where it covers nothing."""
-    wide = 8 * len(text) + 3
-    places = [(12, 5), (-12 - wide, 5), (-wide / 2, 23), (-wide / 2, -11), (9, 18), (9, -8), (-9 - wide, 18)]
-    boxes = [(x + dx, y + dy - 11, x + dx + wide, y + dy + 2) for dx, dy in places]
-    inside = [b for b in boxes if b[0] > LEFT and b[2] < frame.width and b[1] > 0 and b[3] < frame.height - BOTTOM]
+def _free_box(plot: Plot, text: str, x: float, y: float, taken: list[Box]) -> Box:
+    """Where a text beside a mark covers nothing."""
+    width = 8 * len(text) + 3
+    offsets = [(12, 5), (-12 - width, 5), (-width / 2, 23), (-width / 2, -11), (9, 18), (9, -8), (-9 - width, 18)]
+    boxes = [(x + dx, y + dy - 11, x + dx + width, y + dy + 2) for dx, dy in offsets]
+    bottom = plot.height - plot.margins.bottom
+    inside = [b for b in boxes if b[0] > plot.margins.left and b[2] < plot.width and b[1] > 0 and b[3] < bottom]
     free = [b for b in inside if not any(_overlap(b, other) for other in taken)]
-    box = (free or inside or boxes)[0]
-    taken.append(box)
-    return f"<text class='no' x='{box[0] + 1:.1f}' y='{box[3] - 2:.1f}'>{text}</text>"
+    return (free or inside or boxes)[0]
 
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def agreement_plot(report: Report) -> str:
-    """The first metric against the truth, one mark a rung, with the line of equality where the scales are one."""
-    first, truth = (told.check for told in report.told)
-    pairs = [(b.quality, a.quality) for a, b in zip(first.verdicts, truth.verdicts, strict=True)]
-    x = linear_axis(f"quality by {truth.metric.name}", [pair[0] for pair in pairs])
-    y = linear_axis("quality", [pair[1] for pair in pairs])
-    colors = height_colors(report)
-
-    def draw(frame: Frame, css: str) -> str:
+def agreement_plots(report: Report) -> list[Drawing]:
+    """The first metric against the truth, with the line of equality where both have one scale."""
+    first, truth = report.metrics
+    x = linear_axis(f"quality by {truth.name}", [verdict.quality for verdict in truth.check.verdicts])
+    y = linear_axis("", [verdict.quality for verdict in first.check.verdicts])
+    plots: list[Drawing] = []
+    for width, height, css, _ in _sizes(2):
+        plot = Plot(f"{first.name} against {truth.name}", x, y, width=width, height=height, margins=_MARGINS, css=css)
         low, high = max(x.low, y.low), min(x.high, y.high)
-        same = first.metric.kind.lower()[:4] == truth.metric.kind.lower()[:4] and low < high
-        line = f"M{frame.sx(low)} {frame.sy(low)}L{frame.sx(high)} {frame.sy(high)}"
-        parts = [f"<path d='{line}' stroke='{INK}' stroke-dasharray='5 4' opacity='.6'/>"] if same else []
-        for row, (level, judged) in enumerate(pairs):
-            rung, at = report.rungs[row], (frame.sx(level), frame.sy(judged))
-            words = html.escape(f"{rung.name}: {judged:.1f}, {truth.metric.name} {level:.1f}")
-            parts.append(
-                f"<g class='pt' data-row='{row}' data-metric='0' data-x='{at[0]}' data-y='{at[1]}'>"
-                f"<title>{words}</title>{mark(*at, colors[rung.height], None)}</g>"
-            )
-        return frame.draw(f"{first.metric.name} against {truth.metric.name}", parts, css)
-
-    return draw(Frame(NARROW, 320, x, y), "n") + draw(Frame(544, 380, x, y), "w")
+        if _scale(first) == _scale(truth) and low < high:
+            plot.line([(low, low), (high, high)], INK, width=1, dash="5 4", stroke_opacity=0.6)
+        pairs = zip(truth.check.verdicts, first.check.verdicts, strict=True)
+        for row, (by_truth, by_first) in enumerate(pairs):
+            mark = _rung_mark(height_colors(report)[report.rungs[row].height], None)
+            plot.mark(mark, by_truth.quality, by_first.quality, hover=_hover(report, first, row))
+        plots.append(plot)
+    return plots
 
 
-def legend(report: Report) -> str:
-    """What colors, lines and shapes mean; of the faults, those that are there."""
-    found = {finding.kind for told in report.told for finding in told.check.findings}
-
-    def key(shape: str, text: str) -> str:
-        return f"<li><svg viewBox='0 0 28 18'>{shape}</svg>{html.escape(text)}</li>"
-
-    keys: list[str] = []
-    for height, color in height_colors(report).items():
-        keys.append(
-            key(f"<path d='M0 9h28' stroke='{color}' stroke-width='2'/>{mark(14, 9, color, None)}", f"{height}p")
-        )
-    hull = f"<path d='M3 9h22' stroke='{INK}' stroke-opacity='.16' stroke-width='9' stroke-linecap='round'/>"
-    keys.append(key(hull, "convex hull"))
-    if any(cross.bitrates_kbps for told in report.told for codec in told.check.codecs for cross in codec.crossovers):
-        keys.append(
-            key(f"<path d='M14 2l7 7l-7 7l-7 -7z' fill='#fff' stroke='{INK}' stroke-width='1.5'/>", "crossover")
-        )
-    faults: Callable[[Kind], str] = lambda kind: mark(14, 9, "#535e6c", kind)  # noqa: E731
-    keys += [key(faults(kind), f"{text}, numbered as above") for kind, text in KINDS.items() if kind in found]
-    return f"<ul class='legend'>{''.join(keys)}</ul>"
+def legend(report: Report) -> list[Key]:
+    """Colors, lines and shapes; only the faults that occur."""
+    keys = [key(f"{height}p", _rung_mark(color, None), color) for height, color in height_colors(report).items()]
+    keys.append(key("convex hull", None, INK, _HULL_WIDTH, _HULL_OPACITY))
+    if any(crossover.bitrates_kbps for codec in _codecs(report) for crossover in codec.crossovers):
+        keys.append(key("crossover", Mark("diamond", INK, True)))
+    kinds = {finding.kind for metric in report.metrics for finding in metric.check.findings}
+    return keys + [
+        key(f"{text}, numbered as above", _rung_mark("#535e6c", kind)) for kind, text in KINDS.items() if kind in kinds
+    ]
 
 
-def kbps_text(kbps: float) -> str:
-    """Bitrate with its unit."""
-    return f"{format_kbps(kbps)} kbps"
+def _codecs(report: Report) -> Iterable[CodecCheck]:
+    return (codec for metric in report.metrics for codec in metric.check.codecs)

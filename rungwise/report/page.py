@@ -1,11 +1,46 @@
-"""What all HTML pages share: colors, and JSON inside a page. Needs no package beside the scorer's."""
+"""Templates and the JSON of all pages: one file each, offline, with all text escaped."""
 
-# Okabe and Ito's colors, told apart by color-blind readers; without their yellow, which white swallows.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3b3b3b")
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rungwise.ladder.rungs import format_kbps
 
 
-def embed(text: str) -> str:
-    """JSON as it may stand in a page's script element."""
-    for char in "<>&\u2028\u2029":  # what could end the script element or the text early
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+def render(template: str, data: Mapping[str, Any], **values: Any) -> str:
+    """A page from `templates/`.
+
+    Args:
+        template: its file name.
+        data: what the page carries as JSON in `<script id="data">`. `rounded("a.0.b")` in a template is a value of it
+            as text, so that no number of a page can differ from its JSON.
+        values: what else the template uses.
+    """
+    environment = Environment(
+        loader=PackageLoader("rungwise.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+
+    def rounded(key: str, form: str) -> str:
+        value: Any = data
+        for part in key.split("."):
+            value = value[int(part) if part.isdigit() else part]
+        if value is None:
+            return "–"
+        return format_kbps(value) if form == "kbps" else format(value, form)
+
+    environment.globals["rounded"] = rounded
+    return environment.get_template(template).render(data=data, **values)
+
+
+def sentence(text: str) -> str:
+    """A note as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

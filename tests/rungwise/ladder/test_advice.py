@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rungwise.ladder.advice import choose_rungs, recommend, savings
-from rungwise.ladder.compare import Report, Told, compare, failed_gates, parse_gates
+from rungwise.ladder.compare import MetricReport, Report, compare, failed_gates, parse_gates
 from rungwise.ladder.rungs import LadderCheck, Rung
 
 Judge = Callable[..., tuple[list[Rung], LadderCheck]]
@@ -111,7 +111,9 @@ def test_savings_of_one_codec(sound: Rows, judge: Judge) -> None:
 def report(rungs: list[Rung], *checks: LadderCheck) -> Report:
     return Report(
         rungwise="0", source="x", display_height=720, rungs=tuple(rungs),
-        told=tuple(Told(check=c, recommendations=recommend(rungs, c), savings=savings(rungs, c)) for c in checks),
+        metrics=tuple(
+            MetricReport(check=c, recommendations=recommend(rungs, c), savings=savings(rungs, c)) for c in checks
+        ),
         agreement=None, objective="", count=None, cap_kbps=None, failures={}, notes=(),
     )  # fmt: skip
 
@@ -129,7 +131,7 @@ def test_gates(sound: Rows, judge: Judge) -> None:
 
 @pytest.mark.parametrize("text", ["", "of-hull", "gap", "gap>", "gap<3", "floor>3", "gap>1.2.3", "close,"])
 def test_unknown_gates_name_the_choices(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no gate; the choices are off-hull, unordered, close, gap>N"):
+    with pytest.raises(ValueError, match=r"is not a gate; the choices are off-hull, unordered, close, gap>N"):
         parse_gates(text)
 
 

@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from rungwise.cli.ladder_check import check
-from rungwise.ladder.check import Wanted, check_source
+from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.pairing import Crop
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.scenes import write_master
@@ -49,16 +49,16 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_an_encode_of_another_shape_is_left_out(title: Path, reference: Path) -> None:
-    alone = check_source(Wanted(title, truth="vmaf", reference=reference))
+    alone = check_source(CheckRequest(title, truth="vmaf", reference=reference))
     add(title, reference, "padded.mp4", "pad=320:182")
     add(title, reference, "cropped.mp4", "crop=320:160")
-    report = check_source(Wanted(title, truth="vmaf", reference=reference))
+    report = check_source(CheckRequest(title, truth="vmaf", reference=reference))
     assert set(report.failures) == {"padded.mp4", "cropped.mp4"}
     for name, size in (("padded.mp4", "320x182"), ("cropped.mp4", "320x160")):
         assert size in report.failures[name]
         assert "320x180" in report.failures[name]
     assert report.display_height == 180  # not the padded encode's
-    assert report.told == alone.told
+    assert report.metrics == alone.metrics
     result = run(title, "--reference", reference)
     assert result.exit_code == 1
     assert "24.mp4" in result.stdout
@@ -67,7 +67,7 @@ def test_an_encode_of_another_shape_is_left_out(title: Path, reference: Path) ->
 def test_no_encode_fits(title: Path, reference: Path) -> None:
     picture = reference.with_name("picture.mkv")
     with pytest.raises(ValueError, match=r"320x180 .*320x160"):
-        check_source(Wanted(title, truth="vmaf", reference=picture))
+        check_source(CheckRequest(title, truth="vmaf", reference=picture))
 
 
 def test_cropped_encodes_of_a_reference_with_bars(tmp_path: Path, reference: Path) -> None:
@@ -75,25 +75,25 @@ def test_cropped_encodes_of_a_reference_with_bars(tmp_path: Path, reference: Pat
         add(tmp_path, reference, f"{crf}.mp4", "crop=320:160", crf)
     add(tmp_path, reference, "whole.mp4", "null")
     picture = reference.with_name("picture.mkv")
-    cropped = check_source(Wanted(tmp_path, truth="vmaf", reference=reference, crop=Crop.parse("320:160")))
+    cropped = check_source(CheckRequest(tmp_path, truth="vmaf", reference=reference, crop=Crop.parse("320:160")))
     assert set(cropped.failures) == {"whole.mp4"}
-    assert cropped.told == check_source(Wanted(tmp_path, truth="vmaf", reference=picture)).told
+    assert cropped.metrics == check_source(CheckRequest(tmp_path, truth="vmaf", reference=picture)).metrics
     assert cropped.display_height == 160
     (tmp_path / "whole.mp4").unlink()
     result = run(tmp_path, "--reference", reference, "--crop", "320:160:0:10", "--csv")
     assert result.exit_code == 0
     qualities = [float(row["quality"]) for row in csv.DictReader(io.StringIO(result.stdout))]
-    assert qualities == [verdict.quality for verdict in cropped.told[0].check.verdicts]
+    assert qualities == [verdict.quality for verdict in cropped.metrics[0].check.verdicts]
 
 
 def test_scores_are_kept_apart_by_crop(tmp_path: Path, title: Path, reference: Path) -> None:
     out = tmp_path / "out"
-    whole = check_source(Wanted(title, truth="vmaf", reference=reference, out=out))
+    whole = check_source(CheckRequest(title, truth="vmaf", reference=reference, out=out))
     add(title, reference, "cropped.mp4", "crop=320:160")
-    part = Wanted(title, truth="vmaf", reference=reference, crop=Crop.parse("320:160"), out=out)
+    part = CheckRequest(title, truth="vmaf", reference=reference, crop=Crop.parse("320:160"), out=out)
     assert [rung.name for rung in check_source(part).rungs] == ["cropped.mp4"]
     (title / "cropped.mp4").unlink()
-    assert check_source(Wanted(title, truth="vmaf", reference=reference, out=out)).told == whole.told
+    assert check_source(CheckRequest(title, truth="vmaf", reference=reference, out=out)).metrics == whole.metrics
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_conversions_and_frame_rates_are_noted(title: Path, reference: Path) -> 
     full = "scale=out_range=full,format=yuvj420p,setfield=tff"
     run_ffmpeg(["-i", str(reference), "-vf", full, *X264[:-2], "-flags", "+ilme+ildct", str(title / "full.mp4")])
     run_ffmpeg(["-r", "15", "-i", str(reference), *X264, str(title / "fast.mp4")])
-    notes = check_source(Wanted(title, truth="vmaf", reference=reference)).notes
+    notes = check_source(CheckRequest(title, truth="vmaf", reference=reference)).notes
     assert any("full range" in note and "full.mp4" in note for note in notes)
     assert any("interlaced" in note and "full.mp4" in note for note in notes)
     assert any("fast.mp4 has 15 frames per second" in note and "12" in note for note in notes)
@@ -123,6 +123,6 @@ def test_conversions_and_frame_rates_are_noted(title: Path, reference: Path) -> 
 
 def test_a_top_rung_of_odd_height(tmp_path: Path, reference: Path) -> None:
     run_ffmpeg(["-i", str(reference), "-vf", "scale=318:179,format=yuv444p", *X264[:-2], str(tmp_path / "odd.mp4")])
-    report = check_source(Wanted(tmp_path, truth="vmaf", reference=reference))
+    report = check_source(CheckRequest(tmp_path, truth="vmaf", reference=reference))
     assert report.failures == {}
     assert report.display_height == 179

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from rungwise.ladder.check import Wanted, check_source
+from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.report.ladder_page import make_page
 
@@ -28,7 +28,7 @@ def make_report(folder: Path, rows: Rows, name: str = "title <b>&\u2028.csv", **
     table["clip"] = [f"{row[0]}-{row[1]}p-{row[2]:.0f}k</script>.mp4" for row in rows]
     table.loc[len(rows) - 1, "student"] += 3
     table.to_csv(folder / name, index=False)
-    return check_source(Wanted(folder / name, step=6, tolerance=2, **options))
+    return check_source(CheckRequest(folder / name, step=6, tolerance=2, **options))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_page_carries_its_json_and_is_offline(reports: dict[str, Report], name: 
 @pytest.mark.parametrize("name", ["one", "two", "alone"])
 def test_numbers_on_the_page_are_roundings_of_the_json(reports: dict[str, Report], name: str) -> None:
     page = make_page(reports[name])
-    data, shown = data_of(page), re.findall(r"data-k='([\w.]+)'>([^<]*)<", page)
+    data, shown = data_of(page), re.findall(r'data-k="([\w.]+)">([^<]*)<', page)
     assert len(shown) > 15
     for key, text in shown:
         decimals = len(text.partition(".")[2])
@@ -112,26 +112,26 @@ def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, 
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
-        for metric, told in enumerate(report.told):
-            for place, codec in enumerate(told.check.codecs):
+        for metric, result in enumerate(report.metrics):
+            for place, codec in enumerate(result.check.codecs):
                 plot = page.locator(f"figure[data-codec='{place}'][data-metric='{metric}'] svg.plot:visible")
                 assert plot.count() == 1
-                assert plot.locator(".pt").count() == len(codec.rungs)
+                assert plot.locator(".rung").count() == len(codec.rungs)
                 assert plot.locator(".curve").count() == len(codec.curves)
                 assert plot.locator(".hull").count() == 1
                 assert plot.locator(".crossing").count() == sum(len(c.bitrates_kbps) for c in codec.crossovers)
-                faulty = sum(bool(told.check.verdicts[row].flags) for row in codec.rungs)
-                assert plot.locator(".pt > path").count() == faulty
-                assert plot.locator(".no").count() == faulty
+                faulty = sum(bool(result.check.verdicts[row].flags) for row in codec.rungs)
+                assert plot.locator(".fault").count() == faulty
+                assert plot.locator(".number").count() == faulty
         small = page.evaluate(
             "[...document.querySelectorAll('main *')].filter(e => e.childElementCount == 0 && e.textContent.trim() &&"
             " e.offsetParent !== null && parseFloat(getComputedStyle(e).fontSize) < 13).length"
         )
         assert small == 0
 
-        row = report.told[0].check.codecs[0].rungs[1]
-        rung, verdict = report.rungs[row], report.told[0].check.verdicts[row]
-        point = page.locator(f"figure[data-metric='0'] svg.plot:visible .pt[data-row='{row}']").first
+        row = report.metrics[0].check.codecs[0].rungs[1]
+        rung, verdict = report.rungs[row], report.metrics[0].check.verdicts[row]
+        point = page.locator("figure[data-metric='0'] svg.plot:visible .rung").and_(page.get_by_label(rung.name)).first
         point.scroll_into_view_if_needed()
         box = point.bounding_box()
         at = box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3

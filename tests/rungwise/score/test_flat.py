@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rungwise import Scorer
 from rungwise.cli import app
-from rungwise.ladder.check import Wanted, check_source
+from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.score.flat import is_flat_frame
 from rungwise.score.scorer import Score
@@ -210,15 +210,15 @@ def test_a_ladder_of_a_flat_title(model: Path, tmp_path: Path) -> None:
     folder.mkdir()
     make(folder / "top.mkv", "color=c=gray:d=1", size="128x96")
     make(folder / "low.mkv", "color=c=gray:d=1")
-    wanted = Wanted(folder, model=model, views=1)
+    wanted = CheckRequest(folder, model=model, views=1)
     report = check_source(wanted)
-    assert [verdict.quality for verdict in report.told[0].check.verdicts] == [100, 100]
+    assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == [100, 100]
     assert any("plain color" in note for note in report.notes)
     (folder / "top.mkv").unlink()
     make(folder / "top.mkv", "testsrc2=d=1", size="128x96")
     report = check_source(replace(wanted, views=2))
     qualities = {
-        rung.name: verdict.quality for rung, verdict in zip(report.rungs, report.told[0].check.verdicts, strict=True)
+        rung.name: verdict.quality for rung, verdict in zip(report.rungs, report.metrics[0].check.verdicts, strict=True)
     }
     assert not any("plain color" in note for note in report.notes)
     assert qualities["low.mkv"] != 100
