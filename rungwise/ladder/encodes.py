@@ -44,8 +44,8 @@ class Encode:
 
 
 @dataclass
-class Found:
-    """What a source holds. `table` is that of the one content, where the source is a table."""
+class TitleEncodes:
+    """The encodes of one title, why other files are none, and the rows of that title where the source is a table."""
 
     encodes: list[Encode] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -53,7 +53,9 @@ class Found:
     table: pd.DataFrame | None = None
 
 
-def find_encodes(source: Path, scratch: Path, *, content: str | None = None, without: Path | None = None) -> Found:
+def find_encodes(
+    source: Path, scratch: Path, *, content: str | None = None, without: Path | None = None
+) -> TitleEncodes:
     """The rungs of a source, by codec, then by bitrate.
 
     Args:
@@ -94,14 +96,14 @@ def _codec_place(codec: str) -> tuple[int, str]:
     return (CODEC_ORDER.index(codec) if codec in CODEC_ORDER else len(CODEC_ORDER), codec)
 
 
-def _folder(folder: Path, without: Path | None) -> Found:
+def _folder(folder: Path, without: Path | None) -> TitleEncodes:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     videos = [path for path in files if is_video_name(path)]
     if not videos:
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
         hint = f"; name its playlist, {folder / lists[0]}" if lists else ""
         raise ValueError(f"{folder}: holds no video of its own ({', '.join(VIDEO_SUFFIXES)}){hint}")
-    found = Found()
+    found = TitleEncodes()
     if unread := unread_files(files):
         warn(f"{folder}: {unread}")
     for path in videos:
@@ -140,8 +142,8 @@ def _probed(
     return Encode(rung, path, seconds=seen.duration_seconds)
 
 
-def _playlist(path: Path, scratch: Path) -> Found:
-    found = Found()
+def _playlist(path: Path, scratch: Path) -> TitleEncodes:
+    found = TitleEncodes()
     for number, variant in enumerate(read_playlist(path, found.notes)):
         whole = scratch / f"{number}.video"
         try:
@@ -164,7 +166,7 @@ def _playlist(path: Path, scratch: Path) -> Found:
     return found
 
 
-def _table(path: Path, content: str | None) -> Found:
+def _table(path: Path, content: str | None) -> TitleEncodes:
     import pandas as pd
 
     notes: list[str] = []
@@ -186,7 +188,7 @@ def _table(path: Path, content: str | None) -> Found:
     renamed = [f"{codec} as {codec_name(codec)}" for codec in written if codec != codec_name(codec)]
     if renamed:
         notes.append(f"codecs are read by their usual names: {', '.join(renamed)}")
-    found = Found(table=table, notes=notes)
+    found = TitleEncodes(table=table, notes=notes)
     for i, row in table.iterrows():
         place = int(str(i))
         name = next((str(row[key]) for key in ("clip", "name", "path") if key in table.columns), f"row {place}")

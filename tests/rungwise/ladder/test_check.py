@@ -15,7 +15,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-import rungwise.ladder.check
+import rungwise.ladder.qualities
 from rungwise.cli.ladder_check import check
 from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
@@ -140,12 +140,12 @@ def test_lower_is_better_is_never_misread(tmp_path: Path, sound: Rows) -> None:
     check = report.metrics[0].check
     assert (check.metric.negated, check.metric.name, check.findings) == (True, "column distance, negated", ())
     assert check.verdicts[0].quality == -60.0
-    assert any("lower is better: its sign is turned" in note for note in report.notes)
+    assert any("lower is better, so its values are negated" in note for note in report.notes)
     kinds = {"score": turned, "score_polarity": "lower_is_better", "score_kind": "dmos", "display_height": 720}
     scored = write(tmp_path / "c.csv", sound, **kinds)
     report = check_source(CheckRequest(scored, quality="score", step=6))
     assert (report.metrics[0].check.metric.negated, report.display_height) == (True, 720)
-    with pytest.raises(ValueError, match="hold at 720 lines, not at 360"):
+    with pytest.raises(ValueError, match="display height of 720, not 360"):
         check_source(CheckRequest(scored, quality="score", step=6, display_height=360))
     with pytest.raises(ValueError, match="quality is dmos, which has no usual just-noticeable step"):
         check_source(CheckRequest(scored, quality="score"))
@@ -224,15 +224,15 @@ def test_a_folder_by_a_model_and_by_vmaf(tmp_path: Path, folder: Path, contrast_
 def test_scores_are_kept_and_used_again(
     tmp_path: Path, folder: Path, contrast_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = CheckRequest(folder, model=contrast_model, out=tmp_path)
-    first = check_source(wanted)
+    request = CheckRequest(folder, model=contrast_model, out=tmp_path)
+    first = check_source(request)
     calls: list[Path] = []
-    monkeypatch.setattr(rungwise.ladder.check, "score_at", lambda scorer, path, places: calls.append(path))
-    assert check_source(wanted) == first
+    monkeypatch.setattr(rungwise.ladder.qualities, "score_at", lambda scorer, path, places: calls.append(path))
+    assert check_source(request) == first
     assert not calls
     (tmp_path / "scores.json").write_text('{"cut')
     monkeypatch.undo()
-    assert check_source(wanted) == first
+    assert check_source(request) == first
 
 
 def test_a_killed_run_keeps_what_was_scored(
@@ -246,7 +246,7 @@ def test_a_killed_run_keeps_what_was_scored(
         done.append(path)
         return score_at(scorer, path, places)
 
-    monkeypatch.setattr(rungwise.ladder.check, "score_at", killed)
+    monkeypatch.setattr(rungwise.ladder.qualities, "score_at", killed)
     with pytest.raises(KeyboardInterrupt):
         check_source(CheckRequest(folder, model=contrast_model, out=tmp_path))
     assert len(json.loads((tmp_path / "scores.json").read_text())) == 2

@@ -210,13 +210,13 @@ def test_a_ladder_of_a_flat_title(model: Path, tmp_path: Path) -> None:
     folder.mkdir()
     make(folder / "top.mkv", "color=c=gray:d=1", size="128x96")
     make(folder / "low.mkv", "color=c=gray:d=1")
-    wanted = CheckRequest(folder, model=model, views=1)
-    report = check_source(wanted)
+    request = CheckRequest(folder, model=model, views=1)
+    report = check_source(request)
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == [100, 100]
     assert any("plain color" in note for note in report.notes)
     (folder / "top.mkv").unlink()
     make(folder / "top.mkv", "testsrc2=d=1", size="128x96")
-    report = check_source(replace(wanted, views=2))
+    report = check_source(replace(request, views=2))
     qualities = {
         rung.name: verdict.quality for rung, verdict in zip(report.rungs, report.metrics[0].check.verdicts, strict=True)
     }
