@@ -283,7 +283,8 @@ def gates() -> str:
         in_float = len(facts["left_in_float"]["student.int8.onnx"])
         for name in ("SRCC loss", "pair loss", "mean score deviation"):
             losses = (f"{figures[name, precision]:.4f}" for precision in ("fp16", "int8"))
-            rows.append((f"{student.capitalize()} `small`, {name}", *losses, str(in_float)))
+            title = name.replace("mean score deviation", "mean absolute difference of scores")
+            rows.append((f"{student.capitalize()} `small`, {title}", *losses, str(in_float)))
     return table(("144 clips of 12 validation contents", "fp16", "int8", "layers left in float"), rows)
 
 
