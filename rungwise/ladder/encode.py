@@ -1,8 +1,7 @@
-"""Make one rung of a bitrate ladder from a master, with ffmpeg, the same bytes every time.
+"""Encode one rung of a bitrate ladder from a master with ffmpeg, reproducibly.
 
-Every option that decides the bytes is pinned, threads included: a different thread count changes what x264,
-x265, SVT-AV1 and VVenC write. The same master, spec and ffmpeg build on the same kind of CPU give the same
-file.
+All options that affect the output are pinned, including the number of threads, which changes the output of x264,
+x265, SVT-AV1 and VVenC. The same master, spec and ffmpeg build on the same CPU type give the same bytes.
 """
 
 import functools
@@ -13,20 +12,28 @@ from pathlib import Path
 from rungwise.ladder.pairing import DEINTERLACER
 from rungwise.media.ffmpeg import FfmpegError, ffmpeg_version, probe, run_ffmpeg
 
-GOP_SECONDS = 2.0  # a key frame at least this often: a usual segment length in adaptive streaming
+GOP_SECONDS = 2.0  # longest key frame interval, a common segment length in adaptive streaming
 SCALERS = ("bicubic", "bilinear", "lanczos", "area")
 DEFAULT_SCALER = "bicubic"
 BITS = 8
-SCALING = "flags={scaler}+accurate_rnd+bitexact:sws_dither=bayer"  # dither only acts on masters of over 8 bits
+SCALING = "flags={scaler}+accurate_rnd+bitexact:sws_dither=bayer"  # dither affects masters with more than 8 bits only
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One encoder as ffmpeg runs it.
+    """One encoder and its ffmpeg options.
 
-    ``pinned`` and ``quality`` are ffmpeg arguments with ``{gop}`` (frames) and ``{crf}`` to fill in;
-    ``presets`` run from fast to slow; ``tunes`` are what the encoder can be tuned for; ``crf_range`` is
-    inclusive, lower is better quality (VVenC's is a constant QP, MPEG-4's a quantizer's scale).
+    Attributes:
+        encoder: ffmpeg's name of the encoder.
+        suffix: of the container file.
+        pixel_format: ffmpeg's name, used unless `bit_depth` is 10.
+        presets: from fast to slow.
+        default_preset: one of `presets`.
+        preset_option: ffmpeg's option for a preset.
+        crf_range: inclusive; lower is better quality. For VVenC it is a constant QP, for MPEG-4 a quantizer scale.
+        quality: ffmpeg arguments with "{crf}".
+        pinned: ffmpeg arguments with "{gop}", in frames.
+        tunes: allowed values of -tune.
     """
 
     encoder: str
@@ -78,7 +85,7 @@ CODECS: dict[str, Codec] = {
         presets=tuple(str(preset) for preset in range(13, -1, -1)),
         default_preset="8",
         preset_option="-preset",
-        crf_range=(1, 63),  # ffmpeg reads a CRF of 0 as "not given"
+        crf_range=(1, 63),  # ffmpeg treats a CRF of 0 as unset
         quality="-crf {crf}",
         pinned="-g {gop} -svtav1-params lp=1:scd=0:tune=1",
     ),
@@ -86,24 +93,24 @@ CODECS: dict[str, Codec] = {
         encoder="libvpx-vp9",
         suffix=".webm",
         pixel_format="yuv420p",
-        presets=("5", "4", "3", "2", "1", "0"),  # with -deadline good a higher one writes the bytes of 5
+        presets=("5", "4", "3", "2", "1", "0"),  # with -deadline good, higher values give the same output as 5
         default_preset="5",
         preset_option="-cpu-used",
         crf_range=(0, 63),
-        quality="-crf {crf} -b:v 0",  # without -b:v 0 libvpx reads the CRF as a floor under a default bitrate
+        quality="-crf {crf} -b:v 0",  # without -b:v 0, libvpx also limits the bitrate to a default
         pinned="-threads 1 -deadline good -row-mt 0 -tile-columns 0 -tile-rows 0 -frame-parallel 0 "
         "-lag-in-frames 25 -auto-alt-ref 1 -drop-threshold 0 -g {gop} -keyint_min {gop}",
     ),
     "vvc": Codec(
         encoder="libvvenc",
-        suffix=".mp4",  # ffmpeg's Matroska muxer loses the leading frames of a VVC stream
-        pixel_format="yuv420p10le",  # the only one VVenC takes
+        suffix=".mp4",  # ffmpeg's Matroska muxer drops the leading frames of a VVC stream
+        pixel_format="yuv420p10le",  # the only format that VVenC takes
         presets=("faster", "fast", "medium", "slow", "slower"),
         default_preset="faster",
         preset_option="-preset",
         crf_range=(0, 63),
         quality="-qp {crf}",
-        # threads=0 is VVenC without a pool; with a pool of one thread it now and then writes no frame at all
+        # threads=0 runs VVenC without a thread pool; with a pool of one it occasionally writes no frames
         pinned="-threads 1 -vvenc-params threads=0 -qpa 1 -g {gop}",
     ),
     "vp8": Codec(
@@ -114,7 +121,7 @@ CODECS: dict[str, Codec] = {
         default_preset="4",
         preset_option="-cpu-used",
         crf_range=(4, 63),
-        quality="-crf {crf} -b:v 100M",  # libvpx holds VP8 to a bitrate beside the CRF; this one is never reached
+        quality="-crf {crf} -b:v 100M",  # libvpx limits VP8 to a bitrate besides the CRF; this one is never reached
         pinned="-threads 1 -deadline good -lag-in-frames 16 -auto-alt-ref 1 -drop-threshold 0 "
         "-g {gop} -keyint_min {gop}",
     ),
@@ -133,7 +140,7 @@ CODECS: dict[str, Codec] = {
 
 
 class EncodeError(FfmpegError):
-    """An encode failed. ``spec`` is what was asked for, ``words`` what ffmpeg said."""
+    """An encode failed. `spec` is the requested rung, `words` the message of ffmpeg."""
 
     def __init__(self, spec: "EncodeSpec", words: str) -> None:
         super().__init__(f"could not encode {spec}", words)
@@ -142,13 +149,20 @@ class EncodeError(FfmpegError):
 
 @dataclass(frozen=True)
 class EncodeSpec:
-    """One rung: codec, height and rate.
+    """One rung: codec, height, rate and encoder settings.
 
-    ``codec`` is a key of ``CODECS``. ``height`` is the rung's, in pixels, even; the width follows the
-    master's aspect, rounded to even. Exactly one of ``crf`` (in the codec's ``crf_range``) and
-    ``bitrate_kbps`` (1 pass average, kilobits of 1000 per second) is given. An empty ``preset`` becomes the
-    codec's default; an empty ``tune`` is none. `scaler` (of ``SCALERS``) brings the master down to the rung's
-    height; ``bit_depth`` is 8 or 10 (VVC is always 10). A value outside these rules is a ValueError.
+    Attributes:
+        codec: a key of `CODECS`.
+        height: in pixels, even; the width follows the aspect ratio of the master, rounded to even.
+        crf: in the `crf_range` of the codec. Exactly one of `crf` and `bitrate_kbps` must be given.
+        bitrate_kbps: 1-pass average bitrate.
+        preset: "" selects the default of the codec.
+        scaler: one of `SCALERS`, used to downscale the master.
+        bit_depth: 8 or 10; VVC is always 10.
+        tune: one of the `tunes` of the codec, or "".
+
+    Raises:
+        ValueError: a value is outside these rules.
     """
 
     codec: str
@@ -195,34 +209,25 @@ def _encoders() -> frozenset[str]:
 
 
 def available_codecs() -> list[str]:
-    """The keys of ``CODECS`` whose encoder is in the ffmpeg in use."""
+    """The keys of `CODECS` whose encoder is built into the current ffmpeg."""
     return [name for name, codec in CODECS.items() if codec.encoder in _encoders()]
 
 
-def _packets(video: Path) -> int:
-    """Coded frames in a file that ``encode`` wrote, counted without decoding."""
+def _num_packets(video: Path) -> int:
+    """Number of coded frames in a file written by `encode`, without decoding."""
     text = run_ffmpeg(["-i", str(video.absolute()), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"])
     return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
 def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
-    """Copy the first frames without loss: FFV1 in Matroska, same samples, color tags and timestamps.
+    """Copy the first frames losslessly to FFV1 in Matroska, with the same samples, color tags and timestamps.
 
-    FfmpegError, with the source's name, if ffmpeg fails.
+    Raises:
+        FfmpegError: ffmpeg fails; the message names the source.
     """
     command = ["-y", "-threads", "1", "-i", str(source.absolute()), "-map", "0:V:0", "-map_metadata", "-1"]
-    command += [
-        "-frames:v",
-        str(num_frames),
-        "-fps_mode",
-        "passthrough",
-        "-c:v",
-        "ffv1",
-        "-level",
-        "3",
-        "-threads",
-        "1",
-    ]
+    command += ["-frames:v", str(num_frames), "-fps_mode", "passthrough"]
+    command += ["-c:v", "ffv1", "-level", "3", "-threads", "1"]
     try:
         run_ffmpeg([*command, "-bitexact", str(destination.absolute())], writes=destination)
     except FfmpegError as error:
@@ -230,7 +235,7 @@ def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
 
 
 def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
-    """ffmpeg's output arguments for ``spec`` and a master of ``fps`` frames per second, but map and file."""
+    """ffmpeg's output arguments for `spec` and a master with `fps`, except for -map and the file."""
     codec = CODECS[spec.codec]
     pixel_format = "yuv420p10le" if spec.bit_depth == 10 else codec.pixel_format
     rate = codec.quality.format(crf=spec.crf) if spec.crf is not None else f"-b:v {spec.bitrate_kbps}k"
@@ -247,16 +252,18 @@ def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
 
 
 def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
-    """Encode the first video stream of ``source`` (any file ffmpeg reads) to ``destination``; no audio.
+    """Encode the first video stream of `source` (any file that ffmpeg reads) to `destination`, without audio.
 
-    Every frame keeps its timestamp, so the rate and the number of frames are the master's; color tags are
-    carried over, samples are never converted between ranges or matrices. Interlaced frames are deinterlaced.
-    ``destination`` appears whole or not at all.
+    Timestamps, frame rate, frame count and color tags are those of the master. Samples are not converted between
+    ranges or color matrices. Interlaced frames are deinterlaced. `destination` is written completely or not at all.
 
-    Returns the ffmpeg command, for a manifest, with ``{source}`` and ``{destination}`` for the paths.
+    Returns:
+        The ffmpeg command, with "{source}" and "{destination}" in place of the paths.
 
-    ValueError if the codec is not in this ffmpeg, the suffix is not the codec's, or the rung is taller
-    than the master; EncodeError if ffmpeg fails, or writes fewer frames than it was given.
+    Raises:
+        ValueError: ffmpeg lacks the encoder, the suffix does not match the codec, or the rung is taller than the
+            master.
+        EncodeError: ffmpeg fails, or the file has fewer frames than the master.
     """
     codec = CODECS[spec.codec]
     if spec.codec not in available_codecs():
@@ -267,8 +274,8 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
     if destination.suffix != codec.suffix:
         raise ValueError(f"destination is {str(destination)!r}; for {spec.codec} it must end in {codec.suffix}")
     if destination.exists() and source.exists() and destination.samefile(source):
-        raise ValueError(f"destination is {str(destination)!r}; it must not be the source itself")
-    # The process id keeps apart an ffmpeg that outlives a killed run and the one that does its work again.
+        raise ValueError(f"destination is {str(destination)!r}; it must differ from the source")
+    # The process id avoids a clash with an ffmpeg that outlives an interrupted run.
     partial = destination.with_name(f"{destination.stem}.{os.getpid()}.partial{codec.suffix}")
     try:
         master = probe(source)
@@ -283,9 +290,9 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
         paths = {"{source}": str(source.absolute()), "{destination}": str(partial.absolute())}
         filled = [paths.get(argument, argument) for argument in command]
         log = run_ffmpeg([*filled[:-1], "-stats_enc_pre", "pipe:1", filled[-1]], writes=partial)
-        given, written = len(log.splitlines()), _packets(partial)
-        if given != written:
-            raise FfmpegError("frames were lost", f"no error, but the file has {written} of {given} frames")
+        num_given, num_written = len(log.splitlines()), _num_packets(partial)
+        if num_given != num_written:
+            raise FfmpegError("frames were lost", f"no error, but the file has {num_written} of {num_given} frames")
         os.replace(partial, destination)
     except FfmpegError as error:
         raise EncodeError(spec, error.words) from error

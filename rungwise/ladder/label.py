@@ -1,8 +1,10 @@
-"""Full-reference labels of an encode against its master: VMAF, PSNR and SSIM, by libvmaf inside ffmpeg.
+"""Full-reference labels of an encode against its master: VMAF, PSNR and SSIM by libvmaf inside ffmpeg.
 
-Frames are paired by index, never by timestamp. Both videos are deinterlaced where flagged, and brought to limited
-range and one color matrix by their own tags (rungwise/ladder/pairing.py).
+Frames are paired by index, not by timestamp. Both videos are deinterlaced where flagged, and converted to limited
+range and one color matrix according to their tags (rungwise/ladder/pairing.py).
 """
+
+from __future__ import annotations
 
 import json
 import re
@@ -10,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rungwise.ladder.pairing import (
     Crop,
@@ -23,15 +26,15 @@ from rungwise.ladder.pairing import (
 )
 from rungwise.media.ffmpeg import FfmpegError, ffmpeg_version, run_ffmpeg
 
-# Raise it whenever the same pair of progressive files in limited range could get a different label; for others there is
-# PAIRING_VERSION.
+# Increment it if any pair of progressive, limited-range files can get a different label. PAIRING_VERSION covers others.
 LABEL_VERSION = 1
 DEFAULT_MODELS = ("vmaf_v1.0.16_3d0h",)
+_SCORES_FILE, _COUNT_FILES = "scores.json", ("distorted.txt", "reference.txt")
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """One metric pooled over frames by libvmaf, whose ``harmonic_mean`` is that of (1 + x), less 1."""
+    """One metric pooled over frames by libvmaf. `harmonic_mean` is the harmonic mean of 1 + x, minus 1."""
 
     mean: float
     harmonic_mean: float
@@ -42,10 +45,11 @@ class Pooled:
 class Labels:
     """The labels of one encode.
 
-    ``metrics`` holds each VMAF model under its full name (0 to 100; a 4K 3H model goes to 110), ``"psnr"``,
-    that of luma in dB (identical frames get libvmaf's cap: 60 at 8 bit, 72 at 10), and ``"ssim"``, libvmaf's
-    ``float_ssim`` of luma (up to 1). ``display_height`` is the height in pixels at which the two were
-    compared.
+    Attributes:
+        metrics: VMAF models by full name (0 to 100; the 4K 3H model goes to 110), "psnr" of luma in dB (identical
+            frames get libvmaf's maximum, 60 at 8 bit and 72 at 10), and "ssim", libvmaf's float_ssim of luma (up to 1).
+        num_frames: frames compared.
+        display_height: height in pixels at which the videos were compared.
     """
 
     metrics: dict[str, Pooled]
@@ -55,7 +59,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class RawVideo:
-    """What a headerless ``.yuv`` file does not say: pixels, ffmpeg's pixel format name, frames per second."""
+    """Format of a headerless `.yuv` file: size in pixels, ffmpeg's pixel format, frames per second."""
 
     width: int
     height: int
@@ -63,25 +67,22 @@ class RawVideo:
     fps: float = 25.0
 
 
-def _input_arguments(path: Path, raw: RawVideo | None) -> list[str]:
-    if path.suffix.lower() != ".yuv":
-        return []
-    if raw is None:
-        raise ValueError(f"{str(path)!r} is headerless video; pass raw=RawVideo(width, height, pix_fmt, fps)")
-    size = f"{raw.width}x{raw.height}"
-    return ["-f", "rawvideo", "-video_size", size, "-pixel_format", raw.pix_fmt, "-framerate", str(raw.fps)]
+@dataclass(frozen=True)
+class _Comparison:
+    """Two videos and the picture format in which they are compared."""
 
+    distorted: Path
+    reference: Path
+    distorted_format: PictureFormat
+    reference_format: PictureFormat  # after `crop`
+    crop: Crop | None
+    width: int
+    height: int
 
-def _formats(distorted: Path, reference: Path, raw: RawVideo | None) -> tuple[PictureFormat, PictureFormat]:
-    stated = raw_format(raw.pix_fmt, raw.width, raw.height) if raw else None
-    encoded = stated if stated and distorted.suffix.lower() == ".yuv" else read_format(distorted)
-    return encoded, stated if stated and reference.suffix.lower() == ".yuv" else read_reference(reference)
-
-
-def _count_hint(distorted: int, reference: int) -> str:
-    if distorted == 2 * reference:
-        return "; a deinterlaced encode must have one frame per frame of the reference, not one per field"
-    return ""
+    @property
+    def streams(self) -> tuple[str, str]:
+        """ffmpeg's specifiers of the two video streams."""
+        return f"0:{self.distorted_format.stream_index}", f"1:{self.reference_format.stream_index}"
 
 
 def label(
@@ -94,19 +95,48 @@ def label(
     raw: RawVideo | None = None,
     crop: Crop | None = None,
 ) -> Labels:
-    """Score ``distorted`` against ``reference``, both any file ffmpeg reads, in one pass.
+    """Compare `distorted` with `reference` in one pass.
 
-    Both are compared at ``display_height`` pixels (the reference's own by default), the
-    width following the reference's aspect, in 8 bit 4:2:0, or 10 bit if the reference has more than 8; a
-    video of another size is scaled as ``SCALER`` says. ``models`` are libvmaf's built-in ones, such as
-    ``vmaf_v1.0.16_3d0h`` (1080p at 3 screen heights) or ``vmaf_v0.6.1``. ``num_threads`` changes the time
-    taken only. ``raw`` describes whichever of the two is a ``.yuv`` file.
+    Both are compared at `display_height`, in 8-bit 4:2:0, or 10-bit if the reference has more than 8 bits. A video of
+    another size is scaled by `pairing.SCALER`.
 
-    ValueError if the two differ in number of frames, a model is not built in or cannot score pictures so
-    small, or another argument is not usable; FfmpegError if ffmpeg cannot read one of them.
+    Args:
+        reference: any file that ffmpeg reads.
+        distorted: any file that ffmpeg reads.
+        models: libvmaf's built-in models, such as vmaf_v1.0.16_3d0h (1080p at 3 screen heights) or vmaf_v0.6.1.
+        display_height: in pixels; the default is the height of the reference. The width follows its aspect ratio.
+        num_threads: affects the running time only.
+        raw: format of whichever video is a `.yuv` file.
+        crop: part of the reference that the encode shows.
+
+    Raises:
+        ValueError: the numbers of frames differ, a model is not built in or needs larger pictures, or another
+            argument is invalid.
+        FfmpegError: ffmpeg cannot read one of the videos.
     """
-    named = all(re.fullmatch(r"vmaf_[\w.]+", model) for model in models)
-    if not models or not named or len(set(models)) < len(models):
+    _check_arguments(models, display_height, num_threads)
+    comparison = _comparison(reference, distorted, display_height, raw, crop)
+    command = _command(comparison, models, num_threads, raw)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)  # also ffmpeg's working folder, because full paths inside filters need escaping
+        try:
+            run_ffmpeg(command, cwd=folder, writes=folder / _SCORES_FILE)
+        except FfmpegError as error:
+            raise _explained(error, models, comparison) from error
+        num_distorted, num_reference = (len((folder / log).read_text().splitlines()) for log in _COUNT_FILES)
+        if num_distorted != num_reference:
+            raise ValueError(
+                f"{str(distorted)!r} has {num_distorted} frames and {str(reference)!r} has {num_reference}; frames are "
+                f"paired by index, so the counts must be equal{_field_hint(num_distorted, num_reference)}"
+            )
+        pooled = json.loads((folder / _SCORES_FILE).read_text())["pooled_metrics"]
+    return Labels(_metrics(pooled, models), num_distorted, comparison.height)
+
+
+def _check_arguments(models: Sequence[str], display_height: int | None, num_threads: int) -> None:
+    """Raise ValueError for arguments that no video can be labeled with."""
+    are_models = all(re.fullmatch(r"vmaf_[\w.]+", model) for model in models)
+    if not models or not are_models or len(set(models)) < len(models):
         raise ValueError(
             f"models is {list(models)}; it must name one or more different libvmaf models, "
             "such as vmaf_v1.0.16_3d0h or vmaf_v0.6.1"
@@ -116,66 +146,94 @@ def label(
     if display_height is not None and display_height < 2:
         raise ValueError(f"display_height is {display_height}; it must be at least 2")
 
-    inputs = {path: _input_arguments(path, raw) for path in (distorted, reference)}
-    encoded, shown = _formats(distorted, reference, raw)
-    shown = shown.cropped(crop)
-    check_pair(encoded, shown)
-    width, height = shown.width, shown.height
+
+def _comparison(
+    reference: Path, distorted: Path, display_height: int | None, raw: RawVideo | None, crop: Crop | None
+) -> _Comparison:
+    """Read both formats and set the size of the comparison; ValueError if the videos cannot be compared."""
+    formats = []
+    for path, read in ((distorted, read_format), (reference, read_reference)):
+        if path.suffix.lower() != ".yuv":
+            formats.append(read(path))
+        elif raw is not None:
+            formats.append(raw_format(raw.pix_fmt, raw.width, raw.height))
+        else:
+            raise ValueError(f"{str(path)!r} is headerless video; pass raw=RawVideo(width, height, pix_fmt, fps)")
+    distorted_format, reference_format = formats[0], formats[1].cropped(crop)
+    check_pair(distorted_format, reference_format)
+    width, height = reference_format.width, reference_format.height
     if display_height is not None and display_height != height:
         width, height = 2 * round(width * display_height / height / 2), display_height
-    pix_fmt, matrix = "yuv420p" if shown.bit_depth <= 8 else "yuv420p10le", shared_matrix(encoded, shown)
-    # libvmaf pairs frames by their timestamps. Tags are overwritten after the conversion, as ffmpeg would convert one
-    # video until its tags agree with the other's.
+    return _Comparison(distorted, reference, distorted_format, reference_format, crop, width, height)
+
+
+def _command(comparison: _Comparison, models: Sequence[str], num_threads: int, raw: RawVideo | None) -> list[str]:
+    """ffmpeg's arguments: libvmaf writes `_SCORES_FILE`, and each decoder one line per frame to `_COUNT_FILES`."""
+    command = ["-filter_complex_threads", "1"]
+    # The encode is compared without the container's crop, as it is scored.
+    uncropped = ["-apply_cropping", "codec"] if comparison.distorted_format.container_crop else []
+    for path, cropping in ((comparison.distorted, uncropped), (comparison.reference, [])):
+        input_format = _raw_arguments(raw) if raw is not None and path.suffix.lower() == ".yuv" else []
+        command += ["-threads", str(num_threads), *input_format, *cropping, "-i", str(path.absolute())]
+    command += ["-filter_complex", _filter_graph(comparison, models, num_threads)]
+    command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
+    for stream, log in zip(comparison.streams, _COUNT_FILES, strict=True):
+        command += ["-map", stream, "-vf", "settb=1/25,setpts=N", "-fps_mode", "passthrough"]
+        command += ["-stats_enc_pre", log, "-f", "null", "-"]
+    return command
+
+
+def _raw_arguments(raw: RawVideo) -> list[str]:
+    size = f"{raw.width}x{raw.height}"
+    return ["-f", "rawvideo", "-video_size", size, "-pixel_format", raw.pix_fmt, "-framerate", str(raw.fps)]
+
+
+def _filter_graph(comparison: _Comparison, models: Sequence[str], num_threads: int) -> str:
+    """The filter graph that converts both videos and ends in libvmaf's output [scored]."""
+    distorted, reference = comparison.distorted_format, comparison.reference_format
+    size, pix_fmt = (comparison.width, comparison.height), "yuv420p" if reference.bit_depth <= 8 else "yuv420p10le"
+    matrix = shared_matrix(distorted, reference)
+    # Tags are set to the same values after the conversion, or ffmpeg would convert one video to the other's tags.
     tags = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709,setsar=1"
-    streams = (f"0:{encoded.stream_index}", f"1:{shown.stream_index}")
-    prepare_encode = f"[{streams[0]}]{filters(encoded, (width, height), pix_fmt, matrix)},{tags}"
-    prepare_reference = f"[{streams[1]}]{filters(shown, (width, height), pix_fmt, matrix, crop)},{tags}"
+    distorted_stream, reference_stream = comparison.streams
+    distorted_filters = f"[{distorted_stream}]{filters(distorted, size, pix_fmt, matrix)},{tags}"
+    reference_filters = f"[{reference_stream}]{filters(reference, size, pix_fmt, matrix, comparison.crop)},{tags}"
     model_list = "|".join(rf"version={model}\:name={model}" for model in models)
     libvmaf = (
         f"libvmaf=model='{model_list}':feature='name=psnr|name=float_ssim':n_threads={num_threads}"
-        ":shortest=1:log_fmt=json:log_path=scores.json"
+        f":shortest=1:log_fmt=json:log_path={_SCORES_FILE}"
     )
-    command = ["-filter_complex_threads", "1"]
-    whole = ["-apply_cropping", "codec"] if encoded.container_crop else []  # of the encode, as scoring looks at it
-    for path, cropping in ((distorted, whole), (reference, [])):
-        command += ["-threads", str(num_threads), *inputs[path], *cropping, "-i", str(path.absolute())]
-    command += ["-filter_complex", f"{prepare_encode}[d];{prepare_reference}[r];[d][r]{libvmaf}[scored]"]
-    command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
-    counts = ("distorted.txt", "reference.txt")  # ffmpeg writes one line per frame decoded
-    for index, log in enumerate(counts):
-        command += ["-map", streams[index], "-vf", "settb=1/25,setpts=N", "-fps_mode", "passthrough"]
-        command += ["-stats_enc_pre", log, "-f", "null", "-"]
+    return f"{distorted_filters}[d];{reference_filters}[r];[d][r]{libvmaf}[scored]"
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)  # where ffmpeg runs, too: a whole path inside a filter would need escapes
-        try:
-            run_ffmpeg(command, cwd=folder, writes=folder / "scores.json")
-        except FfmpegError as error:
-            if "could not load libvmaf model" in error.words:
-                raise ValueError(
-                    f"models is {list(models)}; ffmpeg {ffmpeg_version()} has not all of them built in; "
-                    "use others, such as vmaf_v0.6.1, or an ffmpeg with a newer libvmaf "
-                    f"(a newer imageio-ffmpeg, or IMAGEIO_FFMPEG_EXE); ffmpeg said:\n{error.words}"
-                ) from error
-            if re.search(r"image too small|no feature '", error.words):
-                raise ValueError(
-                    f"the two are compared at {width}x{height}, too small for one of {', '.join(models)} "
-                    "(VMAF v1 needs a short side of 160 for 3h, about 270 for 5h, and a long side of 216); "
-                    f"raise display_height, or use vmaf_v0.6.1; ffmpeg said:\n{error.words}"
-                ) from error
-            raise
-        frames = [len((folder / log).read_text().splitlines()) for log in counts]
-        if frames[0] != frames[1]:
-            raise ValueError(
-                f"{str(distorted)!r} has {frames[0]} frames and {str(reference)!r} has {frames[1]}; "
-                f"frames are paired by index, so the two must have as many{_count_hint(frames[0], frames[1])}"
-            )
-        pooled = json.loads((folder / "scores.json").read_text())["pooled_metrics"]
 
-    # libvmaf rounds scores to 6 decimals; its harmonic means show the last bits of a double
-    keys = {**{model: model for model in models}, "psnr": "psnr_y", "ssim": "float_ssim"}
-    metrics = {
+def _explained(error: FfmpegError, models: Sequence[str], comparison: _Comparison) -> Exception:
+    """A ValueError for a missing model or a too small picture, else the error itself."""
+    if "could not load libvmaf model" in error.words:
+        return ValueError(
+            f"models is {list(models)}; ffmpeg {ffmpeg_version()} does not have all of them built in; "
+            "use others, such as vmaf_v0.6.1, or an ffmpeg with a newer libvmaf "
+            f"(a newer imageio-ffmpeg, or IMAGEIO_FFMPEG_EXE); ffmpeg reported:\n{error.words}"
+        )
+    if re.search(r"image too small|no feature '", error.words):
+        return ValueError(
+            f"the comparison size is {comparison.width}x{comparison.height}, too small for one of {', '.join(models)} "
+            "(VMAF v1 needs a short side of 160 for 3h, about 270 for 5h, and a long side of 216); "
+            f"raise display_height or use vmaf_v0.6.1; ffmpeg reported:\n{error.words}"
+        )
+    return error
+
+
+def _field_hint(num_distorted: int, num_reference: int) -> str:
+    if num_distorted == 2 * num_reference:
+        return "; a deinterlaced encode must have one frame per frame of the reference, not one per field"
+    return ""
+
+
+def _metrics(pooled: dict[str, Any], models: Sequence[str]) -> dict[str, Pooled]:
+    """libvmaf's pooled metrics by our names."""
+    names = {**{model: model for model in models}, "psnr": "psnr_y", "ssim": "float_ssim"}
+    # libvmaf rounds scores to 6 decimals, but not harmonic means.
+    return {
         key: Pooled(*(round(pooled[name][pool], 6) for pool in ("mean", "harmonic_mean", "min")))
-        for key, name in keys.items()
+        for key, name in names.items()
     }
-    return Labels(metrics, frames[0], height)

@@ -1,8 +1,7 @@
-"""Masters become a bitrate ladder: every rung encoded, labeled against its master, and listed in one table.
+"""Make a bitrate ladder: encode every rung of every master, label it against its master, and write one table.
 
-Masters come from rungwise/ladder/sources.py. Each encode
-leaves a JSON beside it when it is finished, so a killed run takes up at the next encode, and one that fails is
-reported with ffmpeg's own words and does not lose the others.
+Masters come from rungwise/ladder/sources.py. A JSON file is written after each encode, so an interrupted run resumes
+with the next encode. A failed encode is reported with ffmpeg's message, and the others go on.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ LADDER_VERSION = 1
 
 @dataclass(frozen=True)
 class Rung:
-    """One encode of a master; with `first` given, an encode of that encode, as a re-upload is."""
+    """One encode of a master by `spec`. With `first` it is a re-encode: `spec` encodes the output of `first`."""
 
     spec: EncodeSpec
     first: EncodeSpec | None = None
@@ -50,29 +49,35 @@ class Rung:
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `number` (from 1) of `count` of a ladder's clips."""
+    """Shard `number` (from 1) of `count`: every `count`-th clip of a ladder."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """A shard from "2/8". ValueError for anything else."""
+        """The shard written as "2/8".
+
+        Raises:
+            ValueError: any other text.
+        """
         number, slash, count = text.partition("/")
         if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise ValueError(f"--shard: {text!r} is no share; give one such as 2/8, the second of eight")
+            raise ValueError(
+                f"--shard is {text!r}; it must be NUMBER/COUNT, such as 2/8 for the second of eight shards"
+            )
         return cls(int(number), int(count))
 
 
-def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[Rung]]:
-    """Every rung of one master, by entry, without doubles; heights above the master's are left out.
+def ladder_rungs(groups: Sequence[Rungs], master_height: int) -> list[list[Rung]]:
+    """The rungs of one master for each of `groups`, without duplicates or heights above the master's.
 
     Raises:
         ValueError: an unknown codec or preset, or a CRF outside the codec's range.
     """
-    seen: set[Rung] = set()
-    entries = []
-    for rungs in entries_of:
+    unique: set[Rung] = set()
+    rung_lists = []
+    for rungs in groups:
         heights = [height for height in rungs.heights if height <= master_height]
         heights += [int(master_height * scale / 2 + 1e-9) * 2 for scale in rungs.scales]
         first = None
@@ -80,7 +85,7 @@ def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[R
             first = EncodeSpec("h264", int(master_height / 2) * 2, crf=rungs.first_crf)
         rates: list[dict[str, Any]] = [{"crf": crf} for crf in rungs.crf]
         rates += [{"bitrate_kbps": bitrate_kbps} for bitrate_kbps in rungs.bitrate_kbps]
-        entry = []
+        rung_list = []
         for height, scaler, rate in itertools.product(heights, rungs.scalers, rates):
             spec = EncodeSpec(
                 rungs.codec,
@@ -92,34 +97,37 @@ def ladder_rungs(entries_of: Sequence[Rungs], master_height: int) -> list[list[R
                 **rate,
             )
             rung = Rung(spec, first)
-            if rung not in seen:
-                seen.add(rung)
-                entry.append(rung)
-        entries.append(entry)
-    return entries
+            if rung not in unique:
+                unique.add(rung)
+                rung_list.append(rung)
+        rung_lists.append(rung_list)
+    return rung_lists
 
 
-def chosen_rungs(config: Ladder, master: Master, master_height: int) -> list[Rung]:
-    """The rungs that one master gets: all, or a sample of them, and samples of those beside; the same ever after."""
-    entries = ladder_rungs(config.rungs, master_height)
+def rungs_of_master(config: Ladder, master: Master, master_height: int) -> list[Rung]:
+    """The rungs to encode of one master: all of `config.rungs` or a sample, and samples of `config.beside`.
+
+    Samples depend on the content's name only, so they are the same in every run.
+    """
+    rung_lists = ladder_rungs(config.rungs, master_height)
     if config.sample is None:
-        chosen = [rung for entry in entries for rung in entry]
+        rungs = [rung for rung_list in rung_lists for rung in rung_list]
     else:
-        chosen = _drawn(entries, config.sample, master, seed_of(master.content))
+        rungs = _sampled_rungs(rung_lists, config.sample, master, seed_of(master.content))
     for number, beside in enumerate(config.beside):
         seed = seed_of(f"{master.content} beside" + f" {number}" * (number > 0))
-        more = _drawn(ladder_rungs(beside.rungs, master_height), beside.sample, master, seed)
-        chosen = chosen + [rung for rung in more if rung not in chosen]
-    return chosen
+        extra = _sampled_rungs(ladder_rungs(beside.rungs, master_height), beside.sample, master, seed)
+        rungs = rungs + [rung for rung in extra if rung not in rungs]
+    return rungs
 
 
-def _drawn(entries: list[list[Rung]], sample: RungSample, master: Master, seed: int) -> list[Rung]:
-    """Entries take turns, in an order drawn anew for each master, so that few rungs still are of all kinds."""
+def _sampled_rungs(rung_lists: list[list[Rung]], sample: RungSample, master: Master, seed: int) -> list[Rung]:
+    """A sample that takes one rung of each list in turn, in random order, so that few rungs still cover all lists."""
     count = sample.masters if master.origin == "master" else sample.others
     rng = np.random.default_rng(seed)
-    hands = [[entry[index] for index in rng.permutation(len(entry))] for entry in entries]
-    order = rng.permutation(len(hands))
-    rounds = itertools.zip_longest(*(hands[index] for index in order))
+    shuffled = [[rungs[index] for index in rng.permutation(len(rungs))] for rungs in rung_lists]
+    order = rng.permutation(len(shuffled))
+    rounds = itertools.zip_longest(*(shuffled[index] for index in order))
     return [rung for rung in itertools.chain.from_iterable(rounds) if rung is not None][:count]
 
 
@@ -132,18 +140,26 @@ def make_ladder(
     workers: int | None = None,
     shard: Shard | None = None,
 ) -> Artifact:
-    """Encode and label every rung of every master, `workers` at a time; copy the `unlabelled` videos beside them.
+    """Encode and label every rung of every master, and copy the `unlabelled` videos.
 
-    The artifact holds `encodes/`, `table.parquet`, and `failures.json`: clip -> why it is not in the table. With
-    `shard` only that share of the clips is made, into an artifact of the stage `ladder-shard`; the whole ladder takes
-    over what its finished shards hold, so a farm's work is merged by copying their folders into one `runs`.
+    The artifact holds `encodes/`, `table.parquet`, and `failures.json` with the reason for every failed clip. With
+    `shard` only that part of the clips is made, in an artifact of the stage `ladder-shard`. The full ladder reuses
+    the clips of its finished shards, so shards of several machines are merged by copying them into one `runs` folder.
+
+    Args:
+        config: rungs and label metrics.
+        masters: sources to encode.
+        runs: folder of all artifacts.
+        unlabelled: videos without a reference, copied as they are.
+        workers: parallel encodes; the default is the number of CPU cores.
+        shard: the part of the clips to make.
 
     Raises:
-        ValueError: a rung that no encoder takes, or every encode failed.
+        ValueError: a rung is invalid, or every encode failed.
     """
-    # A wrong rung is the config's fault: say so before any work.
+    # Validate all rungs of the config before any work.
     ladder_rungs((*config.rungs, *(rungs for beside in config.beside for rungs in beside.rungs)), 2160)
-    whole = StageKey(
+    ladder_key = StageKey(
         "ladder",
         LADDER_VERSION,
         config.model_dump(mode="json") | {"label_version": LABEL_VERSION},
@@ -151,36 +167,21 @@ def make_ladder(
         | {f"unlabelled {video.content}": video.sha256 for video in unlabelled}
         | {"ffmpeg": ffmpeg_version()},
     )
-
-    key = whole
+    key = ladder_key
     if shard is not None:
-        key = StageKey("ladder-shard", LADDER_VERSION, {"shard": f"{shard.number}/{shard.count}"}, {"ladder": whole.id})
+        shard_config = {"shard": f"{shard.number}/{shard.count}"}
+        key = StageKey("ladder-shard", LADDER_VERSION, shard_config, {"ladder": ladder_key.id})
 
     def build(folder: Path) -> None:
         encodes = folder / "encodes"
         encodes.mkdir(exist_ok=True)
         if shard is None:
-            _take_shards(runs, whole, encodes)
-        jobs: dict[str, Callable[[], None]] = {}
-        for master in masters:
-            for rung in chosen_rungs(config, master, probe(master.path).height):
-                clip = clip_name(master.content, rung)
-                jobs[clip] = partial(_encode_and_label, master, rung, encodes, config)
-        for video in unlabelled:
-            jobs[video.content] = partial(_take_unlabelled, video, encodes, config)
+            _copy_shards(runs, ladder_key, encodes)
+        jobs = _clip_jobs(config, masters, unlabelled, encodes)
         if shard is not None:
             jobs = {clip: jobs[clip] for clip in sorted(jobs)[shard.number - 1 :: shard.count]}
         jobs = {clip: job for clip, job in jobs.items() if not (encodes / f"{clip}.json").is_file()}
-        failures = {}
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for clip, error in run_jobs(pool, jobs, "ladder"):
-                if error is None:
-                    continue
-                of_machine = isinstance(error, OSError | MemoryError) and not isinstance(error, av.error.FFmpegError)
-                if not isinstance(error, Exception) or of_machine:
-                    raise error  # not the clip's fault: what is made is kept, run again to go on
-                failures[clip] = failure("", error)
-                note(f"ladder: {clip} failed: {failures[clip]}")
+        failures = _run_clip_jobs(jobs, workers)
         rows = [json.loads(path.read_text())["row"] for path in sorted(encodes.glob("*.json"))]
         if not rows:
             raise ValueError(f"ladder: all {len(failures)} encodes failed; the last: {list(failures.values())[-1]}")
@@ -192,38 +193,69 @@ def make_ladder(
     return run_stage(runs, key, build)
 
 
-def _take_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
-    """Copy what finished shards of this ladder hold; each file is checked against its shard's manifest."""
-    taken = 0
+def _clip_jobs(
+    config: Ladder, masters: Sequence[Master], unlabelled: Sequence[Master], encodes: Path
+) -> dict[str, Callable[[], None]]:
+    """The job of every clip, by name."""
+    jobs: dict[str, Callable[[], None]] = {}
+    for master in masters:
+        for rung in rungs_of_master(config, master, probe(master.path).height):
+            jobs[clip_name(master.content, rung)] = partial(_encode_and_label, master, rung, encodes, config)
+    for video in unlabelled:
+        jobs[video.content] = partial(_copy_unlabelled, video, encodes, config)
+    return jobs
+
+
+def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None) -> dict[str, str]:
+    """Run all jobs, and return the reason for every failed clip."""
+    failures = {}
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for clip, error in run_jobs(pool, jobs, "ladder"):
+            if error is None:
+                continue
+            is_system_error = isinstance(error, OSError | MemoryError) and not isinstance(error, av.error.FFmpegError)
+            if not isinstance(error, Exception) or is_system_error:
+                raise error  # a full disk, for example, fails all clips; finished ones are kept for the next run
+            failures[clip] = failure("", error)
+            note(f"ladder: {clip} failed: {failures[clip]}")
+    return failures
+
+
+def _copy_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
+    """Copy the clips of finished shards of this ladder; each file is checked against its shard's manifest."""
+    num_copied = 0
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
         shard = open_artifact(manifest.parent)
         if shard.key.inputs["ladder"] != ladder.id:
-            warn(f"ladder: {manifest.parent} is a shard of another ladder, left alone")
+            warn(f"ladder: ignored {manifest.parent}, a shard of another ladder")
             continue
         verify_files(shard)
-        # A clip's JSON says that it is finished, so it comes after its video.
+        # The JSON marks a clip as finished, so it is copied after the video.
         for path in sorted((shard.path / "encodes").iterdir(), key=lambda path: path.suffix == ".json"):
             if not (encodes / path.name).is_file():
                 shutil.copyfile(path, encodes / f"{path.name}.partial")
                 os.replace(encodes / f"{path.name}.partial", encodes / path.name)
-                taken += path.suffix == ".json"
-    if taken:
-        note(f"ladder: {taken} clips taken over from shards")
+                num_copied += path.suffix == ".json"
+    if num_copied:
+        note(f"ladder: {num_copied} clips copied from shards")
 
 
 def _identity(master: Master) -> str:
-    """What decides a master's encodes and labels; how it is converted is part of it only where it is."""
-    picture = read_format(master.path)
-    converted = picture.interlaced or picture.full_range
+    """All that determines the encodes and labels of a master, for the stage key.
+
+    The pairing version is included only if the master is converted, so that other ladders keep their ids.
+    """
+    master_format = read_format(master.path)
+    is_converted = master_format.interlaced or master_format.full_range
     return (
         master.sha256
         + (f" of {master.group}" if master.group != master.content else "")
-        + (f" pairing {PAIRING_VERSION}" if converted else "")
+        + (f" pairing {PAIRING_VERSION}" if is_converted else "")
     )
 
 
 def clip_name(content: str, rung: Rung) -> str:
-    """The encode's unique name, such as "night_city_a-h264-216p-crf32-veryfast"."""
+    """The unique name of an encode, such as "night_city_a-h264-216p-crf32-veryfast"."""
     spec = rung.spec
     parts = [
         content,
@@ -238,12 +270,13 @@ def clip_name(content: str, rung: Rung) -> str:
 
 
 def read_failures(ladder: Artifact) -> dict[str, str]:
-    """Clips that could not be encoded or labeled, and why."""
+    """Clips that could not be encoded or labeled, with the reason."""
     failures: dict[str, str] = json.loads((ladder.path / "failures.json").read_text())
     return failures
 
 
 def _encode_and_label(master: Master, rung: Rung, encodes: Path, config: Ladder) -> None:
+    """Write the encode of a rung, then its JSON with the row of the table."""
     clip = clip_name(master.content, rung)
     path = encodes / f"{clip}{CODECS[rung.spec.codec].suffix}"
     with tempfile.TemporaryDirectory() as folder:
@@ -262,8 +295,9 @@ def _encode_and_label(master: Master, rung: Rung, encodes: Path, config: Ladder)
     write_json(encodes / f"{clip}.json", {"row": row, "command": command, "ffmpeg": ffmpeg_version()})
 
 
-def _take_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
-    height = probe(video.path).height  # of what can't be read nothing is kept
+def _copy_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
+    """Copy a video, then write its JSON with a row without a score."""
+    height = probe(video.path).height  # raises for an unreadable video, before it is copied
     path = encodes / f"{video.content}{video.path.suffix.lower()}"
     shutil.copyfile(video.path, path)
     row = _row(video, None, path, config, height)
@@ -271,25 +305,25 @@ def _take_unlabelled(video: Master, encodes: Path, config: Ladder) -> None:
 
 
 def _row(master: Master, rung: Rung | None, path: Path, config: Ladder, display_height: int) -> dict[str, Any]:
-    """A table's row, but for the score; without `rung` nobody knows how the video was made."""
-    seen = probe(path)
+    """The row of a clip without its score; `rung` is None if the encoder settings are unknown."""
+    video = probe(path)
     return {
         "clip": path.stem,
         "path": f"encodes/{path.name}",
         "content": master.content,
         "group": master.group,
         "origin": master.origin,
-        "codec": rung.spec.codec if rung else seen.codec,
+        "codec": rung.spec.codec if rung else video.codec,
         "preset": f"{rung.spec.preset} {rung.spec.tune}".strip() if rung else "",
         "rate_control": _rate_control(rung.spec) if rung else "",
         "scaler": rung.spec.scaler if rung else "",
         "bit_depth": rung.spec.bit_depth if rung else None,
         "first_crf": rung.first.crf if rung and rung.first else None,
-        "width": seen.width,
-        "height": seen.height,
-        "fps": seen.fps,
-        "duration_seconds": seen.duration_seconds,
-        "bitrate_kbps": seen.bitrate_kbps,
+        "width": video.width,
+        "height": video.height,
+        "fps": video.fps,
+        "duration_seconds": video.duration_seconds,
+        "bitrate_kbps": video.bitrate_kbps,
         "display_height": display_height,
         "score_std": None,
         "score_kind": config.label,
@@ -306,7 +340,7 @@ def _rate_control(spec: EncodeSpec) -> str:
 
 
 def read_ladder(ladder: Artifact) -> pd.DataFrame:
-    """The ladder's table with `path` made absolute."""
+    """The table of a ladder with absolute paths."""
     from rungwise.dataset_table import read_table
 
     table = read_table(ladder.path / "table.parquet")

@@ -1,7 +1,7 @@
-"""Masters: the videos of a folder, variants of them, photographs under a synthetic camera, and the built-in scenes.
+"""Masters: videos of a folder, variants of them, synthetic pan/zoom clips from stills, and the built-in scenes.
 
-What has to be made is made in artifacts of the stage `masters`; a folder's videos that are used whole are read where
-they lie.
+Generated masters are artifacts of the stage `masters`. Videos of a folder that are used in full length are read in
+place.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from rungwise.scenes import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write
 from rungwise.scenes.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.scenes.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
 
-SIZE = ("width", "height", "num_frames", "fps")
+FORMAT_KEYS = ("width", "height", "num_frames", "fps")
 
 
 @dataclass(frozen=True)
 class Master:
-    """One source scene. Contents of one `group` share footage and stay in one split.
+    """One source video. Contents of one `group` share footage and stay in one split.
 
-    `origin` says how it came to be: "master", "photograph", "builtin", or what was done to a master, such as
+    `origin` is "master", "photograph", "builtin", "unlabelled", or the changes made to a master, such as
     "crop mirror".
     """
 
@@ -46,10 +46,10 @@ class Master:
 
 
 def make_masters(sources: Sources, runs: Path, *, held_out: Collection[str] = ()) -> list[Master]:
-    """The masters of a run. Of the contents of `held_out`, and of their groups, no variants are made.
+    """The masters of a run. Contents in `held_out`, and others of their groups, get no variants.
 
     Raises:
-        ValueError: unknown scene names, a folder without videos, or a group of contents that aren't there.
+        ValueError: an unknown scene, a folder without videos, or a group with an unknown content.
     """
     paths, origins = {}, {}
     if sources.folder is not None:
@@ -58,24 +58,24 @@ def make_masters(sources: Sources, runs: Path, *, held_out: Collection[str] = ()
             paths = _cut(paths, sources.num_frames, runs)
         origins = dict.fromkeys(paths, "master")
     for origin, make in (("builtin", _builtin), ("photograph", _photographs)):
-        made = make(sources, runs)
-        clash = sorted(made.keys() & paths.keys())
+        new_paths = make(sources, runs)
+        clash = sorted(new_paths.keys() & paths.keys())
         if clash:
-            raise ValueError(f"sources: two masters are called {clash[0]!r}; a content needs one name")
-        paths |= made
-        origins |= dict.fromkeys(made, origin)
-    groups = _groups(
-        sources, list(paths), {c: c.rpartition("~")[0] if origins[c] == "photograph" else c for c in paths}
-    )
+            raise ValueError(f"sources: two masters are named {clash[0]!r}; names must be unique")
+        paths |= new_paths
+        origins |= dict.fromkeys(new_paths, origin)
+    base_names = {name: name.rpartition("~")[0] if origins[name] == "photograph" else name for name in paths}
+    groups = _groups(sources, base_names)
     masters = [Master(name, groups[name], path, sha256_file(path), origins[name]) for name, path in paths.items()]
     if not sources.variants:
         return masters
-    apart = {groups[content] for content in held_out if content in groups}
-    return masters + _variants(sources, [m for m in masters if m.origin == "master" and m.group not in apart], runs)
+    held_out_groups = {groups[content] for content in held_out if content in groups}
+    varied = [master for master in masters if master.origin == "master" and master.group not in held_out_groups]
+    return masters + _variants(sources, varied, runs)
 
 
 def _builtin(sources: Sources, runs: Path) -> dict[str, Path]:
-    """Rendered scenes by name: those asked for, and so many more of each family."""
+    """Rendered scenes by name: those of `builtin`, and the numbers of `more_scenes` per family."""
     names = sorted(SCENES) if sources.builtin == "all" else list(sources.builtin or ())
     for name in names:
         try:
@@ -88,42 +88,44 @@ def _builtin(sources: Sources, runs: Path) -> dict[str, Path]:
         names += [f"{family}_{number}" for number in range(1, count + 1) if f"{family}_{number}" not in names]
     if not names:
         return {}
-    size = sources.model_dump(include=set(SIZE))
-    key = StageKey("masters", MASTERS_VERSION, {"scenes": names, **size}, {"ffmpeg": ffmpeg_version()})
-    jobs = {name: partial(write_master, name, **size) for name in names}
+    video_format = sources.model_dump(include=set(FORMAT_KEYS))
+    key = StageKey("masters", MASTERS_VERSION, {"scenes": names, **video_format}, {"ffmpeg": ffmpeg_version()})
+    jobs = {name: partial(write_master, name, **video_format) for name in names}
     return _rendered(key, jobs, runs)
 
 
 def _photographs(sources: Sources, runs: Path) -> dict[str, Path]:
-    """Shots of a folder's pictures: NAME~1, NAME~2, ... by its name. One too small for a shot goes without."""
+    """Pan/zoom clips from stills, NAME~1, NAME~2, ...; a still smaller than a clip is skipped with a warning."""
     if sources.photographs is None:
         return {}
     assert sources.shots is not None
-    pictures = _files(sources.photographs, PICTURE_SUFFIXES, "sources.photographs")
-    moving = sources.model_dump(include={"num_frames", "fps"})
-    inputs = {picture.stem: sha256_file(picture) for picture in pictures} | {"ffmpeg": ffmpeg_version()}
-    key = StageKey("masters", MASTERS_VERSION, {"shots": sources.shots, **moving}, inputs)
+    stills = _files(sources.photographs, PICTURE_SUFFIXES, "sources.photographs")
+    timing = sources.model_dump(include={"num_frames", "fps"})
+    inputs = {still.stem: sha256_file(still) for still in stills} | {"ffmpeg": ffmpeg_version()}
+    key = StageKey("masters", MASTERS_VERSION, {"shots": sources.shots, **timing}, inputs)
     jobs: dict[str, Callable[..., None]] = {}
-    for picture in pictures:
-        across, down = picture_size(picture)
+    for still in stills:
+        still_width, still_height = picture_size(still)
         for number, (width, height) in enumerate(sources.shots):
-            name = f"{picture.stem}~{number + 1}"
-            if across < width or down < height:
-                warn(f"masters: no {name}: the picture is {across}x{down}, the shot {width}x{height}")
+            name = f"{still.stem}~{number + 1}"
+            if still_width < width or still_height < height:
+                warn(f"masters: no {name}: the still is {still_width}x{still_height}, the clip {width}x{height}")
                 continue
-            jobs[name] = partial(write_photograph, picture, seed=seed_of(name), width=width, height=height, **moving)
+            jobs[name] = partial(write_photograph, still, seed=seed_of(name), width=width, height=height, **timing)
     if not jobs:
-        raise ValueError(f"sources.photographs: no picture of {sources.photographs} is as large as one of the shots")
+        raise ValueError(
+            f"sources.photographs: every still of {sources.photographs} is smaller than all sizes in sources.shots"
+        )
     return _rendered(key, jobs, runs)
 
 
 def _rendered(key: StageKey, jobs: Mapping[str, Callable[..., None]], runs: Path) -> dict[str, Path]:
-    """Videos that Python draws, by name; each job takes the `path` to write."""
+    """Paths by name of videos that are rendered in Python; each job is called with the `path` to write."""
 
     def build(folder: Path) -> None:
         paths = {name: folder / f"{name}.mkv" for name in jobs}
         missing = {name: partial(jobs[name], path=path) for name, path in paths.items() if not path.is_file()}
-        # Spawned, not forked: a forked worker would outlive a killed run and hold the artifact's lock with it.
+        # Spawn, because a forked worker would outlive an interrupted run and keep the artifact's lock.
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             for _, error in run_jobs(pool, missing, "masters"):
                 if error is not None:
@@ -134,7 +136,7 @@ def _rendered(key: StageKey, jobs: Mapping[str, Callable[..., None]], runs: Path
 
 
 def _cut(paths: dict[str, Path], num_frames: int, runs: Path) -> dict[str, Path]:
-    """Lossless copies of the first frames."""
+    """Lossless copies of the first frames, by name."""
     inputs = {name: sha256_file(path) for name, path in paths.items()} | {"ffmpeg": ffmpeg_version()}
     key = StageKey("masters", MASTERS_VERSION, {"num_frames": num_frames}, inputs)
 
@@ -147,35 +149,37 @@ def _cut(paths: dict[str, Path], num_frames: int, runs: Path) -> dict[str, Path]
 
 
 def _variants(sources: Sources, masters: list[Master], runs: Path) -> list[Master]:
-    """NAME~1, NAME~2, ... of each master, from the whole of its file."""
+    """Variants NAME~1, NAME~2, ... of each master, from its full length."""
     assert sources.folder is not None
     assert sources.num_frames is not None
     originals = {path.stem: path for path in _files(sources.folder, VIDEO_SUFFIXES, "sources.folder")}
-    drawn: dict[str, tuple[Master, Variant]] = {}
+    variants: dict[str, tuple[Master, Variant]] = {}
     for master in masters:
-        seen, available = probe(originals[master.content]), len(timestamps_seconds(originals[master.content]))
+        video = probe(originals[master.content])
+        num_available = len(timestamps_seconds(originals[master.content]))
         for number in range(sources.variants):
             name = f"{master.content}~{number + 1}"
-            drawn[name] = (
-                master,
-                draw_variant(
-                    seed_of(name),
-                    width=seen.width,
-                    height=seen.height,
-                    available=available,
-                    num_frames=sources.num_frames,
-                ),
+            variant = draw_variant(
+                seed_of(name),
+                width=video.width,
+                height=video.height,
+                available=num_available,
+                num_frames=sources.num_frames,
             )
+            variants[name] = (master, variant)
     key = StageKey(
         "masters",
         VARIANTS_VERSION,
-        {"variants": {name: variant.filters for name, (_, variant) in drawn.items()}, "num_frames": sources.num_frames},
+        {
+            "variants": {name: variant.filters for name, (_, variant) in variants.items()},
+            "num_frames": sources.num_frames,
+        },
         {master.content: sha256_file(originals[master.content]) for master in masters} | {"ffmpeg": ffmpeg_version()},
     )
 
     def build(folder: Path) -> None:
         jobs = {}
-        for name, (master, variant) in drawn.items():
+        for name, (master, variant) in variants.items():
             if not (folder / f"{name}.json").is_file():
                 jobs[name] = partial(
                     _write_variant, originals[master.content], folder / f"{name}.mkv", variant, sources
@@ -186,63 +190,65 @@ def _variants(sources: Sources, masters: list[Master], runs: Path) -> list[Maste
                     raise error
 
     folder = run_stage(runs, key, build).path
-    made = {name: folder / f"{name}.mkv" for name in drawn}
+    paths = {name: folder / f"{name}.mkv" for name in variants}
     return [
-        Master(name, master.group, made[name], sha256_file(made[name]), variant.kinds)
-        for name, (master, variant) in drawn.items()
+        Master(name, master.group, paths[name], sha256_file(paths[name]), variant.kinds)
+        for name, (master, variant) in variants.items()
     ]
 
 
 def _write_variant(source: Path, path: Path, variant: Variant, sources: Sources) -> None:
     assert sources.num_frames is not None
     write_variant(source, path, variant, num_frames=sources.num_frames)
-    write_json(path.with_suffix(".json"), {"filters": variant.filters})  # written last: this one is finished
+    write_json(path.with_suffix(".json"), {"filters": variant.filters})  # marks the variant as finished
 
 
 def seed_of(name: str) -> int:
-    """What is drawn for a content is drawn from this, so that it is the same ever after."""
+    """The random seed of a content, which depends on its name only."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], key: str) -> list[Path]:
+    """Files with one of the suffixes, sorted; ValueError names the config `key`."""
     if not folder.is_dir():
         raise ValueError(f"{key}: {folder} is not a folder")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     if not paths:
         kind = "video" if suffixes is VIDEO_SUFFIXES else "picture"
-        raise ValueError(f"{key}: {folder} holds no {kind} ({', '.join(suffixes)})")
-    doubles = {path.stem for path in paths if [other.stem for other in paths].count(path.stem) > 1}
-    if doubles:
-        raise ValueError(f"{key}: two files are called {sorted(doubles)[0]!r}; a content needs one name")
+        raise ValueError(f"{key}: {folder} has no {kind} ({', '.join(suffixes)})")
+    stems = [path.stem for path in paths]
+    duplicates = {stem for stem in stems if stems.count(stem) > 1}
+    if duplicates:
+        raise ValueError(f"{key}: two files are named {sorted(duplicates)[0]!r}; names must be unique")
     return paths
 
 
 def find_unlabelled(sources: Sources, masters: list[Master]) -> list[Master]:
-    """The videos of `sources.unlabelled`: each a content and a group of its own.
+    """The videos of `sources.unlabelled`, each with its own content and group.
 
     Raises:
-        ValueError: no such folder, no video in it, or one is called like a master.
+        ValueError: the folder does not exist or has no video, or a video has the name of a master.
     """
     if sources.unlabelled is None:
         return []
     paths = _files(sources.unlabelled, VIDEO_SUFFIXES, "sources.unlabelled")
     clash = sorted({path.stem for path in paths} & {master.content for master in masters})
     if clash:
-        raise ValueError(f"sources.unlabelled: {clash[0]!r} is a master's name too; a content needs one name")
+        raise ValueError(f"sources.unlabelled: {clash[0]!r} is also the name of a master; names must be unique")
     return [Master(path.stem, path.stem, path, sha256_file(path), "unlabelled") for path in paths]
 
 
-def _groups(sources: Sources, contents: list[str], own: dict[str, str]) -> dict[str, str]:
-    """Content -> group, as `sources.groups` has it, else its `own`. Shots of a picture go by the picture's name."""
-    groups = dict(own)
-    placed: set[str] = set()
+def _groups(sources: Sources, base_names: dict[str, str]) -> dict[str, str]:
+    """Groups by content: those of `sources.groups`, else the content's base name, which clips of a still share."""
+    groups = dict(base_names)
+    grouped: set[str] = set()
     for group, members in sources.groups.items():
         for member in members:
-            meant = [content for content in contents if member in (content, own[content])]
-            if not meant:
-                raise ValueError(f"sources.groups.{group}: no content {member!r} among the {len(contents)} masters")
-            if member in placed:
+            contents = [content for content, base_name in base_names.items() if member in (content, base_name)]
+            if not contents:
+                raise ValueError(f"sources.groups.{group}: no content {member!r} among the {len(base_names)} masters")
+            if member in grouped:
                 raise ValueError(f"sources.groups.{group}: {member!r} is in two groups")
-            placed.add(member)
-            groups |= dict.fromkeys(meant, group)
+            grouped.add(member)
+            groups |= dict.fromkeys(contents, group)
     return groups

@@ -16,7 +16,7 @@ MIDDLE_CRF = {"h264": 28, "hevc": 28, "av1": 35, "vp9": 35, "vvc": 34, "vp8": 30
 
 
 def write_clip(path: Path, frames: int = 12, width: int = 192, height: int = 108, rate: str = "25:1") -> Path:
-    """A y4m clip of a textured gradient that moves."""
+    """A y4m clip of a moving textured gradient."""
     rng = np.random.default_rng(7)
     texture = rng.integers(-25, 25, (height, width + 3 * frames))
     gradient = np.linspace(50, 200, width + 3 * frames)
@@ -30,11 +30,11 @@ def write_clip(path: Path, frames: int = 12, width: int = 192, height: int = 108
 
 
 def timestamps(path: Path) -> list[float]:
-    """The decoded frames' times in seconds."""
+    """Timestamps of the decoded frames in seconds."""
     text = run_ffmpeg(["-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framecrc", "-"]).decode()
-    found = re.search(r"#tb 0: (\d+)/(\d+)", text)
-    assert found
-    unit = Fraction(int(found[1]), int(found[2]))
+    time_base = re.search(r"#tb 0: (\d+)/(\d+)", text)
+    assert time_base
+    unit = Fraction(int(time_base[1]), int(time_base[2]))
     return [float(int(line.split(",")[2]) * unit) for line in text.splitlines() if not line.startswith("#")]
 
 
@@ -55,11 +55,11 @@ def test_same_inputs_same_bytes(codec: str, rate: str, master: Path, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         first.name,
         second.name,
-    ]  # nothing partial left
+    ]  # no partial file is left
 
 
 @pytest.mark.parametrize("codec", available_codecs())
-def test_keeps_rate_count_and_color_tags(codec: str, tmp_path: Path) -> None:
+def test_frame_rate_count_and_color_tags_are_kept(codec: str, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.y4m", rate="30000:1001")
     tagged = tmp_path / "tagged.mkv"
     tags = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
@@ -67,14 +67,14 @@ def test_keeps_rate_count_and_color_tags(codec: str, tmp_path: Path) -> None:
     rung = tmp_path / f"rung{CODECS[codec].suffix}"
     encode(tagged, rung, EncodeSpec(codec, height=72, crf=MIDDLE_CRF[codec]))
 
-    made = probe(rung)
-    assert (made.width, made.height) == (128, 72)
-    assert made.bit_depth == (10 if codec == "vvc" else 8)
-    # WebM and Matroska count in milliseconds
-    assert float(made.fps) == pytest.approx(30000 / 1001, rel=1e-3)
+    info = probe(rung)
+    assert (info.width, info.height) == (128, 72)
+    assert info.bit_depth == (10 if codec == "vvc" else 8)
+    # WebM and Matroska have millisecond timestamps
+    assert float(info.fps) == pytest.approx(30000 / 1001, rel=1e-3)
     assert timestamps(rung) == pytest.approx(timestamps(clip), abs=1e-3)
-    shown = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", rung], capture_output=True, text=True, check=False)
-    assert re.search(r"Video: .*\(tv, bt709", shown.stderr)
+    process = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", rung], capture_output=True, text=True, check=False)
+    assert re.search(r"Video: .*\(tv, bt709", process.stderr)
 
 
 def test_every_encoder_is_pinned_to_one_thread_and_a_gop() -> None:
@@ -86,7 +86,7 @@ def test_every_encoder_is_pinned_to_one_thread_and_a_gop() -> None:
         assert "{" not in arguments
 
 
-def test_command_is_for_a_manifest(master: Path, tmp_path: Path) -> None:
+def test_command_has_no_paths(master: Path, tmp_path: Path) -> None:
     command = encode(master, tmp_path / "rung.mp4", EncodeSpec("h264", height=72, bitrate_kbps=100, preset="medium"))
     assert command[0] == "ffmpeg"
     assert command[-1] == "{destination}"
@@ -102,14 +102,14 @@ def test_width_follows_the_aspect_and_is_even(tmp_path: Path) -> None:
     assert probe(tmp_path / "rung.mp4").width == 120  # 119.7
 
 
-def test_failure_shows_the_words_of_ffmpeg_and_leaves_no_file(tmp_path: Path) -> None:
+def test_failure_has_the_message_of_ffmpeg_and_leaves_no_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"this is no video")
+    broken.write_bytes(b"not a video")
     spec = EncodeSpec("h264", height=108, crf=30)
-    with pytest.raises(EncodeError, match="Invalid data found when processing input") as caught:
+    with pytest.raises(EncodeError, match="Invalid data found when processing input") as error:
         encode(broken, tmp_path / "rung.mp4", spec)
-    assert caught.value.spec == spec
-    assert "height=108" in str(caught.value)
+    assert error.value.spec == spec
+    assert "height=108" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
 
 
@@ -123,11 +123,9 @@ def test_encoder_failure_leaves_the_old_file(master: Path, tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["rung.mp4"]
 
 
-def test_an_encoder_that_loses_frames_is_an_error(
-    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lossy = CODECS["h264"].pinned + " -bsf:v noise=drop=gt(n\\,5)"  # ffmpeg itself calls this a success
-    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], pinned=lossy))
+def test_dropped_frames_are_an_error(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropping = CODECS["h264"].pinned + " -bsf:v noise=drop=gt(n\\,5)"  # ffmpeg exits with 0
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], pinned=dropping))
     with pytest.raises(EncodeError, match="6 of 12 frames"):
         encode(master, tmp_path / "rung.mp4", EncodeSpec("h264", height=108, crf=30))
     assert list(tmp_path.iterdir()) == []
@@ -145,12 +143,12 @@ def test_an_encoder_that_loses_frames_is_an_error(
         (lambda: EncodeSpec("vp9", 108, crf=30, preset="medium"), "medium.*5, 4"),
     ],
 )
-def test_bad_specs(make: Callable[[], EncodeSpec], message: str) -> None:
+def test_invalid_specs_raise(make: Callable[[], EncodeSpec], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_bad_calls(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_calls_raise(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"must end in \.webm"):
         encode(master, tmp_path / "rung.mp4", EncodeSpec("vp9", height=108, crf=30))
     with pytest.raises(ValueError, match="must not exceed the master's, 108"):
@@ -161,10 +159,10 @@ def test_bad_calls(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         encode(master, tmp_path / "rung.mp4", EncodeSpec("hevc", height=108, crf=30))
 
 
-def test_a_file_is_not_encoded_onto_itself(master: Path, tmp_path: Path) -> None:
+def test_encoding_onto_the_source_raises(master: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     encode(master, clip, EncodeSpec("h264", height=108, crf=30))
-    with pytest.raises(ValueError, match="must not be the source"):
+    with pytest.raises(ValueError, match="must differ from the source"):
         encode(clip, clip, EncodeSpec("h264", height=108, crf=30))
 
 

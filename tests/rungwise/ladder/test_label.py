@@ -13,7 +13,7 @@ V1 = "vmaf_v1.0.16_3d0h"
 
 
 def write_clip(path: Path, frames: int = 12, width: int = 288, height: int = 162) -> Path:
-    """A y4m clip of a textured gradient that moves."""
+    """A y4m clip of a moving textured gradient."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(-40, 40, (height // 4 + 1, (width + 3 * frames) // 4)).repeat(4, 0).repeat(4, 1)[:height]
     canvas = np.clip(np.linspace(60, 190, coarse.shape[1]) + coarse, 16, 235).astype(np.uint8)
@@ -27,7 +27,7 @@ def write_clip(path: Path, frames: int = 12, width: int = 288, height: int = 162
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A master and three encodes of it: same height at two rates, and a lower rung."""
+    """A master and three encodes: two rates at the same height, and a lower height."""
     path = tmp_path_factory.mktemp("ladder")
     master = write_clip(path / "master.y4m")
     encode(master, path / "fine.mp4", EncodeSpec("h264", height=162, crf=24))
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_values_netflix_asserts(
+def test_reference_values_of_netflix(
     pair: tuple[str, str], raw: RawVideo, expected: float, outside_data: Callable[[str], Path]
 ) -> None:
     reference, distorted = (outside_data(f"data/vmaf_pairs/{name}") for name in pair)
@@ -79,13 +79,13 @@ def test_harder_compression_scores_lower(folder: Path) -> None:
 
 
 def test_rung_is_scaled_to_the_reference(folder: Path) -> None:
-    own = label(folder / "master.y4m", folder / "fine.mp4")
+    full = label(folder / "master.y4m", folder / "fine.mp4")
     low = label(folder / "master.y4m", folder / "low.mp4")
     assert low.display_height == 162
-    assert 10 < low.metrics["psnr"].mean < own.metrics["psnr"].mean
+    assert 10 < low.metrics["psnr"].mean < full.metrics["psnr"].mean
 
 
-def test_both_are_scaled_to_the_display(folder: Path) -> None:
+def test_both_are_scaled_to_the_display_height(folder: Path) -> None:
     small = label(folder / "master.y4m", folder / "low.mp4", display_height=80, models=[V0])
     assert small.display_height == 80
     assert small.metrics["psnr"].mean > label(folder / "master.y4m", folder / "low.mp4").metrics["psnr"].mean
@@ -93,23 +93,23 @@ def test_both_are_scaled_to_the_display(folder: Path) -> None:
     assert same == label(folder / "master.y4m", folder / "low.mp4")
 
 
-def test_timestamps_do_not_pair_frames(folder: Path) -> None:
-    odd = folder / "odd.mkv"  # two thirds of the rate, and starting late
+def test_timestamps_do_not_affect_pairing(folder: Path) -> None:
+    retimed = folder / "retimed.mkv"  # two thirds of the frame rate and a later start
     copy = ["-i", str(folder / "coarse.mp4"), "-c", "copy", "-bsf:v", "setts=pts=PTS*3/2:dts=DTS*3/2"]
-    run_ffmpeg([*copy, "-output_ts_offset", "0.713", str(odd)])
-    assert label(folder / "master.y4m", odd) == label(folder / "master.y4m", folder / "coarse.mp4")
+    run_ffmpeg([*copy, "-output_ts_offset", "0.713", str(retimed)])
+    assert label(folder / "master.y4m", retimed) == label(folder / "master.y4m", folder / "coarse.mp4")
 
 
-def test_tags_alone_change_no_score(folder: Path) -> None:
+def test_equal_color_tags_do_not_change_scores(folder: Path) -> None:
     retagged = folder / "retagged.mp4"
     tags = "h264_metadata=video_full_range_flag=0:colour_primaries=1:matrix_coefficients=1"
     run_ffmpeg(["-i", str(folder / "coarse.mp4"), "-c", "copy", "-bsf:v", tags, str(retagged)])
     assert label(folder / "master.y4m", retagged) == label(folder / "master.y4m", folder / "coarse.mp4")
 
 
-def test_threads_change_no_score(folder: Path) -> None:
-    one, two = (label(folder / "master.y4m", folder / "low.mp4", num_threads=n) for n in (1, 2))
-    assert one == two
+def test_threads_do_not_change_scores(folder: Path) -> None:
+    single, double = (label(folder / "master.y4m", folder / "low.mp4", num_threads=n) for n in (1, 2))
+    assert single == double
 
 
 def test_ten_bit_reference_is_compared_at_ten_bit(folder: Path) -> None:
@@ -127,9 +127,9 @@ def test_frame_counts_must_agree(folder: Path) -> None:
         label(shorter, folder / "master.y4m")
 
 
-def test_unreadable_files_are_named(folder: Path) -> None:
+def test_unreadable_files_raise(folder: Path) -> None:
     broken = folder / "broken.mp4"
-    broken.write_bytes(b"this is no video")
+    broken.write_bytes(b"not a video")
     with pytest.raises(ValueError, match=r"broken\.mp4.*Invalid data found when processing input"):
         label(folder / "master.y4m", broken)
     with pytest.raises(ValueError, match=r"absent\.y4m.*no such file"):
@@ -137,12 +137,12 @@ def test_unreadable_files_are_named(folder: Path) -> None:
 
 
 def test_small_pictures_and_vmaf_v1(folder: Path) -> None:
-    for display_height in (80, 144):  # libvmaf loses a feature at the first, and crashes at the second
+    for display_height in (80, 144):  # libvmaf lacks a feature at 80 and crashes at 144
         with pytest.raises(ValueError, match=f"x{display_height}, too small .* raise display_height"):
             label(folder / "master.y4m", folder / "low.mp4", display_height=display_height)
 
 
-def test_bad_arguments(folder: Path) -> None:
+def test_invalid_arguments_raise(folder: Path) -> None:
     master = folder / "master.y4m"
     with pytest.raises(ValueError, match=r"vmaf_v9\.9\.9.*use others, such as vmaf_v0\.6\.1"):
         label(master, master, models=["vmaf_v9.9.9"])

@@ -1,4 +1,4 @@
-"""An encode and its reference are compared as the same pictures, or not at all."""
+"""Encodes and references are converted to one format, or rejected if they cannot be aligned."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ Convert = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
-    """ffmpeg: (source, filters, output arguments) to a new file."""
+    """Runs ffmpeg with (source, filters, output arguments) and returns a new file."""
     folder = tmp_path_factory.mktemp("pairs")
 
-    def made(source: Path, chain: str, output: list[str], suffix: str = ".mkv", first: tuple[str, ...] = ()) -> Path:
+    def converted(
+        source: Path, chain: str, output: list[str], suffix: str = ".mkv", first: tuple[str, ...] = ()
+    ) -> Path:
         path = folder / f"{len(list(folder.iterdir()))}{suffix}"
         run_ffmpeg([*first, "-i", str(source), *(["-vf", chain] if chain else []), *output, str(path)])
         return path
 
-    return made
+    return converted
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_full_range_reference(pix_fmt: str, reference: Path, coded: Path, conver
 
 
 def test_full_range_motion_jpeg_reference(reference: Path, coded: Path, convert: Convert) -> None:
-    to_601 = TO_FULL.format("yuvj420p").replace("scale=", "scale=out_color_matrix=bt601:")  # as JFIF has it
+    to_601 = TO_FULL.format("yuvj420p").replace("scale=", "scale=out_color_matrix=bt601:")  # as in JFIF
     jpeg = convert(reference, to_601, ["-c:v", "mjpeg", "-q:v", "1"], ".mov")
     assert vmaf(jpeg, coded) == pytest.approx(vmaf(reference, coded), abs=1)
 
@@ -82,7 +84,7 @@ def test_full_range_encode(pix_fmt: str, reference: Path, convert: Convert) -> N
 
 @pytest.fixture(scope="module", params=["tff", "bff"])
 def interlaced(request: pytest.FixtureRequest, master: Path, convert: Convert) -> tuple[str, Path, Path]:
-    """A field order, an interlaced master of it (half the rate), and that one deinterlaced."""
+    """A field order, an interlaced master with it (half the frame rate), and the deinterlaced master."""
     weave = {"tff": "interleave_top", "bff": "interleave_bottom"}[request.param]
     flagged = convert(master, f"tinterlace={weave},setfield={request.param}", FFV1)
     assert read_format(flagged).interlaced
@@ -95,11 +97,11 @@ def test_interlaced_reference(interlaced: tuple[str, Path, Path], convert: Conve
     assert vmaf(flagged, coded) == vmaf(progressive, coded)
     fields = ["-flags", "+ilme+ildct", "-x264-params", f"{order}=1"]
     interlaced_encode = convert(flagged, "format=yuv420p", [*X264, *fields], ".mp4")
-    unwoven = convert(interlaced_encode, "bwdif=mode=send_frame", FFV1)
-    assert vmaf(flagged, interlaced_encode) == vmaf(progressive, unwoven)
+    deinterlaced = convert(interlaced_encode, "bwdif=mode=send_frame", FFV1)
+    assert vmaf(flagged, interlaced_encode) == vmaf(progressive, deinterlaced)
 
 
-def test_field_rate_encode_is_refused_with_both_counts(interlaced: tuple[str, Path, Path], convert: Convert) -> None:
+def test_field_rate_encode_raises_with_both_counts(interlaced: tuple[str, Path, Path], convert: Convert) -> None:
     _, flagged, _ = interlaced
     coded = convert(flagged, "bwdif=mode=send_field,format=yuv420p", X264, ".mp4")
     with pytest.raises(ValueError, match=r"12 frames .* 6; .*per field"):
@@ -126,24 +128,24 @@ def test_only_flagged_frames_are_deinterlaced(
 
 
 def test_color_matrices_are_converted(reference: Path, convert: Convert) -> None:
-    vivid = convert(reference, "hue=s=3", FFV1)  # strong colors, where luma depends on the matrix
+    vivid = convert(reference, "hue=s=3", FFV1)  # saturated colors, for which luma depends on the matrix
     coded = convert(vivid, "format=yuv420p", X264, ".mp4")
     to_601 = "format=yuv444p10le,scale=in_color_matrix=bt709:out_color_matrix=bt601,setparams=colorspace=smpte170m"
     other = convert(vivid, to_601, FFV1)
     wrongly_tagged = convert(other, "setparams=colorspace=bt709", FFV1)
-    same, converted, wrong = (
+    same, converted, mistagged = (
         label(path, coded, models=[VMAF]).metrics["psnr"].mean for path in (vivid, other, wrongly_tagged)
     )
     assert converted == pytest.approx(same, abs=0.3)
-    assert wrong < same - 0.6
+    assert mistagged < same - 0.6
 
 
-def test_rgb_reference_takes_the_matrix_of_the_encode(reference: Path, coded: Path, convert: Convert) -> None:
+def test_rgb_reference_uses_the_matrix_of_the_encode(reference: Path, coded: Path, convert: Convert) -> None:
     rgb = convert(reference, "scale=in_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,format=gbrp", FFV1)
     assert vmaf(rgb, coded) == pytest.approx(vmaf(reference, coded), abs=1)
 
 
-def test_vp8_states_no_matrix(reference: Path, convert: Convert) -> None:
+def test_matrix_of_vp8_is_ignored(reference: Path, convert: Convert) -> None:
     vp8 = convert(reference, "format=yuv420p", ["-c:v", "libvpx", "-b:v", "1M", "-threads", "1"], ".webm")
     assert shared_matrix(read_format(vp8), read_format(reference)) == "bt709"
     assert "color_matrix" not in filters(read_format(vp8), (192, 108), "yuv420p", "bt709")
@@ -169,13 +171,13 @@ SQUARE = Fraction(1)
         (shape(848, 480, Fraction(160, 159)), SDR),
         (shape(1024, 576, SQUARE), shape(720, 576, Fraction(64, 45))),
         (shape(720, 576, Fraction(16, 11)), shape(720, 576, Fraction(64, 45))),
-        (shape(720, 576), shape(720, 576, Fraction(64, 45))),  # the encode says nothing of its samples
+        (shape(720, 576), shape(720, 576, Fraction(64, 45))),  # the sample aspect ratio of the encode is unspecified
         (shape(1080, 1920), shape(2160, 3840)),
         (shape(320, 180), shape(319, 179)),
         (shape(640, 268), shape(1920, 804)),
     ],
 )
-def test_scaled_sizes_are_compared(distorted: PictureFormat, reference: PictureFormat) -> None:
+def test_scaled_sizes_are_accepted(distorted: PictureFormat, reference: PictureFormat) -> None:
     check_pair(distorted, reference)
 
 
@@ -194,14 +196,14 @@ def test_scaled_sizes_are_compared(distorted: PictureFormat, reference: PictureF
         (shape(720, 576, SQUARE), shape(720, 576, Fraction(64, 45)), r"720x576 .*720x576 .*64/45"),
     ],
 )
-def test_other_shapes_are_refused_with_both_sizes(
+def test_other_aspect_ratios_raise_with_both_sizes(
     distorted: PictureFormat, reference: PictureFormat, sizes: str
 ) -> None:
     with pytest.raises(ValueError, match=sizes):
         check_pair(distorted, reference)
 
 
-def test_other_dynamic_range_or_gamut_is_refused() -> None:
+def test_other_transfer_or_gamut_raises() -> None:
     pq, hlg = replace(SDR, hdr="PQ"), replace(SDR, hdr="HLG")
     check_pair(pq, pq)
     for distorted, reference in ((SDR, pq), (pq, SDR), (hlg, pq)):
@@ -213,13 +215,13 @@ def test_other_dynamic_range_or_gamut_is_refused() -> None:
         check_pair(SDR, wide)
 
 
-def test_rotation_counts(reference: Path, coded: Path, convert: Convert) -> None:
-    lying = convert(reference, "transpose=clock,format=yuv420p", X264, ".mp4")
-    rotated = convert(lying, "", ["-c", "copy"], ".mp4", ("-display_rotation", "90"))
+def test_rotation_is_applied(reference: Path, coded: Path, convert: Convert) -> None:
+    unrotated = convert(reference, "transpose=clock,format=yuv420p", X264, ".mp4")
+    rotated = convert(unrotated, "", ["-c", "copy"], ".mp4", ("-display_rotation", "90"))
     assert (read_format(rotated).width, read_format(rotated).height) == (192, 108)
     assert vmaf(reference, rotated) == pytest.approx(vmaf(reference, coded), abs=5)
     with pytest.raises(ValueError, match=r"108x192 .*192x108"):
-        vmaf(reference, lying)
+        vmaf(reference, unrotated)
 
 
 @pytest.mark.parametrize("text", ["192:72", "192:72:0:18", "crop=192:72:0:18"])
@@ -233,18 +235,18 @@ def test_crop_of_the_reference(text: str, reference: Path, convert: Convert) -> 
 
 
 @pytest.mark.parametrize("text", ["", "192", "192x72", "192:72:0", "191:72", "192:0", "-192:72", "192:72:0:18:0"])
-def test_bad_crops(text: str) -> None:
+def test_invalid_crops_raise(text: str) -> None:
     with pytest.raises(ValueError, match=r"W:H|even"):
         Crop.parse(text)
 
 
-def test_crop_beyond_the_picture(reference: Path, coded: Path) -> None:
+def test_crop_that_exceeds_the_picture_raises(reference: Path, coded: Path) -> None:
     for text in ("194:108", "192:72:0:38"):
-        with pytest.raises(ValueError, match=r"beyond .*192x108"):
+        with pytest.raises(ValueError, match=r"exceeds .*192x108"):
             vmaf(reference, coded, Crop.parse(text))
 
 
-def test_ordinary_videos_are_scaled_and_nothing_else(reference: Path, coded: Path) -> None:
+def test_usual_videos_are_only_scaled(reference: Path, coded: Path) -> None:
     chains = [filters(read_format(path), (192, 108), "yuv420p", "bt709") for path in (reference, coded)]
     assert chains[0] == chains[1]
     assert "range" not in chains[0]
@@ -264,12 +266,12 @@ def test_ladder_of_an_interlaced_master(interlaced: tuple[str, Path, Path], tmp_
     scores = read_ladder(artifact).set_index("clip")["score"]
     for height in (108, 54):
         assert scores[f"woven-h264-{height}p-crf20-ultrafast"] == scores[f"plain-h264-{height}p-crf20-ultrafast"]
-    # What is made of a converted master depends on how; that of another does not.
+    # Only the key of a converted master includes the pairing version.
     assert "pairing" in artifact.key.inputs["woven"]
     assert artifact.key.inputs["plain"] == "plain"
 
 
-def test_encodes_of_our_own_fit_their_anamorphic_master(reference: Path, convert: Convert, tmp_path: Path) -> None:
+def test_encodes_of_an_anamorphic_master_are_accepted(reference: Path, convert: Convert, tmp_path: Path) -> None:
     anamorphic = read_format(convert(reference, "setsar=64/45", FFV1))
     source = convert(reference, "scale=190:106,setsar=64/45", FFV1)
     for codec in ("h264", "vp8", "mpeg4"):
@@ -279,7 +281,7 @@ def test_encodes_of_our_own_fit_their_anamorphic_master(reference: Path, convert
     assert anamorphic.sample_aspect == Fraction(64, 45)
 
 
-def test_the_stream_that_players_show_is_compared(reference: Path, coded: Path, tmp_path: Path) -> None:
+def test_displayed_stream_is_compared(reference: Path, coded: Path, tmp_path: Path) -> None:
     path = tmp_path / "cover.mkv"
     cover = ["-f", "lavfi", "-i", "color=c=red:s=64x64:r=1:d=1"]
     coding = ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-c:v:1", "copy"]
@@ -287,8 +289,8 @@ def test_the_stream_that_players_show_is_compared(reference: Path, coded: Path, 
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
 
 
-def test_a_crop_that_the_container_asks_for(reference: Path, coded: Path, convert: Convert, tmp_path: Path) -> None:
-    """Scoring doesn't follow it, but encoders do. The box is ISO/IEC 14496-12's `clap`, for 160x90 of 192x108."""
+def test_container_crop(reference: Path, coded: Path, convert: Convert, tmp_path: Path) -> None:
+    """Scoring ignores a container crop, encoders apply it. The box `clap` (ISO/IEC 14496-12) asks for 160x90."""
     box = struct.pack(">I4s8I", 40, b"clap", 160, 1, 90, 1, 0, 1, 0, 1)
     data = bytearray(coded.read_bytes())
     entry = data.index(b"avc1", data.index(b"stsd")) - 4
@@ -301,17 +303,17 @@ def test_a_crop_that_the_container_asks_for(reference: Path, coded: Path, conver
     path.write_bytes(bytes(data))
     assert read_format(path).container_crop
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
-    of_the_part = convert(path, "format=yuv420p", X264, ".mp4")
-    assert read_format(of_the_part).width == 160
-    labels = label(path, of_the_part, models=[VMAF])
+    cropped_encode = convert(path, "format=yuv420p", X264, ".mp4")
+    assert read_format(cropped_encode).width == 160
+    labels = label(path, cropped_encode, models=[VMAF])
     assert labels.display_height == 90
     assert labels.metrics["psnr"].mean > 30
 
 
-def test_full_range_that_only_the_container_states(reference: Path, convert: Convert) -> None:
+def test_full_range_tagged_in_the_container_only(reference: Path, convert: Convert) -> None:
     full = convert(reference, TO_FULL.format("yuv420p"), [*FFV1, *FULL])
-    silent = "setparams=range=limited:colorspace=unknown:color_primaries=unknown:color_trc=unknown,format=yuv420p"
-    untagged = convert(full, silent, ["-c:v", "libx264", "-threads", "1", "-qp", "0"], ".mp4")
-    stated = convert(untagged, "", ["-c", "copy", *FULL])
-    assert (read_format(untagged).full_range, read_format(stated).full_range) == (False, True)
-    assert vmaf(reference, stated) == vmaf(reference, full)
+    no_tags = "setparams=range=limited:colorspace=unknown:color_primaries=unknown:color_trc=unknown,format=yuv420p"
+    untagged = convert(full, no_tags, ["-c:v", "libx264", "-threads", "1", "-qp", "0"], ".mp4")
+    container_tagged = convert(untagged, "", ["-c", "copy", *FULL])
+    assert (read_format(untagged).full_range, read_format(container_tagged).full_range) == (False, True)
+    assert vmaf(reference, container_tagged) == vmaf(reference, full)

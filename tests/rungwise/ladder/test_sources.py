@@ -1,4 +1,4 @@
-"""Masters of every kind: cut, rendered, varied, or filmed off a photograph; the same each time."""
+"""All origins of masters: cut, rendered, varied, and pan/zoom clips from stills; all reproducible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with one photograph."""
+    """A folder with one still."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
@@ -34,19 +34,19 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path: Path) -> None:
+def test_invalid_sources_raise_before_any_work(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="is not a folder"):
         make_masters(Sources(folder=tmp_path / "absent"), tmp_path)
-    with pytest.raises(ValueError, match="holds no video"):
+    with pytest.raises(ValueError, match="has no video"):
         make_masters(Sources(folder=tmp_path / "empty"), tmp_path)
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="has no picture"):
         make_masters(Sources(photographs=tmp_path / "empty", shots=((64, 64),), **SIZE), tmp_path)
     with pytest.raises(ValueError, match="no scene 'nowhere'"):
         make_masters(Sources(builtin=("nowhere",), **SIZE), tmp_path)
     with pytest.raises(ValueError, match="600x400, smaller than the video, 640x360"):
         list(photograph_frames(pictures / "hill.png", 0, width=640, height=360, num_frames=1, fps=24))
-    (pictures / "text.jpg").write_text("no picture")
+    (pictures / "text.jpg").write_text("not a picture")
     with pytest.raises(ValueError, match="not a picture"):
         list(photograph_frames(pictures / "text.jpg", 0, width=64, height=64, num_frames=1, fps=24))
 
@@ -61,12 +61,12 @@ def test_mistakes_in_sources_are_named_before_any_work(pictures: Path, tmp_path:
         ({"builtin": "all", "variants": 2, **SIZE}, "`variants` need `folder` and `num_frames`"),
     ],
 )
-def test_what_goes_together_is_asked_for(sources: dict[str, object], message: str) -> None:
+def test_missing_settings_raise(sources: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sources.model_validate(sources)
 
 
-def test_all_kinds_of_masters_stand_in_one_run(folder: Path, pictures: Path, tmp_path: Path) -> None:
+def test_all_origins_in_one_run(folder: Path, pictures: Path, tmp_path: Path) -> None:
     sources = Sources(folder=folder, photographs=pictures, shots=((64, 64), (64, 64)), builtin=("fog_a",), **SIZE)
     masters = make_masters(sources, tmp_path)
     assert [(master.content, master.group, master.origin) for master in masters] == [
@@ -78,53 +78,53 @@ def test_all_kinds_of_masters_stand_in_one_run(folder: Path, pictures: Path, tmp
     ]
     assert make_masters(sources, tmp_path) == masters
     for master in masters[2:]:
-        seen = probe(master.path)
-        assert (seen.width, seen.height, len(timestamps_seconds(master.path))) == (64, 64, 2)
+        video = probe(master.path)
+        assert (video.width, video.height, len(timestamps_seconds(master.path))) == (64, 64, 2)
     assert masters[3].sha256 != masters[4].sha256
     grouped = make_masters(sources.model_copy(update={"groups": {"mine": ("one", "hill")}}), tmp_path)
     assert {master.content for master in grouped if master.group == "mine"} == {"one", "hill~1", "hill~2"}
     (pictures / "fog_a.png").symlink_to(pictures / "hill.png")
     shutil.copy(folder / "one.mkv", folder / "fog_a.mkv")
-    with pytest.raises(ValueError, match="two masters are called 'fog_a'"):
+    with pytest.raises(ValueError, match="two masters are named 'fog_a'"):
         make_masters(sources, tmp_path)
 
 
-def test_a_shot_has_its_own_size_and_a_smaller_picture_does_not_get_it(
+def test_stills_smaller_than_a_clip_are_skipped(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Image.open(pictures / "hill.png") as hill:
-        turned = hill.getexif()
-        turned[0x0112] = 6  # shown a quarter turned: 400x600
-        hill.convert("RGB").save(pictures / "tall.jpg", exif=turned)
+        exif = hill.getexif()
+        exif[0x0112] = 6  # rotated by 90 degrees: 400x600
+        hill.convert("RGB").save(pictures / "tall.jpg", exif=exif)
     sources = Sources(photographs=pictures, shots=((64, 64), (480, 270)), num_frames=2, fps=12)
     masters = make_masters(sources, tmp_path)
     sizes = {master.content: (probe(master.path).width, probe(master.path).height) for master in masters}
     assert sizes == {"hill~1": (64, 64), "hill~2": (480, 270), "tall~1": (64, 64)}
-    assert "no tall~2: the picture is 400x600, the shot 480x270" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"no picture of .* is as large as one of the shots"):
+    assert "no tall~2: the still is 400x600, the clip 480x270" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"every still of .* is smaller than all sizes in sources.shots"):
         make_masters(sources.model_copy(update={"shots": ((1920, 1080),)}), tmp_path)
 
 
-def test_a_camera_moves_over_its_picture_and_comes_back_the_same(pictures: Path) -> None:
+def test_camera_moves_and_is_reproducible(pictures: Path) -> None:
     def shot(seed: int) -> list[np.ndarray]:
         return list(photograph_frames(pictures / "hill.png", seed, width=64, height=48, num_frames=3, fps=10))
 
     shots = [shot(seed) for seed in range(12)]
     assert all(frame.shape == (48, 64, 3) and frame.dtype == np.uint8 for frames in shots for frame in frames)
     assert all((a == b).all() for a, b in zip(shots[3], shot(3), strict=True))
-    still = [bool((frames[0] == frames[-1]).all()) for frames in shots]
-    assert not all(still)
+    is_static = [bool((frames[0] == frames[-1]).all()) for frames in shots]
+    assert not all(is_static)
 
 
-def test_variants_belong_to_their_master_and_held_out_ones_get_none(folder: Path, tmp_path: Path) -> None:
-    big = tmp_path / "big"
-    big.mkdir()
+def test_variants_share_the_group_of_their_master_and_exclude_held_out_ones(folder: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.mkdir()
     for name in ("one", "two"):
         command = [sys.executable, "-c", "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())"]
         ffmpeg = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-        made = f"-v error -f lavfi -i testsrc2=s=320x240:r=12:d=2 -c:v ffv1 {big / name}.mkv"
-        subprocess.run([ffmpeg, *made.split()], check=True)
-    sources = Sources(folder=big, num_frames=6, variants=3)
+        options = f"-v error -f lavfi -i testsrc2=s=320x240:r=12:d=2 -c:v ffv1 {large / name}.mkv"
+        subprocess.run([ffmpeg, *options.split()], check=True)
+    sources = Sources(folder=large, num_frames=6, variants=3)
     masters = make_masters(sources, tmp_path, held_out=["two"])
     assert [master.content for master in masters] == ["one", "two", "one~1", "one~2", "one~3"]
     varied = masters[2:]
@@ -132,21 +132,23 @@ def test_variants_belong_to_their_master_and_held_out_ones_get_none(folder: Path
     assert all(master.origin.startswith("crop") for master in varied)
     assert len({master.sha256 for master in varied}) == 3
     for master in varied:
-        seen = probe(master.path)
-        assert 256 <= seen.width <= 320
-        assert 200 <= seen.height <= 240
+        video = probe(master.path)
+        assert 256 <= video.width <= 320
+        assert 200 <= video.height <= 240
         assert len(timestamps_seconds(master.path)) == 6
     assert make_masters(sources, tmp_path, held_out=["two"]) == masters
     grouped = sources.model_copy(update={"groups": {"pair": ("one", "two")}})
-    assert len(make_masters(grouped, tmp_path, held_out=["two"])) == 2  # one shares footage with two
+    assert (
+        len(make_masters(grouped, tmp_path, held_out=["two"])) == 2
+    )  # the group of a held-out content gets no variants
 
 
-def test_every_kind_of_variant_is_drawn_and_a_short_master_is_never_sped_up() -> None:
-    drawn = [draw_variant(seed, width=640, height=360, available=100, num_frames=40) for seed in range(80)]
-    kinds = [set(variant.kinds.split()) for variant in drawn]
+def test_all_kinds_of_variants_occur_and_short_masters_are_not_sped_up() -> None:
+    variants = [draw_variant(seed, width=640, height=360, available=100, num_frames=40) for seed in range(80)]
+    kinds = [set(variant.kinds.split()) for variant in variants]
     assert set().union(*kinds) == {"crop", "fast", "mirror", "reverse", "grade", "blur", "grain", "enlarged"}
-    assert all("crop" in each for each in kinds)
-    for variant in drawn:  # cropped, then enlarged, then grained: grain has the video's own pixels
+    assert all("crop" in names for names in kinds)
+    for variant in variants:  # crop, then enlarge, then grain, so that grain is not enlarged
         names = [part.partition("=")[0] for part in variant.filters.split(",")]
         assert ("scale" in names) == ("enlarged" in variant.kinds)
         if "scale" in names:
@@ -166,20 +168,20 @@ def test_builtin_masters_are_an_artifact(tmp_path: Path) -> None:
     assert len(list((tmp_path / "masters").iterdir())) == 1
 
 
-def test_more_scenes_of_a_family_are_masters_too(tmp_path: Path) -> None:
+def test_more_scenes_of_a_family(tmp_path: Path) -> None:
     size = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
-    made = make_masters(Sources(builtin=("fog_a", "water_2"), more_scenes={"water": 2}, **size), tmp_path)
-    assert [(master.content, master.origin) for master in made] == [
+    masters = make_masters(Sources(builtin=("fog_a", "water_2"), more_scenes={"water": 2}, **size), tmp_path)
+    assert [(master.content, master.origin) for master in masters] == [
         ("fog_a", "builtin"), ("water_2", "builtin"), ("water_1", "builtin")
     ]  # fmt: skip
-    assert len({master.sha256 for master in made}) == 3
+    assert len({master.sha256 for master in masters}) == 3
     with pytest.raises(ValueError, match=r"sources\.more_scenes: no family 'sea'; the families are dead_leaves"):
         make_masters(Sources(more_scenes={"sea": 2}, **size), tmp_path)
     with pytest.raises(ValueError, match="built-in scenes need width, height, num_frames, fps"):
         Sources(more_scenes={"water": 2})
 
 
-def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> None:
+def test_interrupted_rendering_leaves_no_lock(tmp_path: Path) -> None:
     size = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
     script = (
         "import sys; from pathlib import Path; from rungwise.config import Sources; "
@@ -197,7 +199,7 @@ def test_a_run_killed_while_rendering_leaves_no_lock_behind(tmp_path: Path) -> N
     assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
 
 
-def test_groups_keep_contents_that_share_footage_together(folder: Path, tmp_path: Path) -> None:
+def test_groups_of_contents(folder: Path, tmp_path: Path) -> None:
     masters = make_masters(Sources(folder=folder, groups={"pair": ("one", "two")}), tmp_path)
     assert [(master.content, master.group) for master in masters] == [("one", "pair"), ("two", "pair")]
     with pytest.raises(ValueError, match=r"groups\.pair: no content 'three' among the 2 masters"):
@@ -206,21 +208,21 @@ def test_groups_keep_contents_that_share_footage_together(folder: Path, tmp_path
         make_masters(Sources(folder=folder, groups={"a": ("one",), "b": ("one",)}), tmp_path)
 
 
-def test_masters_cut_to_their_first_frames_lose_nothing_else(folder: Path, master: Path, tmp_path: Path) -> None:
+def test_cut_masters_are_lossless(folder: Path, master: Path, tmp_path: Path) -> None:
     cut = make_masters(Sources(folder=folder, num_frames=5), tmp_path)
     assert [path.content for path in cut] == ["one", "two"]
-    whole = dict(rgb_frames(master, range(5)))
-    short = dict(rgb_frames(cut[0].path, range(5)))
+    original = dict(rgb_frames(master, range(5)))
+    shortened = dict(rgb_frames(cut[0].path, range(5)))
     assert len(timestamps_seconds(cut[0].path)) == 5
-    assert all((whole[index] == short[index]).all() for index in range(5))
+    assert all((original[index] == shortened[index]).all() for index in range(5))
 
 
-def test_an_unlabelled_video_may_not_be_called_like_a_master(folder: Path, clip: Path, tmp_path: Path) -> None:
-    found = tmp_path / "found"
-    found.mkdir()
-    (found / "one.mp4").symlink_to(clip)
-    sources = Sources(folder=folder, unlabelled=found)
-    with pytest.raises(ValueError, match="'one' is a master's name too"):
+def test_unlabelled_video_with_the_name_of_a_master_raises(folder: Path, clip: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "one.mp4").symlink_to(clip)
+    sources = Sources(folder=folder, unlabelled=videos)
+    with pytest.raises(ValueError, match="'one' is also the name of a master"):
         find_unlabelled(sources, make_masters(sources, tmp_path))
     with pytest.raises(ValueError, match=r"sources\.unlabelled: .* is not a folder"):
         find_unlabelled(Sources(folder=folder, unlabelled=tmp_path / "absent"), [])
