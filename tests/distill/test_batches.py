@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from distill.batches import bitrate_groups, epoch_batches
 
 CONTENTS = [f"c{number % 6}" for number in range(54)]  # six contents of nine encodes
-SHAPE = {"contents_per_batch": 3, "clips_per_content": 3}
+epoch_of_nines = partial(epoch_batches, CONTENTS, contents_per_batch=3, clips_per_content=3)
 
 
 def test_every_row_once_and_several_rungs_of_several_contents() -> None:
-    batches = epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=0)
+    batches = epoch_of_nines(seed=0, epoch=0)
     assert sorted(row for batch in batches for row in batch) == list(range(54))
     for batch in batches:
         counts = [sum(CONTENTS[row] == content for row in batch) for content in sorted({CONTENTS[r] for r in batch})]
@@ -20,10 +22,10 @@ def test_every_row_once_and_several_rungs_of_several_contents() -> None:
 
 
 def test_seed_and_epoch_decide() -> None:
-    first = epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=0)
-    assert first == epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=0)
-    assert first != epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=1)
-    assert first != epoch_batches(CONTENTS, **SHAPE, seed=1, epoch=0)
+    first = epoch_of_nines(seed=0, epoch=0)
+    assert first == epoch_of_nines(seed=0, epoch=0)
+    assert first != epoch_of_nines(seed=0, epoch=1)
+    assert first != epoch_of_nines(seed=1, epoch=0)
 
 
 def test_uneven_contents_lose_nothing() -> None:
@@ -54,9 +56,9 @@ def test_hands_mix_codecs(ladder: str, seed: int) -> None:
 
 def test_seed_and_epoch_decide_with_codecs() -> None:
     codecs = [["x", "y", "z"][number // 6 % 3] for number in range(54)]
-    first = epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=0, codecs=codecs)
-    assert first == epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=0, codecs=codecs)
-    assert first != epoch_batches(CONTENTS, **SHAPE, seed=0, epoch=1, codecs=codecs)
+    first = epoch_of_nines(seed=0, epoch=0, codecs=codecs)
+    assert first == epoch_of_nines(seed=0, epoch=0, codecs=codecs)
+    assert first != epoch_of_nines(seed=0, epoch=1, codecs=codecs)
 
 
 # Content "a" spans 100..800, three octaves; "b" is alone, "c" has one bitrate twice, "d" spans 10..1000.

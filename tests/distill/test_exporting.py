@@ -24,7 +24,7 @@ from rungwise.cli import app
 from rungwise.config import RunConfig
 from rungwise.score.scorer import Scorer
 from student.export import trace
-from student.int8 import Quantizer
+from student.int8 import Quantizer, to_fp16
 
 
 @pytest.fixture
@@ -91,12 +91,10 @@ def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome
 def test_a_sabotaged_precision_is_refused_and_the_others_stay(
     config: RunConfig, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    half = distill.exporting.to_fp16
-
     def hopeless(self: Quantizer) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
         yield shifted(self.quantize(self.candidates), float("nan"), "backbone.mean"), ()
 
-    monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: half(shifted(graph, 40)))
+    monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: to_fp16(shifted(graph, 40)))
     monkeypatch.setattr(Quantizer, "attempts", hopeless)
     export = export_of(in_precisions(config, "int8", "fp16", "fp32"), runs)
     assert [path.name for path in export.path.glob("*.onnx")] == ["student.onnx"]
@@ -177,9 +175,11 @@ def test_intervals_come_from_whole_masters_where_there_are_any(
     among = np.ones(len(rows), dtype=bool)
     some = distill.exporting._Export(config, replace(data, table=table), student, tmp_path)
     found = some.calibration(scores, among)
-    assert (found.num_clips, found.half_width) == (2, pytest.approx(1))
+    assert found.num_clips == 2
+    assert found.half_width == pytest.approx(1)
     found = distill.exporting._Export(config, data, student, tmp_path).calibration(scores, among)
-    assert (found.num_clips, found.half_width) == (len(rows), pytest.approx(30))
+    assert found.num_clips == len(rows)
+    assert found.half_width == pytest.approx(30)
     among[0] = False
     assert some.calibration(scores, among).num_clips == 1
 
@@ -202,7 +202,7 @@ def test_a_clip_that_does_not_say_its_quantizer_is_judged_by_its_pictures(
     monkeypatch.setattr(distill.exporting, "write_graph", lambda *_: None)
     export.terms = data.terms(export.rows)
     export.terms[0] = np.nan
-    export.coded = ~np.isnan(export.terms).any(1)
+    export.coded = np.asarray(~np.isnan(export.terms).any(1))
     scores, fused = export.judge(onnx.ModelProto(), "fp32")
     assert set(scores.tolist()) == {10}
     assert fused is not None

@@ -197,7 +197,7 @@ def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
     assert terms["fine"].item() == pytest.approx((0.3 - 0.2 + 0.4 + 0.3 + 0.1 + 0.5) / 3)
     alone = loss_terms(judged, batch | {"label": torch.full((3,), float("nan"))}, SCALE, {"label": 1.0, "plcc": 1.0})
     assert [term.item() for term in alone.values()] == [0.0, 0.0]
-    (gradient,) = torch.autograd.grad(sum(alone.values()), judged.score)
+    (gradient,) = torch.autograd.grad(torch.stack([*alone.values()]).sum(), judged.score)
     assert not gradient.any()
 
 
@@ -283,7 +283,7 @@ def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a
     def said(fact: float, side: float) -> float:
         point = torch.zeros(1, NUM_TERMS)
         point[:, 0] = fact
-        return head(torch.zeros(1, 4), torch.full((1, NUM_TEXTURE), side), point).item()
+        return float(head(torch.zeros(1, 4), torch.full((1, NUM_TEXTURE), side), point).item())
 
     assert said(0.5, 4) > said(0.5, -4) + 1
     assert said(4, 1) > said(1, 1) + 10
@@ -312,7 +312,7 @@ def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_pa
     model = student(stream=True)
     training = TRAINING.model_copy(update={"losses": TRAINING.losses.model_copy(update={"stream": 4.0}), "epochs": 12})
     seen_by_model: list[torch.Tensor] = []
-    hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[2]))  # type: ignore[union-attr, operator]
+    hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[2]))  # type: ignore[union-attr]
     history, state = fit(model, data, None, training, SCALE, seed=0, scratch=tmp_path, name="test")
     hook.remove()
     named = torch.cat(seen_by_model)[:, NUM_FACTS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -194,7 +195,7 @@ def sound() -> Rows:
 def judge() -> Callable[..., tuple[list[Rung], LadderCheck]]:
     """Rows -> rungs and their check, on a VMAF scale."""
 
-    def check(rows: Rows, **options: float) -> tuple[list[Rung], LadderCheck]:
+    def check(rows: Rows, **options: Any) -> tuple[list[Rung], LadderCheck]:
         rungs = [
             Rung(name=f"{codec}-{height}p-{kbps:g}k", codec=codec, height=height, bitrate_kbps=kbps)
             for codec, height, kbps, _ in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,12 @@ from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, assign_splits, 
 def rows(count: int = 3) -> pd.DataFrame:
     text = {name: [f"{name}{row}" for row in range(count)] for name in TEXT_COLUMNS}
     numbers = {name: [50.0] * count for name in NUMBER_COLUMNS}
-    fixed = {"score_polarity": "higher_is_better", "split": "train", "score_min": 0.0, "score_max": 100.0}
+    fixed: dict[str, Any] = {
+        "score_polarity": "higher_is_better",
+        "split": "train",
+        "score_min": 0.0,
+        "score_max": 100.0,
+    }
     return pd.DataFrame(text | numbers).assign(**fixed)
 
 
@@ -34,7 +40,7 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
         ({"group": "g", "split": ["train", "test", "test"]}, "group 'g' is in more than one split"),
     ],
 )
-def test_broken_rules_are_named(change: dict[str, object], message: str) -> None:
+def test_broken_rules_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="table: ") as error:
         check_table(rows().assign(**change))
     assert message in str(error.value)

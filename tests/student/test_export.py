@@ -51,6 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = STUDENTS["mamba"](**SETTINGS)
     for module in model.modules():  # untrained batch norms would hide a wrong export of their statistics
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     contract = save_checkpoint(folder / "student.safetensors", model, SETTINGS, CONTRACT)
@@ -137,6 +139,7 @@ def test_scores_of_files_are_the_same_bits_and_state_their_height(folder: Path, 
     first = scorer.score(clip)
     assert first == Scorer(folder / "student.onnx").score(clip)
     assert first.low is not None
+    assert first.high is not None
     assert first.low <= first.score <= first.high
     assert (first.display_height, scorer.score(small_clip).display_height) == (108, 54)
     shown = scorer.score(small_clip, display_height=108)

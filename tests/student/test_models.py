@@ -11,9 +11,12 @@ from torch import nn
 
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.score.views import ViewRecipe
+from student.mamba import MambaStudent
 from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES, cost, load_imagenet
 from student.stem import images_and_changes
+from student.swin import SwinStudent
 
+Student = MambaStudent | SwinStudent
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32},
     "swin": {"embed_dim": 16, "depths": (2, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32, "view_px": 128},
@@ -31,9 +34,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make(name: str, **changes: Any) -> nn.Module:
+def make(name: str, **changes: Any) -> Student:
     torch.manual_seed(0)
     model = STUDENTS[name](**SHAPES[name] | SETTINGS | changes)
+    assert isinstance(model, MambaStudent | SwinStudent)
     for parameter in model.parameters():  # SwinV2's residual branches start at 0, and would hide what they do
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -41,7 +45,7 @@ def make(name: str, **changes: Any) -> nn.Module:
 
 
 @pytest.fixture(params=STUDENTS)
-def student(request: pytest.FixtureRequest) -> nn.Module:
+def student(request: pytest.FixtureRequest) -> Student:
     return make(request.param)
 
 
@@ -85,7 +89,7 @@ def test_a_student_of_pairs_is_its_upper_over_its_lower_and_scores_every_frame(n
     assert (still.score - judged.score).abs().max() > 1e-4  # the second frame of a pair counts
 
 
-def test_a_score_does_not_depend_on_its_batch(student: nn.Module) -> None:
+def test_a_score_does_not_depend_on_its_batch(student: Student) -> None:
     student.eval()
     batch = clips(4)
     with torch.inference_mode():
@@ -100,12 +104,12 @@ def test_every_weight_is_trained_but_the_frozen_stem(name: str, tuned: bool) -> 
     student = make(name, tuned_stem=tuned)
     student.train()(clips(2)).score.sum().backward()
     idle = [key for key, p in student.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    frozen = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.", "backbone.blocks.1.")
+    frozen: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.", "backbone.blocks.1.")
     frozen = frozen if tuned else ("backbone.",)
     assert idle == [key for key, _ in student.named_parameters() if key.startswith(frozen)]
 
 
-def test_the_stem_holds_the_imagenet_weights(student: nn.Module) -> None:
+def test_the_stem_holds_the_imagenet_weights(student: Student) -> None:
     load_imagenet(student)
     weights = torch.load(weights_path(), weights_only=True)
     own = student.backbone.state_dict()
@@ -114,7 +118,7 @@ def test_the_stem_holds_the_imagenet_weights(student: nn.Module) -> None:
     assert sum(parameter.numel() for parameter in student.backbone.parameters()) < 100_000
 
 
-def test_a_student_is_its_upper_part_after_its_lower(student: nn.Module) -> None:
+def test_a_student_is_its_upper_part_after_its_lower(student: Student) -> None:
     student.eval()
     with torch.inference_mode():
         torch.testing.assert_close(

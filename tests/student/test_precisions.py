@@ -211,7 +211,8 @@ def test_gates_know_loss_shift_and_no_number() -> None:
     broken = exact.copy()
     broken[3] = np.nan
     (gate,) = loss_gates("fp16", broken, exact, validation)
-    assert (gate.name, gate.figure, gate.passed) == ("scores that are no number", pytest.approx(1 / 40), False)
+    assert (gate.name, gate.passed) == ("scores that are no number", False)
+    assert gate.figure == pytest.approx(1 / 40)
     assert "FAIL" in str(gate)
     nothing = Gate("fp16", "SRCC loss", float("nan"), 0.005, "")
     assert not nothing.passed

@@ -12,7 +12,10 @@ from student.ssd import TemporalSSD, ssd, ssd_sequential
 @pytest.mark.parametrize("length", [1, 2, 5, 16, 33])
 def test_matrix_form_equals_the_recurrence(length: int) -> None:
     generator = torch.Generator().manual_seed(length)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     x, b, c = draw(2, length, 3, 4), draw(2, length, 5), draw(2, length, 5)
     log_a = -3 * draw(2, length, 3).abs()
     torch.testing.assert_close(ssd(x, log_a, b, c), ssd_sequential(x, log_a, b, c), rtol=1e-12, atol=1e-12)

@@ -187,7 +187,7 @@ def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-f", "yuv4mpegpipe", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        piped = scorer.score(process.stdout)  # type: ignore[arg-type]
+        piped = scorer.score(process.stdout)
     assert piped.notes == ("judged by its pictures alone: no coded stream",)
     assert piped.score == scorer.score(clip, pixel_only=True).score
 

@@ -70,8 +70,8 @@ def test_at_most_a_twentieth_is_tuned_and_all_of_it_learns(name: str, size: dict
         optimizer.zero_grad()
         student(frames()).logits.square().sum().backward()
         optimizer.step()
-    assert all(p.grad.abs().sum() > 0 for p in tuned.values())
-    assert len(student.prompts) == 4
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tuned.values())
+    assert len({key.split(".")[1] for key in tuned if key.startswith("prompts.")}) == 4
 
 
 def test_a_student_without_prompts_can_t_be_tuned_by_them() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from rungwise.score.views import View
 from teacher.cache import Clock, judge_stream, open_cache, read_cache, write_cache, write_index
 
 CLIPS = [f"clip{number}" for number in range(5)]
-PIXELS = np.arange(5 * 2 * 4, dtype=np.uint8).reshape(5, 2, 1, 2, 2, 1)
+PIXELS: NDArray[np.uint8] = np.arange(5 * 2 * 4, dtype=np.uint8).reshape(5, 2, 1, 2, 2, 1)
 TABLE = pd.DataFrame({"clip": CLIPS, "path": [f"encodes/{clip}.mp4" for clip in CLIPS], "video_sha256": CLIPS})
 VIEWS = {
     clip: [
@@ -51,8 +52,8 @@ def judge(pixels: Tensor) -> dict[str, Tensor]:
     }
 
 
-def read(row: int) -> np.ndarray:
-    return PIXELS[row]
+def read(row: int) -> NDArray[np.uint8]:
+    return np.asarray(PIXELS[row])
 
 
 def build(
@@ -183,7 +184,8 @@ def test_a_shard_of_a_dead_process_is_taken_up(tmp_path: Path) -> None:
 
 def test_lockstep_turns_give_the_same_bytes_with_as_many_batches_each(tmp_path: Path) -> None:
     counts = []
-    for rank, turns in enumerate(([0, 2], [1, None])):
+    turns_by_rank: list[list[int | None]] = [[0, 2], [1, None]]
+    for rank, turns in enumerate(turns_by_rank):
         calls: list[int] = []
 
         def counted(pixels: Tensor, calls: list[int] = calls) -> dict[str, Tensor]:
@@ -206,12 +208,14 @@ def test_lockstep_turns_give_the_same_bytes_with_as_many_batches_each(tmp_path: 
 
 
 def test_few_batches_wait_in_memory_however_many_there_are() -> None:
-    decoded, judged, most = [], [], [0]
+    decoded: list[int] = []
+    judged: list[int] = []
+    most = [0]
 
-    def counted_read(row: int) -> np.ndarray:
+    def counted_read(row: int) -> NDArray[np.uint8]:
         decoded.append(row)
         most[0] = max(most[0], len(decoded) - len(judged))
-        return PIXELS[0]
+        return read(0)
 
     def counted_judge(pixels: Tensor) -> dict[str, Tensor]:
         time.sleep(0.002)
@@ -229,7 +233,7 @@ def test_few_batches_wait_in_memory_however_many_there_are() -> None:
 
 
 def test_a_decode_error_stops_the_cache_and_names_itself(tmp_path: Path) -> None:
-    def broken(row: int) -> np.ndarray:
+    def broken(row: int) -> NDArray[np.uint8]:
         raise ValueError(f"clip {row}: not a video")
 
     (tmp_path / SCRATCH).mkdir()

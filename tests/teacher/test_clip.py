@@ -30,7 +30,7 @@ from teacher.clip import (
     trainable_count,
 )
 
-RANGE = {"minimum": 0.0, "maximum": 100.0}
+RANGE: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
 PATCH = 8
 
 
@@ -122,7 +122,8 @@ def test_q_clip_without_adapters_is_clip(clip: Path) -> None:
         for scale in model.adapters.scale.values():
             scale.zero_()
         judged = model(clips)
-        reference = CLIPModel.from_pretrained(clip).eval()
+        reference = CLIPModel.from_pretrained(clip)
+        reference.train(False)
         tokens = AutoTokenizer.from_pretrained(clip)(Q_CLIP_PROMPTS, padding=True, return_tensors="pt")
         t = F.normalize(reference.get_text_features(**tokens).pooler_output, dim=-1)
         pixels = ((clips.flatten(0, 1) / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)).permute(0, 3, 1, 2)

@@ -98,7 +98,8 @@ def reference(state: dict[str, Tensor], x_BCTHW: Tensor, depth: int, heads: int,
 @pytest.mark.parametrize("gelu", ["tanh", "exact"])
 def test_it_is_the_plain_maths_in_either_gelu(gelu: str) -> None:
     def tanh(x: Tensor) -> Tensor:
-        return 0.5 * x * (1 + ((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)).tanh())
+        inner: Tensor = (2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)
+        return 0.5 * x * (1 + inner.tanh())
 
     def exact(x: Tensor) -> Tensor:
         return 0.5 * x * (1 + torch.erf(x / 2**0.5))
@@ -116,7 +117,8 @@ def test_published_sizes_have_their_published_shapes() -> None:
     for size in SIZES.values():
         with torch.device("meta"):
             model = InternVideo2(**size, num_frames=8)
-        dim, hidden = size["embed_dim"], model.blocks[0].mlp.fc1.out_features
+        hidden, dim = model.get_parameter("blocks.0.mlp.fc1.weight").shape
+        assert dim == size["embed_dim"]
         assert model.pos_embed.shape == (1, 2049, dim)
         assert model.fc_norm.weight.shape == (768,)
         # Matrices of the blocks, then of patches, positions and pooling; the rest is vectors.
@@ -124,7 +126,8 @@ def test_published_sizes_have_their_published_shapes() -> None:
         assert sum(p.numel() for p in model.parameters()) == pytest.approx(matrices, rel=5e-3)
     assert hidden == 4 * 3200  # the last, 6B
     with torch.device("meta"):
-        assert InternVideo2(**SIZES["1B"], num_frames=8).blocks[0].mlp.fc1.weight.shape == (6144, 1408)
+        model = InternVideo2(**SIZES["1B"], num_frames=8)
+    assert model.get_parameter("blocks.0.mlp.fc1.weight").shape == (6144, 1408)
 
 
 def test_fresh_positions_are_sines_in_a_quarter_time_three_quarters_space() -> None:

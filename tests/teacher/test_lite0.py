@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from rungwise.lite0 import match_keys, weights_path
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0, load_lite0_file
@@ -30,9 +31,9 @@ def teacher() -> EfficientNetLite0:
     return model.eval()
 
 
-def picture() -> np.ndarray:
+def picture() -> NDArray[np.uint8]:
     y, x, c = np.indices((64, 64, 3))
-    return ((x * 5 + y * 3 + c * 50 + (x * y) % 37) % 256).astype(np.uint8)
+    return np.asarray((x * 5 + y * 3 + c * 50 + (x * y) % 37) % 256, np.uint8)
 
 
 def test_imagenet_weights_give_the_golden_maps(teacher: EfficientNetLite0) -> None:

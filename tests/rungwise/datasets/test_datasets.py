@@ -261,7 +261,7 @@ def _write(folder: Path, files: dict[str, str]) -> Path:
 
 def _row(report: ImportReport, clip: str) -> pd.Series[Any]:
     table = read_table(Path(report.table))
-    return table.set_index("clip").loc[clip]
+    return table[table["clip"] == clip].iloc[0]
 
 
 @pytest.mark.parametrize(

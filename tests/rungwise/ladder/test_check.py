@@ -7,13 +7,13 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import rungwise.ladder.qualities
 from rungwise.cli.ladder_check import check
@@ -28,13 +28,13 @@ Rows = list[tuple[str, int, float, float]]
 PLANTED = ("h264", 720, 5000.0, 78.0)
 
 
-def run(*arguments: str | Path) -> Result:
+def run(*arguments: object) -> Result:
     app = typer.Typer()
     app.command()(check)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def write(file: Path, rows: Rows, **columns: object) -> Path:
+def write(file: Path, rows: Rows, **columns: Any) -> Path:
     table = pd.DataFrame(rows, columns=["codec", "height", "bitrate_kbps", "vmaf"]).assign(**columns)
     if file.suffix == ".csv":
         table.to_csv(file, index=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import rungwise.ladder.encode
 import rungwise.ladder.make
 from rungwise.artifact import open_artifact
 from rungwise.config import Ladder, Sources
@@ -63,7 +64,7 @@ def test_failed_encode_is_reported_and_interrupted_run_resumes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masters = make_masters(Sources(folder=folder), tmp_path)
-    original_encode, encoded = rungwise.ladder.make.encode, []
+    original_encode, encoded = rungwise.ladder.encode.encode, list[str]()
 
     def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
         if destination.stem == "one-h264-54p-crf25-ultrafast":

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from rungwise.cli.ladder_check import check
 from rungwise.ladder.check import CheckRequest, check_source

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from rungwise.media.video import probe, rgb_frames
 from rungwise.scenes.camera import photograph_frames
 from rungwise.scenes.variants import draw_variant
 
-SIZE = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
+SIZE: dict[str, Any] = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_builtin_masters_are_an_artifact(tmp_path: Path) -> None:
 
 
 def test_more_scenes_of_a_family(tmp_path: Path) -> None:
-    size = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
+    size: dict[str, Any] = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
     masters = make_masters(Sources(builtin=("fog_a", "water_2"), more_scenes={"water": 2}, **size), tmp_path)
     assert [(master.content, master.origin) for master in masters] == [
         ("fog_a", "builtin"), ("water_2", "builtin"), ("water_1", "builtin")
@@ -182,7 +183,7 @@ def test_more_scenes_of_a_family(tmp_path: Path) -> None:
 
 
 def test_interrupted_rendering_leaves_no_lock(tmp_path: Path) -> None:
-    size = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
+    size: dict[str, Any] = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
     script = (
         "import sys; from pathlib import Path; from rungwise.config import Sources; "
         "from rungwise.ladder.sources import make_masters; "

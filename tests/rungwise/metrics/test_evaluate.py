@@ -234,11 +234,10 @@ def test_differences_match_the_paired_bootstrap() -> None:
         ("log-bitrate", "teacher"),
     ]
     truth, content = table["score"].to_numpy(), table["content"].to_numpy(str)
-    expected = bootstrap.paired_bootstrap_by_content(
-        *(bootstrap.resampled_srcc(truth, table[name].to_numpy(), content) for name in ("student", "teacher")),
-        content,
-        60,
+    student, teacher = (
+        bootstrap.resampled_srcc(truth, table[name].to_numpy(), content) for name in ("student", "teacher")
     )
+    expected = bootstrap.paired_bootstrap_by_content(student, teacher, content, 60)
     d = evaluation.differences[0].srcc
     assert (d.value, d.low, d.high) == pytest.approx(expected)
     with pytest.raises(ValueError, match="against: no predictor 'nobody' among student, log-bitrate"):
@@ -281,17 +280,20 @@ def test_outlier_ratio() -> None:
     assert ev.evaluate_predictors(table, ["student"], num_resamples=20).predictors[0].outlier_ratio is None
     truth, pred = table["score"].to_numpy(), table["student"].to_numpy()
     error = np.abs(st.fit_logistic4(truth, pred)(pred) - truth)
-    for columns, allowed, words in (
+    cases: list[tuple[dict[str, Any], float, str]] = [
         ({"score_ci95": 3.0}, 3.0, "95 % interval"),
         ({"score_std": 6.0, "score_raters": 16}, 1.959963984540054 * 6 / 4, "95 % interval"),
         ({"score_std": 2.0}, 4.0, "two standard deviations"),
-    ):
+    ]
+    for columns, allowed, words in cases:
         evaluation = ev.evaluate_predictors(table.assign(**columns), ["student"], num_resamples=50)
         ratio = evaluation.predictors[0].outlier_ratio
         assert ratio is not None
         assert ratio.value == (error > allowed).mean()
         assert ratio.low is not None
-        assert ratio.low < ratio.value < (ratio.high or 0)
+        assert ratio.value is not None
+        assert ratio.high is not None
+        assert ratio.low < ratio.value < ratio.high
         assert any(words in note for note in evaluation.notes if note.startswith("Outliers"))
 
 

@@ -12,7 +12,8 @@ RECIPE = ViewRecipe(num_frames=2, frame_choice="uniform", grid=2, patch_px=16)
 
 def test_golden_input_is_fixed() -> None:
     pixels = golden_input(RECIPE)
-    assert (pixels.shape, pixels.dtype) == ((4, 2, 32, 32, 3), np.uint8)
+    assert pixels.shape == (4, 2, 32, 32, 3)
+    assert pixels.dtype == np.uint8
     assert sha256_array(pixels) == "a151cc3f11f6a826075e9b6192bb6a67b54e8be1895e6efdbb357a53cffe7208"
 
 

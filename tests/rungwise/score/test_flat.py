@@ -13,8 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from rungwise import Scorer
 from rungwise.cli import app

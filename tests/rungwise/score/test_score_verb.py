@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 import imageio_ffmpeg
 import pytest
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+import rungwise.score.score_video
 import rungwise.score.scorer
 from rungwise.cli import app
 from rungwise.media.ffmpeg import run_ffmpeg
@@ -194,7 +194,7 @@ def test_the_cache_answers_by_content_model_and_options(
     model: Path, odd_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    real = rungwise.score.scorer.judge_file
+    real = rungwise.score.score_video.judge_file
 
     def counted(path: Path, *rest: Any) -> Any:
         calls.append(path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -20,11 +21,11 @@ from rungwise.score.views import ViewRecipe, make_views, read_views
 ROOT = Path(__file__).parents[3]
 
 
-def piped(scorer: Scorer, path: Path, **options: object) -> Score:
+def piped(scorer: Scorer, path: Path, **options: Any) -> Score:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-strict", "-1"]
     with subprocess.Popen([*command, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        return scorer.score(process.stdout, **options)  # type: ignore[arg-type]
+        return scorer.score(process.stdout, **options)
 
 
 SCORED = {  # name -> what a reader is told, if anything
@@ -70,6 +71,7 @@ def test_odd_files_are_scored_and_what_is_odd_is_said(model: Path, odd_files: Pa
     assert first == scorer.score(odd_files / name)
     assert 0 < first.score < 100
     assert first.low is not None
+    assert first.high is not None
     assert first.low < first.score < first.high
     told = SCORED[name]
     assert first.notes == () if told is None else told in "; ".join(first.notes)
@@ -127,7 +129,7 @@ def test_windows_of_a_pipe_are_those_of_its_file(
 ) -> None:
     recipe = ViewRecipe.model_validate({"num_frames": 4, "frame_choice": choice, "grid": 2, "patch_px": 32})
     scorer = Scorer(model_maker(tmp_path / "tiny.onnx", recipe))
-    options = {"timeline_seconds": 1.5, "display_height": 144}
+    options: dict[str, Any] = {"timeline_seconds": 1.5, "display_height": 144}
     from_file, from_pipe = scorer.score(long_clip, **options), piped(scorer, long_clip, **options)
     assert from_file.windows == from_pipe.windows
     assert from_file.timeline == from_pipe.timeline

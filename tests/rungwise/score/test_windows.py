@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_a_stream_gives_the_windows_of_a_file(choice: str, length: float) -> Non
         wanted = sorted({index for span in spans for index in span.frame_indices})
         planned = list(gather(spans, place, ((index, Shown(frames[index], 20, 16), False) for index in wanted)))  # type: ignore[arg-type]
         assembler = Assembler(length, recipe, place)  # type: ignore[arg-type]
-        streamed = []
+        streamed: list[Any] = []
         for index, time in enumerate(times):
             streamed += assembler.push(time, Shown(frames[index], 20, 16), lumas[index], False)
             held = sum(window.count for window in (assembler.before, assembler.now) if window)
