@@ -33,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
+    epilog="rungwise score clip.mp4\nrungwise ladder check encodes/ --out check\nrungwise quickstart",
 )
 
 
@@ -95,16 +96,19 @@ VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
 
 
 def _add_verbs() -> None:
-    groups: dict[str, typer.Typer] = {"": app}
-    for heading, name, function, examples in VERBS:
-        group, _, verb = name.rpartition(" ")
-        if group not in groups:
-            panel, text = GROUPS[group]
-            groups[group] = typer.Typer(cls=VerbGroup, no_args_is_help=True, rich_markup_mode=None)
-            app.add_typer(groups[group], name=group, help=text, rich_help_panel=panel)
-        epilog = "\n".join(f"rungwise {name} {example}" for example in examples)
-        panel = heading if not group else ""
-        groups[group].command(verb, cls=Verb, epilog=epilog, rich_help_panel=panel or None)(function)
+    groups = {"": app}
+    for name, (heading, text) in GROUPS.items():
+        first_examples = [
+            f"rungwise {verb} {examples[0]}" for _, verb, _, examples in VERBS if verb.startswith(name + " ")
+        ]
+        groups[name] = typer.Typer(
+            cls=VerbGroup, no_args_is_help=True, rich_markup_mode=None, epilog="\n".join(first_examples)
+        )
+        app.add_typer(groups[name], name=name, help=text, rich_help_panel=heading)
+    for heading, verb, function, examples in VERBS:
+        group, _, name = verb.rpartition(" ")
+        epilog = "\n".join(f"rungwise {verb} {example}" for example in examples)
+        groups[group].command(name, cls=Verb, epilog=epilog, rich_help_panel=None if group else heading)(function)
 
 
 _add_verbs()

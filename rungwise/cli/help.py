@@ -26,15 +26,11 @@ class Verb(TyperCommand):
         _write(panels, formatter)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        lines = (self.epilog or "").splitlines()
-        if lines:
-            with formatter.section("Examples" if len(lines) > 1 else "Example"):
-                for line in lines:
-                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+        _write_examples(self.epilog or "", formatter)
 
 
 class VerbGroup(TyperGroup):
-    """A group whose verbs stand under their `rich_help_panel`."""
+    """A group whose verbs stand under their `rich_help_panel`; the epilog holds examples, one a line."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         verbs = {name: verb for name, verb in self.commands.items() if not verb.hidden}
@@ -44,10 +40,20 @@ class VerbGroup(TyperGroup):
             panels.setdefault(panel, []).append((name, (verb.help or "").partition("\n")[0]))
         _write(panels, formatter)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _write_examples(self.epilog or "", formatter)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if "make" in self.commands and Path(args[0]).suffix in (".yaml", ".yml"):
             ctx.fail(f"name the verb: {ctx.command_path} make {args[0]}")
         return super().resolve_command(ctx, args)
+
+
+def _write_examples(epilog: str, formatter: Any) -> None:
+    lines = epilog.splitlines()
+    with formatter.section("Examples" if len(lines) > 1 else "Example"):
+        for line in lines:
+            formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
 def _write(panels: dict[str, list[tuple[str, str]]], formatter: Any) -> None:
