@@ -48,7 +48,7 @@ def score_table(table: pd.DataFrame, masters: Path, scorer: Scorer) -> pd.DataFr
         result = scorer.score(path, display_height=int(height))
         (master,) = masters.glob(f"{content}.*")
         vmaf_v0 = label(master, Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
-        pixel_only = result.score if result.pictures_score is None else result.pictures_score
+        pixel_only = result.score if result.pixel_score is None else result.pixel_score
         rows.append((pixel_only, result.score, vmaf_v0))
     metrics = pd.DataFrame(rows, columns=["pixel_only", "hybrid", "vmaf_v0"])
     scored = table.join(metrics).rename(columns={"psnr_mean": "psnr", "ssim_mean": "ssim"})

@@ -26,15 +26,16 @@ import imageio_ffmpeg
 import numpy as np
 import onnxruntime
 
-from rungwise.bitstream.qp import StepReader
+from rungwise.bitstream.qp import QstepReader
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import read_packets
 from rungwise.media.video import luma
 from rungwise.scenes import write_master
 from rungwise.score.frames import read_frames
-from rungwise.score.score_video import How, judge_file
+from rungwise.score.score_video import map_file_windows
 from rungwise.score.scorer import Scorer
+from rungwise.score.video_metadata import ReadOptions
 from rungwise.score.windows import WINDOW_SECONDS, frame_times, plan_windows
 
 HEIGHTS = (540, 1080, 2160)
@@ -72,7 +73,7 @@ def fastest(job: Callable[[], Any], repeats: int = REPEATS) -> float:
 def check_equal(scorer: Scorer, path: Path, wanted: list[int]) -> None:
     """The paths to be timed give the same: file and pipe, jumping and reading in order."""
     packets = read_packets(path)
-    ways = [[(i, luma(f).copy()) for i, f in read_frames(path, packets, wanted, jump=jump)] for jump in (True, False)]
+    ways = [[(i, luma(f).copy()) for i, f in read_frames(path, packets, wanted, seek=jump)] for jump in (True, False)]
     for (i, jumped), (k, in_order) in zip(*ways, strict=True):
         assert i == k
         np.testing.assert_array_equal(jumped, in_order)
@@ -112,19 +113,19 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     spans = list(plan_windows(times, packets.rate, WINDOW_SECONDS, recipe, []))
     wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
     check_equal(scorer, encoded, wanted)
-    how = How(recipe, (WINDOW_SECONDS,))
-    _, views = judge_file(encoded, how, lambda seen, _: seen.pixels)
+    how = ReadOptions(recipe, (WINDOW_SECONDS,))
+    _, views = map_file_windows(encoded, how, lambda seen, _: seen.pixels)
 
     def decode(jump: bool) -> None:
-        for _ in read_frames(encoded, packets, wanted, jump=jump):
+        for _ in read_frames(encoded, packets, wanted, seek=jump):
             pass
 
     seconds = {
         "decode every frame to the last used": fastest(lambda: decode(False)),
         "decode what it uses": fastest(lambda: decode(True)),
-        "decode and view": fastest(lambda: judge_file(encoded, how, lambda seen, _: seen.pixels)),
-        "model, all windows": fastest(lambda: [scorer.judge(view[None]) for view in views]),
-        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, StepReader)),
+        "decode and view": fastest(lambda: map_file_windows(encoded, how, lambda seen, _: seen.pixels)),
+        "model, all windows": fastest(lambda: [scorer.predict(view[None]) for view in views]),
+        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, QstepReader)),
         "score by pictures alone": fastest(lambda: scorer.score(encoded, pixel_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
         **{name: fastest(partial(vmaf, reference, encoded, model), 1) for name, model in VMAF.items()},
@@ -144,19 +145,19 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
 def judge_each(scorer: Scorer, views: np.ndarray[Any, Any]) -> None:
     """One view at a time."""
     for view in views:
-        scorer.judge(view[None])
+        scorer.predict(view[None])
 
 
 def models(folder: Path, views: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     """The model alone by precision and threads, against fp32 on one thread."""
     rows: list[dict[str, Any]] = []
-    exact = Scorer(folder / PRECISIONS["fp32"]).judge(views)
+    exact = Scorer(folder / PRECISIONS["fp32"]).predict(views)
     for precision, name in PRECISIONS.items():
         if not (folder / name).is_file():
             continue
         for threads in (1, 2):
             scorer = Scorer(folder / name, threads=threads)
-            off = float(np.abs(scorer.judge(views) - exact).max())
+            off = float(np.abs(scorer.predict(views) - exact).max())
             assert off <= 5, (name, off)
             seconds = fastest(partial(judge_each, scorer, views), 10) / len(views)
             size = (folder / name).stat().st_size
@@ -179,8 +180,8 @@ def main() -> None:
         rows = [measure(height, *clips[height], arguments.export) for height in HEIGHTS]
         os.sched_setaffinity(0, cores)
         scorer = Scorer(arguments.export / PRECISIONS["fp32"])
-        how = How(scorer.contract.view, (WINDOW_SECONDS,))
-        views = np.stack(judge_file(clips[1080][1], how, lambda seen, _: seen.pixels)[1])
+        how = ReadOptions(scorer.contract.view, (WINDOW_SECONDS,))
+        views = np.stack(map_file_windows(clips[1080][1], how, lambda seen, _: seen.pixels)[1])
         found = {
             "machine": {"processor": _processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
             "clip": f"{SCENE}, {PAINTED_FRAMES * LOOPS / FPS:g} s at {FPS:g} fps, H.264 CRF 28",

@@ -43,7 +43,7 @@ from distill.frozen import Upper, keep_frozen
 from distill.pipeline import STAGES, run
 from distill.train import Examples, fit, judge
 from rungwise.artifact import sha256_json, write_json, write_text
-from rungwise.bitstream.features import NUM_FACTS
+from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import RunConfig, load_config
 from rungwise.ladder.make import clip_name, ladder_rungs
 from rungwise.ladder.sources import make_masters
@@ -152,7 +152,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     terms = inputs.examples.stream[test]
     known = set(np.array(inputs.examples.codecs)[train])
     unknown = np.array([inputs.examples.codecs[row] not in known for row in test])
-    terms[unknown, NUM_FACTS:] = 0  # as a scorer would judge them
+    terms[unknown, NUM_BITSTREAM_FEATURES:] = 0  # as a scorer would judge them
     judged = list(judge(student, kept[test][:, 0], terms))
     pictures = np.concatenate([part.score.numpy() for part in judged])
     fused = np.concatenate([part.fused.numpy() for part in judged if part.fused is not None])
@@ -295,7 +295,7 @@ def shipped_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(
         **{
             "shipped": [score.score for score in scores],
-            "shipped pictures": [score.pictures_score for score in scores],
+            "shipped pictures": [score.pixel_score for score in scores],
             "held": [score.low is not None and score.low <= y <= (score.high or 0)
                      for score, y in zip(scores, table["score"], strict=True)],
         }

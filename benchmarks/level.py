@@ -28,7 +28,7 @@ from onnx import numpy_helper
 from distill.data import Data, read_data
 from distill.pipeline import run
 from rungwise.artifact import sha256_file, write_json, write_text
-from rungwise.bitstream.features import NUM_FACTS
+from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.bitstream.qp import CODECS
 from rungwise.config import load_config
 from rungwise.metrics.evaluate import evaluate_predictors
@@ -102,7 +102,7 @@ def refit(head: StreamHead, table: pd.DataFrame, texture: torch.Tensor, terms: t
     wanted = np.clip((share - of_network) / ALIKE_SHARE, 0, 1.05)
     weight = np.where(table["preset"] == "veryfast", VERYFAST_WEIGHT, 1.0)
     weight *= np.where(table["display_height"] >= 1080, LARGE_WEIGHT, 1.0)
-    codecs = head.support[:, NUM_FACTS : NUM_FACTS + len(CODECS)]
+    codecs = head.support[:, NUM_BITSTREAM_FEATURES : NUM_BITSTREAM_FEATURES + len(CODECS)]
     kept = torch.full((len(codecs),), KEPT_WEIGHT)
     for codec, value in KEPT_WEIGHTS.items():
         kept[codecs[:, CODECS.index(codec)] > 0.5] = value
@@ -136,7 +136,7 @@ def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
         low, high = judged[1].low, judged[1].high
         assert low is not None
         assert high is not None
-        rows.append((judged[0].score, judged[1].score, judged[1].pictures_score, (high - low) / 2))
+        rows.append((judged[0].score, judged[1].score, judged[1].pixel_score, (high - low) / 2))
     columns = dict(zip(("before", "after", "pixel_only", "half_width"), zip(*rows, strict=True), strict=True))
     missing = {} if "preset" in table else {"preset": ""}
     return table.reset_index(drop=True).assign(**columns, **missing)

@@ -42,7 +42,7 @@ from rungwise.metrics.bootstrap import Resampled
 from rungwise.metrics.statistics import FloatArray, IntArray
 from rungwise.progress import note, track
 from rungwise.score.frame_choice import uniform_frames
-from rungwise.score.views import Shown, View, ViewRecipe, make_views
+from rungwise.score.views import DisplayFrame, View, ViewRecipe, make_views
 from teacher.layers import count_flops
 from teacher.lite0 import EfficientNetLite0, load_imagenet_lite0
 
@@ -140,7 +140,7 @@ def draw_clip(path: Path, display_height: int) -> dict[Pictures, dict[int, NDArr
     any_view = views[FRAGMENTS]
     drawn: dict[Pictures, dict[int, NDArray[np.uint8]]] = {pictures: {} for pictures in wanted}
     for index, frame in rgb_frames(path, any_view.frame_indices):
-        shown = Shown(frame, any_view.display_width, any_view.display_height)
+        shown = DisplayFrame(frame, any_view.display_width, any_view.display_height)
         here = {slot for slot, frame_index in enumerate(any_view.frame_indices) if frame_index == index}
         for pictures, slots in wanted.items():
             if needed := here & set(slots):
@@ -149,14 +149,14 @@ def draw_clip(path: Path, display_height: int) -> dict[Pictures, dict[int, NDArr
     return drawn
 
 
-def _stitched(shown: Shown, view: View) -> NDArray[np.uint8]:
+def _stitched(shown: DisplayFrame, view: View) -> NDArray[np.uint8]:
     """As `read_views` draws one frame."""
     grid = math.isqrt(len(view.corners_yx))
     patches = [shown.patch(y, x, view.patch_px) for y, x in view.corners_yx]
     return np.concatenate([np.concatenate(patches[row * grid : (row + 1) * grid], axis=1) for row in range(grid)])
 
 
-def _whole(shown: Shown, size_px: int) -> NDArray[np.uint8]:
+def _whole(shown: DisplayFrame, size_px: int) -> NDArray[np.uint8]:
     """The frame as shown at the display size, then made square."""
     if shown.frame is not None:
         image = Image.fromarray(shown.frame)

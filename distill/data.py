@@ -15,8 +15,13 @@ from distill.batches import bitrate_groups
 from distill.train import Examples
 from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
-from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS, facts_of_packets, stream_terms
-from rungwise.bitstream.qp import StepReader
+from rungwise.bitstream.features import (
+    BITSTREAM_INPUT_DIM,
+    NUM_BITSTREAM_FEATURES,
+    bitstream_input,
+    features_from_packets,
+)
+from rungwise.bitstream.qp import QstepReader
 from rungwise.config import RunConfig
 from rungwise.dataset_table import assign_splits
 from rungwise.ladder.make import read_ladder
@@ -56,7 +61,7 @@ class Data:
 
     @property
     def stream(self) -> NDArray[np.float64]:
-        """What each clip's coded stream says, (N, NUM_FACTS); NaN of a clip whose making is unknown."""
+        """What each clip's coded stream says, (N, NUM_BITSTREAM_FEATURES); NaN of a clip whose making is unknown."""
         columns = ("path", "rate_control", "width", "height", "display_height")
         return _bitstream_features(tuple(zip(*(self.table[name].fillna("") for name in columns), strict=True)))
 
@@ -68,8 +73,8 @@ class Data:
         return np.asarray(self.table["first_crf"].notna())
 
     def terms(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """`stream_terms` of these rows."""
-        return stream_terms(self.stream[rows], list(self.table["codec"].iloc[rows]))
+        """`bitstream_input` of these rows."""
+        return bitstream_input(self.stream[rows], list(self.table["codec"].iloc[rows]))
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -100,7 +105,7 @@ class Data:
         Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
         """
         rows = self.rows(*splits, labeled=labeled)
-        blank = np.full((len(rows), NUM_TERMS), np.nan, np.float32)
+        blank = np.full((len(rows), BITSTREAM_INPUT_DIM), np.nan, np.float32)
         groups = np.full(len(self.table), -1, dtype=np.int64)
         if num_groups is not None:
             bitrates = self.table["bitrate_kbps"].to_numpy(float)
@@ -124,9 +129,11 @@ class Data:
 def _bitstream_features(rows: tuple[tuple[Any, ...], ...]) -> NDArray[np.float64]:
     """Bitstream features of files given as path, rate control, width, height, display height; read once a process."""
     features = [
-        facts_of_packets(read_packets(Path(path), StepReader), int(width * height), int(height), int(display_height))
+        features_from_packets(
+            read_packets(Path(path), QstepReader), int(width * height), int(height), int(display_height)
+        )
         if rate_control
-        else np.full(NUM_FACTS, np.nan)
+        else np.full(NUM_BITSTREAM_FEATURES, np.nan)
         for path, rate_control, width, height, display_height in rows
     ]
     return np.stack(features)

@@ -62,7 +62,7 @@ def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFram
     table["student-onnx"] = [score.score for score in scores]
     predictors = ["student", "teacher", "student-onnx"]
     if scorer.contract.stream is not None:
-        table["student-onnx-pictures"] = [score.pictures_score for score in scores]
+        table["student-onnx-pictures"] = [score.pixel_score for score in scores]
         predictors.append("student-onnx-pictures")
     table["low"], table["high"] = [score.low for score in scores], [score.high for score in scores]
     return table, predictors

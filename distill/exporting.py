@@ -26,7 +26,7 @@ from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note
-from rungwise.score.contract import Calibration, Contract, Stream
+from rungwise.score.contract import BitstreamContract, Calibration, Contract
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
@@ -99,8 +99,8 @@ class _Export:
         self.contracts: dict[str, Contract] = {}
         self.scores: dict[str, NDArray[np.float32]] = {}
         self.fused: dict[str, NDArray[np.float32]] = {}
-        takes_streams = self.model.head.stream is not None  # type: ignore[union-attr]
-        self.terms = data.terms(self.rows) if takes_streams else None
+        takes_bitstream = self.model.head.stream is not None  # type: ignore[union-attr]
+        self.terms = data.terms(self.rows) if takes_bitstream else None
         # A clip whose frames don't say their quantizer is judged by its pictures alone, here as by a scorer.
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:
@@ -221,7 +221,7 @@ class _Export:
             rows = self.data.rows(*self.learned_from)
             rows = rows[~np.isnan(self.data.stream[rows]).any(1)]
             facts = self.data.stream[rows]
-            update["stream"] = Stream(
+            update["stream"] = BitstreamContract(
                 codecs=tuple(sorted(set(self.data.table["codec"].iloc[rows]))),
                 low=tuple(facts.min(0)),
                 high=tuple(facts.max(0)),

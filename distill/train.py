@@ -26,7 +26,7 @@ from distill import losses
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
 from rungwise.artifact import write_json
-from rungwise.bitstream.features import NUM_FACTS
+from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, BitrateGroups, Execution, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
@@ -417,7 +417,7 @@ def _batch(
         shown = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in shown]
     contents = [train.contents[row] for row in rows]
     terms = train.stream[rows]
-    terms[generator.random(len(rows)) < UNNAMED_SHARE, NUM_FACTS:] = 0
+    terms[generator.random(len(rows)) < UNNAMED_SHARE, NUM_BITSTREAM_FEATURES:] = 0
     terms[generator.random(len(rows)) >= train.stream_weights[rows]] = np.nan  # so often that their weight comes out
     batch = {
         "inputs": torch.from_numpy(np.stack(shown)),

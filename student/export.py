@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rungwise.bitstream.features import NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, golden_input, sha256_array
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe
@@ -65,7 +65,7 @@ def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProt
     model.eval()
     inputs = {"frames": torch.from_numpy(golden_input(recipe))}
     if model.head.stream is not None:  # type: ignore[union-attr]
-        inputs["stream"] = torch.zeros(len(inputs["frames"]), NUM_TERMS)
+        inputs["stream"] = torch.zeros(len(inputs["frames"]), BITSTREAM_INPUT_DIM)
     batch = {0: torch.export.Dim("batch")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -151,8 +151,8 @@ def parity(scorer: Scorer, torch_scores: NDArray[np.float32], pixels_NTSSC: NDAr
     Raises:
         ValueError: it is above `PARITY_SHARE`.
     """
-    singly = np.concatenate([scorer.judge(pixels_NTSSC[row : row + 1]) for row in range(len(pixels_NTSSC))])
-    together = scorer.judge(np.ascontiguousarray(pixels_NTSSC))
+    singly = np.concatenate([scorer.predict(pixels_NTSSC[row : row + 1]) for row in range(len(pixels_NTSSC))])
+    together = scorer.predict(np.ascontiguousarray(pixels_NTSSC))
     span = scorer.contract.scale.maximum - scorer.contract.scale.minimum
     deviation = float(max(np.abs(singly - torch_scores).max(), np.abs(together - torch_scores).max())) / span
     if not deviation <= PARITY_SHARE:

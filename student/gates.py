@@ -93,8 +93,8 @@ def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labeled)
     """A finished file, opened from disk, against `scores` that it was passed on; in one batch and one by one."""
     rows = spread(len(scores), RERUN_CLIPS)
     pixels = validation.pixels[rows]
-    singly = np.concatenate([scorer.judge(pixels[row : row + 1]) for row in range(len(rows))])
-    together = scorer.judge(pixels)
+    singly = np.concatenate([scorer.predict(pixels[row : row + 1]) for row in range(len(rows))])
+    together = scorer.predict(pixels)
     span = validation.scale.maximum - validation.scale.minimum
     deviation = max(float(np.abs(part - scores[rows]).max()) for part in (singly, together)) / span
     assert scorer.contract.golden is not None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
 from rungwise.prediction import Prediction
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
@@ -46,9 +46,9 @@ class StreamHead(nn.Module):
         super().__init__()
         self.minimum, self.span = minimum, maximum - minimum
         self.pictures = nn.Linear(dim, STREAM_DIM)
-        self.terms = nn.Linear(NUM_TERMS, STREAM_DIM, bias=False)
+        self.terms = nn.Linear(BITSTREAM_INPUT_DIM, STREAM_DIM, bias=False)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(STREAM_DIM, STREAM_DIM), nn.GELU(), nn.Linear(STREAM_DIM, 1))
-        self.straight = nn.Linear(NUM_TERMS, 1, bias=False)
+        self.straight = nn.Linear(BITSTREAM_INPUT_DIM, 1, bias=False)
         self.centre: Tensor
         self.spread: Tensor
         self.support: Tensor
@@ -56,7 +56,7 @@ class StreamHead(nn.Module):
         self.offset: Tensor
         self.register_buffer("centre", torch.zeros(NUM_TEXTURE))
         self.register_buffer("spread", torch.ones(NUM_TEXTURE))
-        self.register_buffer("support", torch.zeros(CENTERS, NUM_TERMS + NUM_TEXTURE))
+        self.register_buffer("support", torch.zeros(CENTERS, BITSTREAM_INPUT_DIM + NUM_TEXTURE))
         self.register_buffer("weight", torch.zeros(CENTERS))
         self.register_buffer("offset", torch.full((1,), 0.5))
 
@@ -132,11 +132,15 @@ def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
     Textures never grow quite unlike (a rational quadratic, Rasmussen and Williams 2006, eq. 4.19, of alpha 1): contents
     that nothing in training is close to are judged by what comes nearest, not by the mean of all.
     """
-    codecs = slice(NUM_FACTS, NUM_TERMS)
-    ends = (0, NUM_FACTS), (NUM_TERMS, NUM_TERMS + NUM_BAND_TEXTURE), (NUM_TERMS + NUM_BAND_TEXTURE, None)
+    codecs = slice(NUM_BITSTREAM_FEATURES, BITSTREAM_INPUT_DIM)
+    ends = (
+        (0, NUM_BITSTREAM_FEATURES),
+        (BITSTREAM_INPUT_DIM, BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE),
+        (BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE, None),
+    )
     streams, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
     alike = (-streams).exp() * (0.5 + 0.5 * left_NP[:, codecs] @ right_MP[:, codecs].T)
-    line = left_NP[:, :NUM_FACTS] @ right_MP[:, :NUM_FACTS].T / NUM_FACTS
+    line = left_NP[:, :NUM_BITSTREAM_FEATURES] @ right_MP[:, :NUM_BITSTREAM_FEATURES].T / NUM_BITSTREAM_FEATURES
     return 1.5 * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
 
 

@@ -162,7 +162,7 @@ class Quantizer:
         """Scores_N of a graph."""
         path = self.folder / "try.onnx"
         write_graph(graph, self.contract, path)
-        return Scorer(path, check=False).judge(views_NTSSC)
+        return Scorer(path, check=False).predict(views_NTSSC)
 
     def attempts(self) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
         """(graph, layers left in float, worst first), most of it in 8 bits first: none in float, 1, 2, 3, 4, 6, ...

@@ -18,17 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 from rungwise.bitstream.qp import CODECS
 from rungwise.media.packets import Packets
 
-NUM_FACTS = 6
-NUM_TERMS = NUM_FACTS + len(CODECS)
+NUM_BITSTREAM_FEATURES = 6
+BITSTREAM_INPUT_DIM = NUM_BITSTREAM_FEATURES + len(CODECS)
 CENTER = np.array([-1.3, -5.5, -0.4, 4.3, 5.2, 4.6])
 SPREAD = np.array([1.5, 2.0, 0.5, 1.6, 1.4, 1.5])
 LARGEST_SHARE = 0.1  # of the frames: key frames and their like
 LEAST_BITS = 40.0  # of a frame: what its headers take
 
 
-def stream_facts(
+def bitstream_features(
     num_bytes_N: ArrayLike,
-    steps_N: ArrayLike,
+    log2_qsteps_N: ArrayLike,
     num_pixels: int,
     height: int,
     display_height: int,
@@ -46,7 +46,7 @@ def stream_facts(
             where only columns are fewer.
     """
     order = np.argsort(-np.asarray(num_bytes_N, float), kind="stable")
-    bits, steps = np.asarray(num_bytes_N, float)[order] * 8, np.asarray(steps_N, float)[order]
+    bits, steps = np.asarray(num_bytes_N, float)[order] * 8, np.asarray(log2_qsteps_N, float)[order]
     ratios = np.broadcast_to(np.asarray(pixel_ratios_N, float), bits.shape)[order]
     pixels, lines = num_pixels * ratios, height * np.sqrt(ratios)
     first = int(np.ceil(LARGEST_SHARE * len(bits)))
@@ -61,15 +61,15 @@ def stream_facts(
     return np.array([*np.log2(shares), np.log2(lines.mean() / display_height), *quantizers])
 
 
-def stream_terms(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:
-    """(N, NUM_TERMS) that a model takes, of facts of N streams and their codecs; another codec is none of them."""
+def bitstream_input(facts_NF: NDArray[np.float64], codecs: Sequence[str]) -> NDArray[np.float32]:
+    """(N, BITSTREAM_INPUT_DIM): a model's bitstream input."""
     named = np.array([[codec == known for known in CODECS] for codec in codecs], float)
     return np.concatenate([(facts_NF - CENTER) / SPREAD, named], 1).astype(np.float32)
 
 
-def facts_of_packets(packets: Packets, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:
-    """`stream_facts` of a whole file, read with its steps."""
-    assert packets.steps_N is not None
+def features_from_packets(packets: Packets, num_pixels: int, height: int, display_height: int) -> NDArray[np.float64]:
+    """`bitstream_features` of a whole file, read with its steps."""
+    assert packets.log2_qsteps_N is not None
     assert packets.pixels_N2 is not None
     ratios = packets.pixels_N2[:, 0] / packets.pixels_N2[0, 1]
-    return stream_facts(packets.sizes_N, packets.steps_N, num_pixels, height, display_height, ratios)
+    return bitstream_features(packets.sizes_N, packets.log2_qsteps_N, num_pixels, height, display_height, ratios)

@@ -54,29 +54,29 @@ SCALE_CODES, SCALES = (0, 8, 16, 24, 31), (0, 8, 24, 56, 112)  # MPEG-2's other 
 _lock = threading.Lock()  # libav has one log, with one level, a process
 
 
-def index_step(index: float) -> float:
+def av1_log2_qstep(index: float) -> float:
     """log2 of the step that a VP9 or AV1 quantizer index of 0 to 255 stands for."""
     return math.log2(index + 7) - 3 if index <= INDICES[0] else float(np.interp(index, INDICES, np.log2(STEPS))) - 3
 
 
-def vp8_step(index: float) -> float:
+def vp8_log2_qstep(index: float) -> float:
     """log2 of the step that a VP8 quantizer index of 0 to 127 stands for."""
     return math.log2(float(np.interp(index, VP8_INDICES, VP8_STEPS))) - 1
 
 
-def scale_step(code: int, *, linear: bool) -> float:
+def mpeg2_log2_qstep(code: int, *, linear: bool) -> float:
     """log2 of the step of an MPEG-2 quantizer_scale_code of 1 to 31, by its linear or its other scale (table 7-6)."""
     return math.log2(2 * code if linear else float(np.interp(code, SCALE_CODES, SCALES)))
 
 
-def theora_step(data: bytes) -> float:
+def theora_log2_qstep(data: bytes) -> float:
     """log2 of the step of a Theora frame; NaN of other packets. Matrices are taken for the usual ones."""
     if not data or data[0] & 0x80:
         return math.nan
     return float(np.interp(data[0] & 63, THEORA_INDICES, np.log2(THEORA_SCALES))) + math.log2(THEORA_MATRIX / 100)
 
 
-def jpeg_step(data: bytes) -> float:
+def jpeg_log2_qstep(data: bytes) -> float:
     """log2 of the mean step of luma's nine lowest frequencies above its mean, in a JPEG's first table; NaN if none."""
     at = data.find(b"\xff\xdb")
     lowest = data[at + 6 : at + 15]
@@ -85,15 +85,15 @@ def jpeg_step(data: bytes) -> float:
     return math.log2(sum(lowest) / len(lowest))
 
 
-PACKETS: dict[str, Callable[[bytes], float]] = {"theora": theora_step, "mjpeg": jpeg_step}
+PACKETS: dict[str, Callable[[bytes], float]] = {"theora": theora_log2_qstep, "mjpeg": jpeg_log2_qstep}
 
 
-def qp_step(qp: Number) -> Number:
+def log2_qstep_of_qp(qp: Number) -> Number:
     """log2 of the step that a QP of H.264, HEVC or VVC stands for, whatever the bit depth."""
     return (qp - 4) / 6
 
 
-class StepReader:
+class QstepReader:
     """Takes the packets of one stream in coded order, then says the step of what each holds."""
 
     def __init__(self, stream: Any) -> None:
@@ -135,7 +135,7 @@ class StepReader:
             if steps and math.isnan(self.found[number]):
                 self.found[number] = sum(steps) / len(steps)
 
-    def steps(self) -> list[float]:
+    def log2_qsteps(self) -> list[float]:
         """One for each packet: of its blocks where they are told, else the mean of its slices' or frames' headers;
         NaN of one that says nothing or only shows a frame."""
         if self.decoder is not None:
@@ -151,7 +151,7 @@ class StepReader:
             for frame in self.decoder.decode(packet):
                 if frame.pts is None:
                     continue
-                step = blocks_step(frame)
+                step = block_log2_qstep(frame)
                 if not math.isnan(step):
                     self.found[frame.pts] = step
                 self.sizes[frame.pts] = CodedSize(frame.width, frame.height, frame.width)
@@ -164,19 +164,19 @@ class StepReader:
             elif name in START_FIELDS:
                 self.start_qps[self.parameter_set] = 26.0 + value
             elif name in DELTA_FIELDS:
-                steps.append(qp_step(self.start_qps.get(self.parameter_set, math.nan) + value))
+                steps.append(log2_qstep_of_qp(self.start_qps.get(self.parameter_set, math.nan) + value))
             elif name == "base_q_idx":
-                steps.append(index_step(value))
+                steps.append(av1_log2_qstep(value))
             elif name == "base_qindex":
-                steps.append(vp8_step(value))
+                steps.append(vp8_log2_qstep(value))
             elif name == "q_scale_type":
                 self.linear = value == 0
             elif name == "quantiser_scale_code" and value:
-                steps.append(scale_step(value, linear=self.linear))
+                steps.append(mpeg2_log2_qstep(value, linear=self.linear))
         return steps
 
 
-def blocks_step(frame: Any) -> float:
+def block_log2_qstep(frame: Any) -> float:
     """log2 of the root mean square of a decoded frame's blocks' steps, as errors add up by their squares; NaN if its
     decoder told none."""
     # A frame and its side data hold each other until Python sweeps: a large frame would wait, a small copy of it may.
@@ -187,7 +187,7 @@ def blocks_step(frame: Any) -> float:
     of_blocks = np.frombuffer(told, np.int32, numbers, told.blocks_offset).reshape(told.nb_blocks, -1)
     qps = told.qp + of_blocks[:, 4].astype(np.float64)  # x, y, width, height, and what is added to the frame's
     deeper = 6 * (frame.format.components[0].bits - 8)  # libav counts H.264's from the finest of its depth
-    squares = qps**2 if told.codec_type == VideoEncParamsType.MPEG2 else 4 ** qp_step(qps - deeper)
+    squares = qps**2 if told.codec_type == VideoEncParamsType.MPEG2 else 4 ** log2_qstep_of_qp(qps - deeper)
     return float(np.log2(squares.mean()) / 2) if squares.any() else math.nan
 
 

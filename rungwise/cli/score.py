@@ -16,7 +16,8 @@ from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
 
 if TYPE_CHECKING:
     from rungwise.score.batch import Result
-    from rungwise.score.scorer import Score, Scorer
+    from rungwise.score.result import Score
+    from rungwise.score.scorer import Scorer
 
 
 SCORING, GATES, SPEED = "Scoring", "Gates", "Speed"

@@ -15,7 +15,7 @@ from rungwise.media.container import decode_all, open_video, refuse_fields, vide
 from rungwise.media.packets import timestamps_seconds
 from rungwise.media.video import probe, rgb
 from rungwise.score.flat import is_flat
-from rungwise.score.frames import Interlaced, deinterlace
+from rungwise.score.frames import InterlacedFrame, deinterlace
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import Pictures, View, make_views, read_views
 
@@ -41,7 +41,7 @@ def shown_frames(path: Path, indices: Sequence[int]) -> Pictures:
     """
     try:
         yield from _frames(path, indices, deinterlaced=False)
-    except Interlaced:
+    except InterlacedFrame:
         yield from _frames(path, indices, deinterlaced=True)
 
 
@@ -53,7 +53,7 @@ def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> Pictur
             if index in missing:
                 if frame.interlaced_frame and not deinterlaced:
                     refuse_fields(frame, video_stream(container).codec_context.codec.canonical_name, path)
-                    raise Interlaced
+                    raise InterlacedFrame
                 missing.remove(index)
                 yield index, rgb(frame)
             if not missing:
@@ -77,7 +77,7 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
     Raises:
         ValueError: the video can't be decoded, is HDR, or is too short for those times.
     """
-    return [float(score) for score in scorer.judge(read_views(path, _views_at(path, places), shown_frames))]
+    return [float(score) for score in scorer.predict(read_views(path, _views_at(path, places), shown_frames))]
 
 
 def _views_at(path: Path, places: Sequence[View]) -> list[View]:

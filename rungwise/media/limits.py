@@ -24,15 +24,15 @@ MAX_Y4M_HEADER_BYTES = 4096
 DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS * 9 // 8)}
 
 
-def check_size(width: int, height: int, name: str, *, shown: bool = False) -> None:
-    """Refuse frames of too many pixels, as coded or as shown at the display height.
+def check_size(width: int, height: int, name: str, *, scaled: bool = False) -> None:
+    """Refuse frames of too many pixels, as decoded or as scaled to the display height.
 
     Raises:
         ValueError: more than `MAX_PIXELS`.
     """
     if width * height > MAX_PIXELS:
         raise ValueError(
-            f"{name}: frames {'shown at' if shown else 'of'} {width}x{height} are too large; "
+            f"{name}: frames {'scaled to' if scaled else 'of'} {width}x{height} are too large; "
             f"the limit is {MAX_PIXELS:,} pixels, such as 8192x8192"
         )
 

@@ -19,13 +19,13 @@ from rungwise.media.limits import check_frames
 UNINDEXED = ("mpegts", "mpeg")  # containers in which a seek finds some place near the wanted time
 
 
-class PacketReader(Protocol):
+class BitstreamReader(Protocol):
     """Reads what the coded stream tells, packet by packet (rungwise/bitstream/qp.py)."""
 
     def take(self, packet: Any) -> None:
         """The next packet in coded order."""
 
-    def steps(self) -> list[float]:
+    def log2_qsteps(self) -> list[float]:
         """Of each packet, log2 of its quantizer step size; NaN if unknown."""
 
     def pixels(self) -> NDArray[np.float64]:
@@ -33,12 +33,12 @@ class PacketReader(Protocol):
 
 
 @dataclass(frozen=True)
-class HiddenKey:
+class HiddenKeyFrame:
     """A key frame that an edit list hides and that the first shown frames look back at: its bytes, its step and its
     coded pixels."""
 
     size: int
-    step: float
+    log2_qstep: float
     num_pixels: float
 
 
@@ -49,7 +49,7 @@ class Packets:
     `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none; they fall where
     the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
     key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
-    `rate` is the rate that the file states, `codec` the short name. `steps_N`, where asked for, are log2 of each
+    `rate` is the rate that the file states, `codec` the short name. `log2_qsteps_N`, where asked for, are log2 of each
     frame's quantizer step (rungwise/bitstream/qp.py), NaN if unknown; `pixels_N2`, with them, the pixels of each frame
     as coded and as decoded (rungwise/bitstream/coded_size.py). `is_rate_assumed`: the file states no rate.
     `num_empty` places for a frame hold no data.
@@ -63,10 +63,10 @@ class Packets:
     rate: Fraction
     num_bytes: int
     codec: str
-    steps_N: NDArray[np.float64] | None = None
+    log2_qsteps_N: NDArray[np.float64] | None = None
     pixels_N2: NDArray[np.float64] | None = None
     num_hidden: int = 0
-    hidden_key: HiddenKey | None = None
+    hidden_key_frame: HiddenKeyFrame | None = None
     is_rate_assumed: bool = False
     num_empty: int = 0
     clock_ticks_N: NDArray[np.int64] | None = None  # `ticks_N`, but with a jump where it is shown; None: `ticks_N`
@@ -123,8 +123,8 @@ class _Packet:
     is_hidden: bool
 
 
-def read_packets(path: Path, coded_reader: Callable[[Any], PacketReader] | None = None) -> Packets:
-    """Read a file once without decoding; a `coded_reader` of its stream adds quantizer steps and coded sizes.
+def read_packets(path: Path, bitstream_reader: Callable[[Any], BitstreamReader] | None = None) -> Packets:
+    """Read a file once without decoding; a `bitstream_reader` of its stream adds quantizer steps and coded sizes.
 
     Raises:
         ValueError: not a video, or no frame in it.
@@ -134,7 +134,7 @@ def read_packets(path: Path, coded_reader: Callable[[Any], PacketReader] | None 
         codec = stream.codec_context.codec.canonical_name
         seeks = container.format.name not in UNINDEXED
         coded: list[_Packet] = []
-        reader = None if coded_reader is None else coded_reader(stream)
+        reader = None if bitstream_reader is None else bitstream_reader(stream)
         for packet in demux(container, stream, path):
             if not packet.size:
                 continue
@@ -150,9 +150,9 @@ def read_packets(path: Path, coded_reader: Callable[[Any], PacketReader] | None 
         reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
     if all(packet.is_hidden for packet in coded):
         raise ValueError(f"{path}: the video stream holds no frame")
-    steps = None if reader is None else np.asarray(reader.steps())
+    log2_qsteps = None if reader is None else np.asarray(reader.log2_qsteps())
     pixels = None if reader is None else reader.pixels()
-    packets = _shown_packets(coded, steps, pixels, base, rate, codec, reorders)
+    packets = _shown_packets(coded, log2_qsteps, pixels, base, rate, codec, reorders)
     return replace(packets, is_rate_assumed=is_rate_assumed, num_empty=num_empty)
 
 
@@ -165,7 +165,7 @@ def _num_empty(decode_ticks: list[int | None]) -> int:
 
 def _shown_packets(
     coded: list[_Packet],
-    steps: NDArray[np.float64] | None,
+    log2_qsteps: NDArray[np.float64] | None,
     pixels: NDArray[np.float64] | None,
     base: Fraction,
     rate: Fraction,
@@ -183,11 +183,13 @@ def _shown_packets(
         )
         order = shown[own]
     hidden_keys = [i for i, packet in enumerate(coded[: shown[0]]) if packet.is_intra]
-    hidden_key = None
+    hidden_key_frame = None
     if hidden_keys and not coded[shown[0]].is_intra:
         last = hidden_keys[-1]
-        step = np.nan if steps is None else float(steps[last])
-        hidden_key = HiddenKey(coded[last].size, step, 1.0 if pixels is None else float(pixels[last, 0]))
+        log2_qstep = np.nan if log2_qsteps is None else float(log2_qsteps[last])
+        hidden_key_frame = HiddenKeyFrame(
+            coded[last].size, log2_qstep, 1.0 if pixels is None else float(pixels[last, 0])
+        )
     return Packets(
         ticks_N=None if ticks is None else ticks[order],
         clock_ticks_N=clock_ticks,
@@ -198,10 +200,10 @@ def _shown_packets(
         rate=rate,
         num_bytes=sum(packet.size for packet in coded),
         codec=codec,
-        steps_N=None if steps is None else steps[order],
+        log2_qsteps_N=None if log2_qsteps is None else log2_qsteps[order],
         pixels_N2=None if pixels is None else pixels[order],
         num_hidden=len(coded) - len(shown),
-        hidden_key=hidden_key,
+        hidden_key_frame=hidden_key_frame,
     )
 
 

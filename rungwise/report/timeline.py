@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rungwise.artifact import write_text
 from rungwise.report.svg import COLORS, FONT_SIZE, INK, Axis, Margins, Mark, Plot
-from rungwise.score.scorer import Score
+from rungwise.score.result import Score
 from rungwise.score.timeline import worst_windows
 
 _MAX_NAME, _MAX_TIME_TICKS = 80, 10

@@ -1,5 +1,5 @@
-"""The scorer.
+"""Score videos with an exported model.
 
-Read in this order: `scorer.py` (a model and a score), `score_video.py` (one file), `views.py` and `windows.py` (which
-frames), `frames.py` (how they are decoded), `patch_crop.py` (what the model gets).
+Reading order: `scorer.py` (model and score), `score_video.py` (one video), `views.py` and `windows.py` (which frames
+and patches), `frames.py` (decoding), `patch_crop.py` (patches as RGB).
 """

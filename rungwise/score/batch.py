@@ -1,4 +1,4 @@
-"""Many videos through one scorer: side by side, results in the order asked for, and from a cache where there is one."""
+"""Score many videos with one scorer: in parallel, results in input order, with an optional cache."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from rungwise.artifact import sha256_file, sha256_json, write_text
 from rungwise.failures import failure
 from rungwise.score.contract import CONTRACT_VERSION
 from rungwise.score.inputs import PIPE, Input, join_variant
-from rungwise.score.score_video import Hdr
-from rungwise.score.scorer import SCORER_VERSION, Score, Scorer, Window
-from rungwise.score.timeline import CutFinder
+from rungwise.score.result import Score, Window
+from rungwise.score.scorer import SCORER_VERSION, Scorer
+from rungwise.score.timeline import SceneCutDetector
+from rungwise.score.video_metadata import Hdr
 from rungwise.score.views import VIEWS_VERSION
 
 
 @dataclass(frozen=True)
 class Options:
-    """How every video of a batch is scored. All of it can change a result."""
+    """Options of a whole batch. Every field can change a result and is part of the cache key."""
 
     display_height: int | None = None
     hdr: Hdr = "refuse"
@@ -34,7 +35,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """A score, and the times of scene cuts where they were looked for; or why there is none."""
+    """A score with scene cut times in seconds (None unless requested), or the error that prevented it."""
 
     name: str
     score: Score | None = None
@@ -51,93 +52,106 @@ def score_all(
     jobs: int = 1,
     cache: Path | None = None,
 ) -> Iterator[Result]:
-    """Results in the inputs' order, each as soon as it and those before it are there."""
-    model = sha256_file(scorer.path) if cache is not None else ""
+    """Yield results in input order, each as soon as it and all before it are done.
 
-    def work(found: Input) -> Result:
+    Args:
+        scorer: the model.
+        inputs: the videos; read lazily.
+        options: of the whole batch.
+        pipe: the y4m stream of input "-".
+        jobs: videos scored in parallel.
+        cache: folder of cached scores; None for no cache.
+    """
+    model_sha256 = sha256_file(scorer.path) if cache is not None else ""
+
+    def score_input(item: Input) -> Result:
         try:
-            return _score_one(scorer, found, options, pipe, cache, model)
+            return _score_input(scorer, item, options, pipe, cache, model_sha256)
         except Exception as error:
-            return Result(found.name, error=failure(found.name, error))
+            return Result(item.name, error=failure(item.name, error))
 
     if jobs == 1:
-        yield from map(work, inputs)
+        yield from map(score_input, inputs)
         return
-    # Threads, for decoder and model work outside the interpreter's lock; and but a few ahead, for lists without end.
+    # Threads suffice: decoder and model release the GIL. Only a few jobs run ahead, so that `inputs` may be endless.
     with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[Future[Result]] = deque()
+        pending: deque[Future[Result]] = deque()
         try:
-            for found in inputs:
-                waiting.append(pool.submit(work, found))
-                while waiting and (len(waiting) > 2 * jobs or waiting[0].done()):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for item in inputs:
+                pending.append(pool.submit(score_input, item))
+                while pending and (len(pending) > 2 * jobs or pending[0].done()):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _score_one(
-    scorer: Scorer, found: Input, options: Options, pipe: IO[bytes] | None, cache: Path | None, model: str
+def _score_input(
+    scorer: Scorer, item: Input, options: Options, pipe: IO[bytes] | None, cache: Path | None, model_sha256: str
 ) -> Result:
-    if found.problem:
-        raise ValueError(found.problem)
-    if found.name == PIPE:
+    if item.problem:
+        raise ValueError(item.problem)
+    if item.name == PIPE:
         if pipe is None:
-            raise ValueError(f"{PIPE}: stdin is closed; give it a y4m stream")
-        return _look(scorer, pipe, found.name, options)
-    assert found.path is not None
-    if found.variant is not None:
+            raise ValueError(f"{PIPE}: stdin is closed; pipe a y4m stream to it")
+        return _score(scorer, pipe, item.name, options)
+    assert item.path is not None
+    if item.variant is not None:
         with tempfile.TemporaryDirectory() as folder:
-            return _kept(scorer, join_variant(found, Path(folder)), found.name, options, cache, model)
-    return _kept(scorer, found.path, found.name, options, cache, model)
+            path = join_variant(item, Path(folder))
+            return _cached_score(scorer, path, item.name, options, cache, model_sha256)
+    return _cached_score(scorer, item.path, item.name, options, cache, model_sha256)
 
 
-def _look(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options) -> Result:
-    finder = CutFinder() if options.find_cuts else None
+def _score(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options) -> Result:
+    detector = SceneCutDetector() if options.find_cuts else None
     score = scorer.score(
         source,
         display_height=options.display_height,
         hdr=options.hdr,
         timeline_seconds=options.timeline_seconds,
         name=name,
-        watch=finder.look if finder else None,
+        on_frame=detector.add_frame if detector else None,
         pixel_only=options.pixel_only,
     )
-    return Result(name, score, finder.cuts() if finder else None)
+    return Result(name, score, detector.cut_times() if detector else None)
 
 
-def _kept(scorer: Scorer, path: Path, name: str, options: Options, cache: Path | None, model: str) -> Result:
+def _cached_score(
+    scorer: Scorer, path: Path, name: str, options: Options, cache: Path | None, model_sha256: str
+) -> Result:
     if cache is None or not path.is_file():
-        return _look(scorer, path, name, options)
+        return _score(scorer, path, name, options)
     key = sha256_json(
         {
             "video": sha256_file(path),
-            "model": model,
+            "model": model_sha256,
             "options": asdict(options),
             "device": scorer.session.get_providers()[0],
             "threads": scorer.threads,
             "versions": [SCORER_VERSION, VIEWS_VERSION, CONTRACT_VERSION],
         }
     )
-    kept = cache / key[:2] / f"{key}.json"
-    result = _read_kept(kept, name)
+    cached_path = cache / key[:2] / f"{key}.json"
+    result = _read_cached(cached_path, name)
     if result is None:
-        result = _look(scorer, path, name, options)
+        result = _score(scorer, path, name, options)
         assert result.score is not None
-        write_text(kept, json.dumps({"score": asdict(replace(result.score, path="")), "cuts": result.cuts}) + "\n")
+        values = {"score": asdict(replace(result.score, path="")), "cuts": result.cuts}
+        write_text(cached_path, json.dumps(values) + "\n")
     return result
 
 
-def _read_kept(kept: Path, name: str) -> Result | None:
+def _read_cached(path: Path, name: str) -> Result | None:
     try:
-        values: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         score = values["score"]
-        for lengths in ("windows", "timeline"):
-            score[lengths] = tuple(_window(window) for window in score[lengths])
+        for field in ("windows", "timeline"):
+            score[field] = tuple(_window(window) for window in score[field])
         score["notes"] = tuple(score["notes"])
         return Result(name, Score(**{**score, "path": name}), None if values["cuts"] is None else tuple(values["cuts"]))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or written by another version: made anew
+    except (OSError, ValueError, KeyError, TypeError):  # not cached, or damaged: score the video
         return None
 
 

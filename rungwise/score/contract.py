@@ -54,7 +54,7 @@ class Calibration(BaseModel):
     promised: float | None = None
 
 
-class Stream(BaseModel):
+class BitstreamContract(BaseModel):
     """The codecs whose bitstream features (rungwise/bitstream/features.py) the model takes, and its interval with them.
 
     `codecs` by name; `low` and `high` are the ends of the six facts among the train clips.
@@ -101,7 +101,7 @@ class Contract(BaseModel):
     opset: int | None = None
     inputs_sha256: dict[str, str] = {}
     left_in_float: tuple[str, ...] = ()
-    stream: Stream | None = None
+    stream: BitstreamContract | None = None
 
 
 def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What a user asks to have scored: files, globs, folders, lists of them, a pipe, local playlists."""
+"""Videos to score, from command-line arguments: files, globs, folders, a pipe, local playlists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIPE = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to score: a file, the pipe, a playlist's variant; or why there is none."""
+    """One video to score: a file, the pipe, or a playlist variant; or the `problem` that prevents it."""
 
     name: str
     path: Path | None = None
@@ -27,18 +27,19 @@ class Input:
 
 
 def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
-    """Each once, in the order given; what lies in a folder or matches a pattern in the order of its names."""
-    seen: set[str] = set()
+    """Videos in the order of the arguments, without duplicates; folders and globs give theirs sorted by name."""
+    identities: set[str] = set()
     for argument in arguments:
-        for found in _found(argument):
-            # `realpath` follows a loop of links without an error; opening the file reports it.
-            where = found.name if found.path is None or found.variant is not None else os.path.realpath(found.path)
-            if where not in seen:
-                seen.add(where)
-                yield found
+        for item in _inputs_of(argument):
+            # `realpath` resolves a loop of links without an error; opening the file then reports it.
+            is_file = item.path is not None and item.variant is None
+            identity = os.path.realpath(item.path) if item.path is not None and is_file else item.name
+            if identity not in identities:
+                identities.add(identity)
+                yield item
 
 
-def _found(argument: str) -> Iterator[Input]:
+def _inputs_of(argument: str) -> Iterator[Input]:
     try:
         yield from _expand(argument)
     except Exception as error:
@@ -50,19 +51,19 @@ def _expand(argument: str) -> Iterator[Input]:
     if argument == PIPE:
         yield Input(PIPE)
     elif path.is_dir():
-        held = sorted(file for file in path.rglob("*") if file.is_file())
-        files = [file for file in held if is_video_name(file)]
-        if unread := unread_files(held):
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        videos = [file for file in files if is_video_name(file)]
+        if unread := unread_files(files):
             warn(f"{argument}: {unread}")
-        if not files:
+        if not videos:
             yield Input(argument, problem=f"{argument}: no video in this folder")
-        yield from (Input(str(file), file) for file in files)
+        yield from (Input(str(video), video) for video in videos)
     elif not path.exists() and glob.has_magic(argument):
         matches = sorted(glob.glob(argument, recursive=True))
         if not matches:
             yield Input(argument, problem=f"{argument}: no file matches")
         for match in matches:
-            yield from _found(match)
+            yield from _inputs_of(match)
     elif path.suffix.lower() in PLAYLIST_SUFFIXES:
         yield from _variants(path)
     else:
@@ -82,11 +83,11 @@ def _variants(path: Path) -> Iterator[Input]:
         yield Input(f"{path}#{variant.name}", path, variant, variant.problem)
 
 
-def join_variant(found: Input, folder: Path) -> Path:
-    """A playlist's variant as one file, joined in `folder` where it lies in pieces.
+def join_variant(item: Input, folder: Path) -> Path:
+    """A playlist variant as one file; its segments are joined in `folder`.
 
     Raises:
-        ValueError: a piece is missing or too short.
+        ValueError: a segment is missing or too short.
     """
-    assert found.variant is not None
-    return write_whole(found.variant, folder / "variant")
+    assert item.variant is not None
+    return write_whole(item.variant, folder / "variant")

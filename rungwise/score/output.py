@@ -1,4 +1,4 @@
-"""Scores as text, CSV rows, and the JSON that libvmaf writes."""
+"""Scores as text, CSV rows, and JSON in the layout of libvmaf."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from rungwise import __version__
-from rungwise.score.scorer import Score, Window, with_content
+from rungwise.score.result import Score, Window, with_content
 
 CSV_COLUMNS = (
     "path",
@@ -15,8 +15,8 @@ CSV_COLUMNS = (
     "low",
     "high",
     "band",
-    "pictures_score",
-    "stream_used",
+    "pixel_score",
+    "bitstream_used",
     "display_height",
     "frames_used",
     "width",
@@ -32,29 +32,29 @@ CSV_COLUMNS = (
 
 
 def text_line(score: Score) -> str:
-    """One line: score, interval, band, path, and what was seen."""
+    """One line: score, interval, band, path, video format and notes."""
     interval = "" if score.low is None else f"  [{score.low:.1f}, {score.high:.1f}]"
-    seen = f"{score.width}x{score.height}, {score.fps:g} fps, shown at {score.display_height} lines"
+    video = f"{score.width}x{score.height}, {score.fps:g} fps, evaluated at {score.display_height}p"
     notes = "".join(f"; {note}" for note in score.notes)
-    return f"{score.score:7.3f}{interval}  {score.band:9}  {score.path}  ({seen}{notes})"
+    return f"{score.score:7.3f}{interval}  {score.band:9}  {score.path}  ({video}{notes})"
 
 
 def clock(seconds: float) -> str:
-    """1:02:03.450, 2:03.450 below an hour."""
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    """A time as 1:02:03.450, or 2:03.450 below one hour."""
+    whole, millis = divmod(round(seconds * 1000), 1000)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}.{thousandths:03d}" if hours else f"{minutes}:{rest:02d}.{thousandths:03d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}.{millis:03d}" if hours else f"{minutes}:{rest:02d}.{millis:03d}"
 
 
 def window_line(window: Window) -> str:
-    """A window of a timeline as text."""
+    """One line for a window of a timeline."""
     flat = "  flat" if window.flat else ""
     return f"  {clock(window.start_seconds)} to {clock(window.end_seconds)}  {window.score:7.3f}{flat}"
 
 
 def csv_line(values: dict[str, Any]) -> str:
-    """One CSV row of a result's plain values, columns as `CSV_COLUMNS`."""
+    """One CSV row with the columns `CSV_COLUMNS`."""
     row = io.StringIO()
     notes = "; ".join(values.get("notes", ()))
     csv.DictWriter(row, CSV_COLUMNS, extrasaction="ignore", lineterminator="").writerow(values | {"notes": notes})
@@ -62,10 +62,10 @@ def csv_line(values: dict[str, Any]) -> str:
 
 
 def vmaf_json(score: Score) -> dict[str, Any]:
-    """A result in the layout of libvmaf's JSON log; its frames are those that the score rests on.
+    """A score in the layout of libvmaf's JSON log, with the frames that the model saw.
 
-    The metric is `rungwise`, and `vmaf` too where the model was taught VMAF, for readers that look for it alone. The
-    pooled mean is the video's score, `fps` the video's rate (libvmaf writes its own speed there).
+    The metric is named `rungwise`, and also `vmaf` if the model predicts VMAF, for tools that only read that name. The
+    pooled mean is the video's score. `fps` is the video's frame rate, where libvmaf writes its processing speed.
     """
     names = ["rungwise", *(["vmaf"] if score.kind.startswith("vmaf") else [])]
     by_frame: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""The model that comes with the package: whether it is the file that was put there."""
+"""Integrity check of the model shipped with the package."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def check_shipped(model: Path) -> None:
     """Compare a model with the checksum in the .sha256 file beside it, which `make model-checksum` writes.
 
     Raises:
-        ValueError: another file, or no checksum.
+        ValueError: the checksum differs or is missing.
     """
-    stated = model.with_suffix(".sha256")
-    expected = stated.read_text(encoding="utf-8").split()[:1] if stated.is_file() else []
-    found = sha256_file(model)
-    if expected != [found]:
+    checksum_file = model.with_suffix(".sha256")
+    expected = checksum_file.read_text(encoding="utf-8").split()[:1] if checksum_file.is_file() else []
+    actual = sha256_file(model)
+    if expected != [actual]:
         raise ValueError(
-            f"{model}: damaged or replaced: its sha256 is {found}, and {stated.name} states "
-            f"{expected[0] if expected else 'none'}; install rungwise again, or name your own file by --model"
+            f"{model}: damaged or replaced: its sha256 is {actual}, {checksum_file.name} states "
+            f"{expected[0] if expected else 'none'}; reinstall rungwise, or pass your own model with --model"
         )

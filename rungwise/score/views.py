@@ -131,7 +131,7 @@ def make_views(path: Path, recipe: ViewRecipe, *, count: int = 1, display_height
     luma, sample_aspect_ratio = first_frame(path)
     height, width = luma.shape
     shown = display_size(width, height, display_height, sample_aspect_ratio)
-    check_size(*shown, str(path), shown=True)
+    check_size(*shown, str(path), scaled=True)
     differences = luma_differences(path) if recipe.choice.needs_differences else np.empty(0)
     indices = recipe.choose_frames(len(times), differences)
     return [place_view(recipe, number, shown, indices, times) for number in range(count)]
@@ -204,20 +204,20 @@ def read_views(
     pixels = np.empty((len(views), len(first.frame_indices), first.size_px, first.size_px, 3), np.uint8)
     for index, frame in read(path, first.frame_indices):
         slots = [slot for slot, wanted in enumerate(first.frame_indices) if wanted == index]
-        shown = Shown(frame, first.display_width, first.display_height)
+        shown = DisplayFrame(frame, first.display_width, first.display_height)
         for number, view in enumerate(views):
             pixels[number, slots] = stitch(shown, view)
     return pixels
 
 
-class Patches(Protocol):
+class PatchSource(Protocol):
     """A frame as shown, which gives patches at display corners."""
 
     def patch(self, y: int, x: int, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) uint8."""
 
 
-def stitch(shown: Patches, view: View, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def stitch(shown: PatchSource, view: View, pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """One frame's patches side by side, (S, S, 3) uint8, written to `pixels` if given."""
     patch, grid = view.patch_px, isqrt(len(view.corners_yx))
     if pixels is None:
@@ -228,7 +228,7 @@ def stitch(shown: Patches, view: View, pixels: NDArray[np.uint8] | None = None) 
     return pixels
 
 
-class Shown:
+class DisplayFrame:
     """A frame as shown at the display size, of which only patches are computed."""
 
     def __init__(self, frame: NDArray[np.uint8], width: int, height: int) -> None:

@@ -1,14 +1,15 @@
-"""A video as windows of time, each with its own view, from a file or from a pipe, with the same pixels from both.
+"""A video as time windows, each with its own view; a file and a pipe give the same pixels.
 
-Windows are `length` seconds long and counted from the first frame. A tail that has no frame at or after its window's
-middle is too short for a view of its own and joins the window before. Window k is looked at where view k of
-`make_views` is, so a video of one window is seen as training sees it. Frames are chosen inside each window.
+Windows are `length` seconds long and counted from the first frame. A tail without a frame in the second half of its
+window is too short for a view of its own and joins the window before it. Window k uses the patch places of view k of
+`make_views`, so a video of one window is scored with the same view as in training. Frames are chosen inside each
+window.
 
-Frames of one flat color (flat.py) tell a model nothing. A window in which such a frame is chosen, and that has others,
-takes its frames from those others.
+Frames of a single color (flat.py) carry no information. If such a frame is chosen in a window that also has others,
+frames are chosen again among the others.
 
-A file's times are known beforehand, so only the wanted frames are read. A pipe's are not: the patches of every frame
-of at most one and a half windows are kept, never whole frames.
+The times of a file are known in advance, so only the chosen frames are decoded. Those of a pipe are not: patches of
+every frame of at most one and a half windows are buffered, never whole frames.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from numpy.typing import NDArray
 from rungwise.media.clock import end_seconds, steady_clock
 from rungwise.media.packets import Packets
 from rungwise.score.frame_choice import luma_difference
-from rungwise.score.views import Patches, View, ViewRecipe, stitch
+from rungwise.score.views import PatchSource, View, ViewRecipe, stitch
 
 WINDOW_SECONDS = 4.0
 BLOCK_FRAMES = 32
-CLOCK_SECONDS = 0.0011  # how far a container's clock may round a frame's time: Matroska's counts milliseconds
+CLOCK_SECONDS = 0.0011  # largest rounding error of a container's timestamps: Matroska counts milliseconds
 
 
 @dataclass(frozen=True)
 class Span:
-    """Window `number` of those that are `length_seconds` long: where it lies and which frames it is judged by."""
+    """Window `number` among those of `length_seconds`: its start and end, and the frames chosen in it."""
 
     length_seconds: float
     number: int
@@ -45,8 +46,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class SeenWindow:
-    """A window and its view's pixels_TSSC; `flat`: each of its frames is one flat color (rungwise/score/flat.py)."""
+class WindowPixels:
+    """A window and the pixels_TSSC of its view, uint8 RGB; `flat`: every frame is a single color (flat.py)."""
 
     span: Span
     pixels: NDArray[np.uint8]
@@ -57,9 +58,9 @@ PlaceView = Callable[[Span], View]
 
 
 def frame_times(packets: Packets) -> list[float]:
-    """Seconds from the first frame; where only the container's rounding hides a steady rate, that rate's own times.
+    """Seconds from the first frame; exact times of a steady rate where only container rounding hides it.
 
-    The same video in another container, or through a pipe, then has the same times to the bit.
+    The same video then has bit-identical times in another container or through a pipe.
     """
     times = packets.times_N
     steady = steady_clock(len(times), packets.rate)
@@ -69,18 +70,17 @@ def frame_times(packets: Packets) -> list[float]:
 
 
 def window_of(time: float, length: float) -> int:
-    """Which window a time lies in; the margin is for times such as 2.9999999 that stand for 3."""
+    """Number of the window that contains a time; the margin covers times such as 2.9999999 for 3."""
     return floor(time / length + 1e-9)
 
 
-def is_late(time: float, length: float) -> bool:
-    """Whether a time lies at or after the middle of its window."""
+def in_second_half(time: float, length: float) -> bool:
+    """Whether a time is in the second half of its window."""
     return time / length + 1e-9 - window_of(time, length) >= 0.5
 
 
 def cut_windows(times: Sequence[float], length: float, breaks: Sequence[int] = ()) -> list[tuple[int, int]]:
-    """(first, stop) frame numbers of each window; windows are counted afresh from each of the frames `breaks`, before
-    which the file's clock jumps."""
+    """(first, stop) frame indices of each window; counting restarts at each of the frames `breaks` (clock jumps)."""
     if breaks:
         edges = [0, *breaks, len(times)]
         runs = [(first, [time - times[first] for time in times[first:stop]]) for first, stop in pairwise(edges)]
@@ -89,7 +89,7 @@ def cut_windows(times: Sequence[float], length: float, breaks: Sequence[int] = (
     for index in range(1, len(times)):
         if window_of(times[index], length) != window_of(times[index - 1], length):
             cuts.append(index)
-    if len(cuts) > 1 and not is_late(times[-1], length):
+    if len(cuts) > 1 and not in_second_half(times[-1], length):
         cuts.pop()
     return list(zip(cuts, [*cuts[1:], len(times)], strict=True))
 
@@ -102,7 +102,16 @@ def plan_windows(
     differences: Sequence[float],
     breaks: Sequence[int] = (),
 ) -> list[Span]:
-    """The windows of a file whose times, and differences if the recipe wants them, are known."""
+    """Windows of a file, with their frames.
+
+    Args:
+        times: presentation times of all N frames in seconds.
+        rate: frame rate that the file states.
+        length: window length in seconds.
+        recipe: how frames are chosen.
+        differences: N - 1 luma differences; empty unless the recipe uses them.
+        breaks: frames at which the clock jumps.
+    """
     spans = []
     for number, (first, stop) in enumerate(cut_windows(times, length, breaks)):
         chosen = recipe.choose_frames(stop - first, np.asarray(differences[first : stop - 1]))
@@ -113,69 +122,76 @@ def plan_windows(
 
 
 def content_frames(recipe: ViewRecipe, is_flat_N: Sequence[bool], differences: Sequence[float]) -> tuple[int, ...]:
-    """As `ViewRecipe.choose_frames` of a window's N frames, among those that are not flat."""
+    """`ViewRecipe.choose_frames` among those of a window's N frames that are not flat."""
     content = np.flatnonzero(~np.asarray(is_flat_N))
     steps = np.asarray(differences, float)[content[1:] - 1] if len(differences) else np.empty(0)
     return tuple(int(content[index]) for index in recipe.choose_frames(len(content), steps))
 
 
-def gather(
-    spans: Sequence[Span], place: PlaceView, frames: Iterable[tuple[int, Patches, bool]]
-) -> Iterator[SeenWindow]:
-    """Windows as their frames come; `frames` holds all that they want: index, ascending, frame as shown, is it flat.
+def assemble_windows(
+    spans: Sequence[Span], place: PlaceView, frames: Iterable[tuple[int, PatchSource, bool]]
+) -> Iterator[WindowPixels]:
+    """Yield each window as soon as its last frame arrives.
 
-    A window is `flat` here if any of them is; the frames that it does not want decide what becomes of it.
+    A window is marked `flat` here if any of its frames is flat; the caller then checks the frames not chosen.
+
+    Args:
+        spans: the windows.
+        place: view of a window.
+        frames: (index, frame, is flat) of every frame that the windows use, ascending.
     """
     uses: dict[int, list[tuple[int, int]]] = {}
-    for job, span in enumerate(spans):
+    for number, span in enumerate(spans):
         for slot, index in enumerate(span.frame_indices):
-            uses.setdefault(index, []).append((job, slot))
+            uses.setdefault(index, []).append((number, slot))
     views: dict[int, View] = {}
     pixels: dict[int, NDArray[np.uint8]] = {}
     flat: set[int] = set()
-    for index, shown, is_flat in frames:
-        for job, slot in uses.get(index, ()):
-            span = spans[job]
-            if job not in views:
-                view = views[job] = place(span)
-                pixels[job] = np.empty((len(span.frame_indices), view.size_px, view.size_px, 3), np.uint8)
-            stitch(shown, views[job], pixels[job][slot])
+    for index, source, is_flat in frames:
+        for number, slot in uses.get(index, ()):
+            span = spans[number]
+            if number not in views:
+                view = views[number] = place(span)
+                pixels[number] = np.empty((len(span.frame_indices), view.size_px, view.size_px, 3), np.uint8)
+            stitch(source, views[number], pixels[number][slot])
             if is_flat:
-                flat.add(job)
+                flat.add(number)
             if slot == len(span.frame_indices) - 1:
-                yield SeenWindow(span, pixels.pop(job), job in flat)
-        del shown  # before the next is made: a whole frame may be very large
+                yield WindowPixels(span, pixels.pop(number), number in flat)
+        del source  # before the next frame is made: a whole frame may be very large
 
 
 @dataclass
-class _Open:
-    """A window whose end is not known: what its frames look like at its view's places, were each one wanted."""
+class _OpenWindow:
+    """A window whose end is not known yet: the patches of every frame so far."""
 
     number: int
     first: int
     start_seconds: float
-    places: View
+    view: View
     count: int = 0
-    blocks: list[NDArray[np.uint8]] = field(default_factory=list)  # of BLOCK_FRAMES frames' patches each
-    differences: list[float] = field(default_factory=list)  # from the frame before, for each but the first
+    blocks: list[NDArray[np.uint8]] = field(default_factory=list)  # patches of BLOCK_FRAMES frames each
+    differences: list[float] = field(default_factory=list)  # to the previous frame, for each frame but the first
     is_flat: list[bool] = field(default_factory=list)
 
 
 class Assembler:
-    """Windows of a stream, frame by frame. `place` is called for where to look, before the frames are chosen."""
+    """Windows of a stream, pushed frame by frame. `place` is called before the window's frames are chosen."""
 
     def __init__(self, length: float, recipe: ViewRecipe, place: PlaceView) -> None:
         self.length, self.recipe, self.place = length, recipe, place
-        self.before: _Open | None = None  # complete, but for a short tail that may yet join it
-        self.count_before = 0  # its frames without that tail
-        self.now: _Open | None = None
+        self.previous: _OpenWindow | None = None  # complete, unless a short tail joins it
+        self.previous_count = 0  # its frames without that tail
+        self.current: _OpenWindow | None = None
         self.times: list[float] = []
         self.previous_luma: NDArray[np.generic] | None = None
-        # Used again and again: small arrays made between large frames would leave holes all over the memory.
-        self.spare: list[NDArray[np.uint8]] = []
+        # Blocks are reused: small arrays allocated between large frames would fragment the memory.
+        self.free_blocks: list[NDArray[np.uint8]] = []
 
-    def push(self, time: float, shown: Patches, luma: NDArray[np.generic], is_flat: bool) -> Iterator[SeenWindow]:
-        """Take the next frame; yields at most one finished window."""
+    def push(
+        self, time: float, source: PatchSource, luma: NDArray[np.generic], is_flat: bool
+    ) -> Iterator[WindowPixels]:
+        """Add the next frame; yields at most one finished window."""
         difference = None
         if self.recipe.choice.needs_differences:
             if self.previous_luma is not None:
@@ -185,49 +201,51 @@ class Assembler:
         starts = not self.times or window_of(time, self.length) != window_of(self.times[-1], self.length)
         self.times.append(time)
         if starts:
-            yield from self._settle()
-            number = 0 if self.now is None else self.now.number + 1
-            self.before, self.count_before = self.now, self.now.count if self.now else 0
-            self.now = _Open(number, index, time, self.place(Span(self.length, number, time, time, (index,), (time,))))
-        assert self.now is not None
-        self._add(self.now, shown, difference, is_flat)
-        if is_late(time, self.length):
-            yield from self._settle()
-        if self.before is not None:
-            self._add(self.before, shown, difference, is_flat)
+            yield from self._close_previous()
+            number = 0 if self.current is None else self.current.number + 1
+            self.previous, self.previous_count = self.current, self.current.count if self.current else 0
+            view = self.place(Span(self.length, number, time, time, (index,), (time,)))
+            self.current = _OpenWindow(number, index, time, view)
+        assert self.current is not None
+        self._add(self.current, source, difference, is_flat)
+        if in_second_half(time, self.length):
+            yield from self._close_previous()
+        if self.previous is not None:
+            self._add(self.previous, source, difference, is_flat)
 
-    def _add(self, window: _Open, shown: Patches, difference: float | None, is_flat: bool) -> None:
+    def _add(self, window: _OpenWindow, source: PatchSource, difference: float | None, is_flat: bool) -> None:
         window.is_flat.append(is_flat)
         if window.count and difference is not None:
             window.differences.append(difference)
-        place = window.count % BLOCK_FRAMES
-        if place == 0:
-            size = window.places.size_px
-            window.blocks.append(self.spare.pop() if self.spare else np.empty((BLOCK_FRAMES, size, size, 3), np.uint8))
-        stitch(shown, window.places, window.blocks[-1][place])
+        slot = window.count % BLOCK_FRAMES
+        if slot == 0:
+            size = window.view.size_px
+            block = self.free_blocks.pop() if self.free_blocks else np.empty((BLOCK_FRAMES, size, size, 3), np.uint8)
+            window.blocks.append(block)
+        stitch(source, window.view, window.blocks[-1][slot])
         window.count += 1
 
-    def _settle(self) -> Iterator[SeenWindow]:
-        """The window that now runs stands by itself, so the one before is complete without it."""
-        if self.before is not None:
-            assert self.now is not None
-            yield self._seen(self.before, self.count_before, self.now.start_seconds)
-            self.before = None
+    def _close_previous(self) -> Iterator[WindowPixels]:
+        """Yield the previous window: the current one is long enough to stand alone, so it won't join as a tail."""
+        if self.previous is not None:
+            assert self.current is not None
+            yield self._finished(self.previous, self.previous_count, self.current.start_seconds)
+            self.previous = None
 
-    def finish(self, rate: Fraction) -> Iterator[SeenWindow]:
-        """The windows still open at the end."""
-        assert self.now is not None
-        last = self.now if self.before is None else self.before
-        yield self._seen(last, last.count, end_seconds(self.times, rate))
+    def finish(self, rate: Fraction) -> Iterator[WindowPixels]:
+        """The window still open at the end of the stream."""
+        assert self.current is not None
+        last = self.current if self.previous is None else self.previous
+        yield self._finished(last, last.count, end_seconds(self.times, rate))
 
-    def _seen(self, window: _Open, count: int, end_seconds: float) -> SeenWindow:
+    def _finished(self, window: _OpenWindow, count: int, end_seconds: float) -> WindowPixels:
         differences, is_flat = window.differences[: count - 1], window.is_flat[:count]
         chosen = self.recipe.choose_frames(count, np.asarray(differences))
         if any(is_flat[index] for index in chosen) and not all(is_flat):
             chosen = content_frames(self.recipe, is_flat, differences)
         indices = tuple(window.first + index for index in chosen)
         pixels = np.stack([window.blocks[index // BLOCK_FRAMES][index % BLOCK_FRAMES] for index in chosen])
-        self.spare += window.blocks
+        self.free_blocks += window.blocks
         seconds = tuple(self.times[index] for index in indices)
         span = Span(self.length, window.number, window.start_seconds, end_seconds, indices, seconds)
-        return SeenWindow(span, pixels, all(is_flat))
+        return WindowPixels(span, pixels, all(is_flat))

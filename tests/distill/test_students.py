@@ -23,7 +23,7 @@ from distill.data import read_data
 from distill.pipeline import Outcome, run
 from distill.students import HELD_OUT, predict_held_out
 from distill.train import predict
-from rungwise.bitstream.features import NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.cli import app
 from rungwise.config import RunConfig, load_config
 from rungwise.score.scorer import Scorer
@@ -90,7 +90,7 @@ def test_the_swin_student_goes_the_whole_road(moved: tuple[Path, Outcome], unbro
     data = read_data(load_config(moved[0]), artifacts["ladder"], artifacts["views"])
     model, _, _ = load_checkpoint(artifacts["distill"].path / "student.safetensors")
     pixels = np.array(data.pixels[data.rows("test"), 0])
-    onnx = Scorer(artifacts["export"].path / "student.onnx").judge(pixels)
+    onnx = Scorer(artifacts["export"].path / "student.onnx").predict(pixels)
     np.testing.assert_allclose(onnx, predict(model, pixels), atol=1e-3)
 
 
@@ -285,7 +285,7 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
     assert "learned from the validation contents too" in card
 
     validation = data.examples("validation")
-    terms = np.zeros((len(validation), NUM_TERMS), np.float32)
+    terms = np.zeros((len(validation), BITSTREAM_INPUT_DIM), np.float32)
     terms[0] = np.nan
 
     class Said(torch.nn.Module):

@@ -15,7 +15,7 @@ import distill.train
 from distill.data import Data
 from distill.engine import autocast
 from distill.train import Bundle, Embedder, Examples, fit, judge, loss_terms, predict, sample_view
-from rungwise.bitstream.features import NUM_FACTS, NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
@@ -62,7 +62,7 @@ def examples(count: int = 16) -> Examples:
         groups=np.arange(count) // 4 % 2,
         patch_px=32,
         frames_each=1,
-        stream=np.full((count, NUM_TERMS), np.nan, np.float32),
+        stream=np.full((count, BITSTREAM_INPUT_DIM), np.nan, np.float32),
         stream_weights=np.ones(count, np.float32),
         targets={"levels": levels, "features": features, "scores": scores[:, None].repeat(2, 1)},
     )
@@ -241,7 +241,7 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     scores = torch.rand(6) * 100
     fused = (torch.rand(6) * 100).requires_grad_()
     judged = seen(scores.tolist(), 6)._replace(fused=fused)
-    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": torch.randn(6, NUM_TERMS)}
+    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": torch.randn(6, BITSTREAM_INPUT_DIM)}
     batch["stream"][0] = float("nan")
     scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
     loss = loss_terms(judged, batch, scale, {"stream": 1.0})
@@ -254,7 +254,9 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
 
 def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
     head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
-    texture, terms = (torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, NUM_TERMS))
+    texture, terms = (
+        torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, BITSTREAM_INPUT_DIM)
+    )
     scores = torch.tensor([40.0, 60]).repeat_interleave(20)  # of the same clips, twice
     said = []
     for weight in (1.0, 0.25):
@@ -263,7 +265,7 @@ def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
     squares = (0.4**2 + 0.6**2) / 2, (0.4**2 + 0.25 * 0.6**2) / 1.25
     assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1)
 
-    data = replace(examples(), stream=np.zeros((16, NUM_TERMS), np.float32))
+    data = replace(examples(), stream=np.zeros((16, BITSTREAM_INPUT_DIM), np.float32))
     data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))
     batches = [distill.train._batch(data, [*range(16)], None, seed=0, epoch=n, device="cpu") for n in range(40)]
     shown = 1 - torch.stack([batch["stream"].isnan().any(1).float() for batch in batches]).mean(0)
@@ -275,13 +277,13 @@ def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a
     head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
     for parameter in head.parameters():
         parameter.data.zero_()  # the network says 50 of everything
-    terms, sides = torch.zeros(200, NUM_TERMS), torch.tensor([1.0, -1]).repeat(100)
+    terms, sides = torch.zeros(200, BITSTREAM_INPUT_DIM), torch.tensor([1.0, -1]).repeat(100)
     terms[:, 0] = torch.rand(200, generator=generator)
     texture = sides.unsqueeze(1) + 0.1 * torch.randn(200, NUM_TEXTURE, generator=generator)
     head.settle(texture, terms, 60 + 10 * sides + 20 * (terms[:, 0] - 0.5), torch.ones(200))
 
     def said(fact: float, side: float) -> float:
-        point = torch.zeros(1, NUM_TERMS)
+        point = torch.zeros(1, BITSTREAM_INPUT_DIM)
         point[:, 0] = fact
         return float(head(torch.zeros(1, 4), torch.full((1, NUM_TEXTURE), side), point).item())
 
@@ -309,9 +311,9 @@ def hybrid_scores(model: torch.nn.Module, pixels: np.ndarray, terms: np.ndarray)
 
 def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_path: Path) -> None:
     data, generator = examples(), np.random.default_rng(0)
-    streams = np.zeros((len(data), NUM_TERMS), np.float32)
+    streams = np.zeros((len(data), BITSTREAM_INPUT_DIM), np.float32)
     streams[:, 0] = (data.scores - 50) / 25  # the stream alone says it all
-    streams[:, NUM_FACTS] = 1
+    streams[:, NUM_BITSTREAM_FEATURES] = 1
     shown = generator.permutation(len(data))  # and the pictures nothing
     data = replace(data, stream=streams, inputs=data.inputs[shown].repeat(2, axis=2), frames_each=2)
     model = student(stream=True)
@@ -320,12 +322,12 @@ def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_pa
     hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[2]))  # type: ignore[union-attr]
     history, state = fit(model, data, None, training, SCALE, seed=0, scratch=tmp_path, name="test")
     hook.remove()
-    named = torch.cat(seen_by_model)[:, NUM_FACTS]
+    named = torch.cat(seen_by_model)[:, NUM_BITSTREAM_FEATURES]
     assert 0.03 < float((named == 0).float().mean()) < 0.4
     assert history[-1]["stream"] < history[0]["stream"] / 2
     model.load_state_dict(state, strict=True)
     assert srcc(data.scores, hybrid_scores(model, data.inputs[:, 0], streams)) > 0.95
-    unknown = streams * (np.arange(NUM_TERMS) < NUM_FACTS)
+    unknown = streams * (np.arange(BITSTREAM_INPUT_DIM) < NUM_BITSTREAM_FEATURES)
     assert srcc(data.scores, hybrid_scores(model, data.inputs[:, 0], unknown)) > 0.9
 
 

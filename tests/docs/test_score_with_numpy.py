@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from rungwise.bitstream.features import NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.media.packets import timestamps_seconds
 from rungwise.media.video import rgb_frames
 from rungwise.score.contract import Contract, Scale
@@ -128,7 +128,7 @@ def test_the_documented_inputs_and_outputs_are_the_shipped_files() -> None:
         assert len(shape) == len(node.shape)
         for written, real in zip(shape, node.shape, strict=True):
             assert not written.isdigit() or int(written) == real, node.name
-    assert documented["stream"][1] == ["batch", str(NUM_TERMS)]
+    assert documented["stream"][1] == ["batch", str(BITSTREAM_INPUT_DIM)]
 
 
 @pytest.mark.parametrize("choice", ["uniform", "difference"])

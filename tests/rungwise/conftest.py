@@ -244,7 +244,7 @@ def write_model(path: Path, polarity: str = "higher_is_better") -> Path:
 
     save(contract)
     pixels = golden_input(contract.view)
-    scores = tuple(float(s) for s in np.asarray(Scorer(path, check=False).judge(pixels)))
+    scores = tuple(float(s) for s in np.asarray(Scorer(path, check=False).predict(pixels)))
     golden = Golden(input_sha256=sha256_array(pixels), scores=scores, tolerance=1e-3)
     save(contract.model_copy(update={"golden": golden}))
     return path

@@ -83,7 +83,7 @@ def test_the_file_carries_its_contract_and_standard_operators(folder: Path) -> N
     assert (contract.calibration, contract.precision, contract.opset) == (CONTRACT.calibration, "fp32", 20)
     assert contract.golden is not None
     assert contract.golden.scores == tuple(
-        map(float, Scorer(folder / "student.onnx").judge(golden_input(CONTRACT.view)))
+        map(float, Scorer(folder / "student.onnx").predict(golden_input(CONTRACT.view)))
     )
     assert "/" not in "".join(p.value for node in graph.graph.node for p in node.metadata_props)  # no path of ours
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from rungwise.bitstream.features import NUM_TERMS
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer
 from student.head import CENTERS, StreamHead
 from student.texture import NUM_TEXTURE
@@ -33,7 +33,7 @@ def level() -> ModuleType:
 def clips(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, NUM_TEXTURE, generator=generator), 0.3 * torch.randn(
-        count, NUM_TERMS, generator=generator
+        count, BITSTREAM_INPUT_DIM, generator=generator
     )
 
 

@@ -69,7 +69,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     graph = trace(model, contract.view, opset=20)
     pixels = smooth_pixels(CLIPS + 8)
     path = tmp_path_factory.mktemp(request.param) / "student.onnx"
-    exact = seal(graph, contract, path).judge(pixels[:CLIPS])
+    exact = seal(graph, contract, path).predict(pixels[:CLIPS])
     rng = np.random.default_rng(0)
     labels = exact.astype(float) + rng.normal(0, 0.2 * exact.std(), CLIPS)
     contents = np.array([f"content {clip % CONTENTS}" for clip in range(CLIPS)])
@@ -86,7 +86,7 @@ def smooth_pixels(count: int) -> np.ndarray:
 
 def test_halves_say_what_fp32_says_in_half_the_bytes(case: Case, tmp_path: Path) -> None:
     scorer = seal(to_fp16(case.graph), case.contract.model_copy(update={"precision": "fp16"}), tmp_path / "h.onnx")
-    scores = scorer.judge(case.validation.pixels)
+    scores = scorer.predict(case.validation.pixels)
     gates = loss_gates("fp16", scores, case.exact, case.validation)
     assert {gate.name for gate in gates} == {"SRCC loss", "pair loss", "mean score deviation"}
     assert np.abs(scores - case.exact).mean() < 0.5
@@ -120,7 +120,7 @@ def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path
     for graph, left in attempts:
         contract = case.contract.model_copy(update={"precision": "int8", "left_in_float": left})
         scorer = seal(graph, contract, tmp_path / "student.int8.onnx")
-        means.append(float(np.abs(scorer.judge(case.validation.pixels) - case.exact).mean()))
+        means.append(float(np.abs(scorer.predict(case.validation.pixels) - case.exact).mean()))
         operators = {node.op_type for node in graph.graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= operators
         assert scorer.contract.left_in_float == left
@@ -172,7 +172,7 @@ def with_outliers(graph: onnx.ModelProto, factor: float) -> onnx.ModelProto:
 
 def judge(graph: onnx.ModelProto, case: Case, folder: Path) -> np.ndarray:
     write_graph(graph, case.contract, folder / "judged.onnx")
-    return Scorer(folder / "judged.onnx", check=False).judge(case.validation.pixels)
+    return Scorer(folder / "judged.onnx", check=False).predict(case.validation.pixels)
 
 
 def test_operators_off_the_list_are_refused(case: Case) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rungwise.bitstream.coded_size import CodedSize, SizeReader, frame_pixels, jpeg_size
-from rungwise.bitstream.features import facts_of_packets, stream_facts
-from rungwise.bitstream.qp import StepReader
+from rungwise.bitstream.features import bitstream_features, features_from_packets
+from rungwise.bitstream.qp import QstepReader
 from rungwise.ladder.encodes import find_encodes
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import read_packets
@@ -89,10 +89,12 @@ def test_frames_that_state_no_size_have_that_of_the_one_before() -> None:
 
 
 def test_facts_count_each_frame_at_its_own_size() -> None:
-    bytes_N, steps_N = np.array([4000, 100, 100, 100]), np.full(4, 4.0)
-    large, small = (stream_facts(bytes_N, steps_N, 640 * scale * 360 * scale, 360 * scale, 720) for scale in (2, 1))
-    assert stream_facts(bytes_N, steps_N, 1280 * 720, 720, 720, np.full(4, 0.25)) == pytest.approx(small)
-    mixed = stream_facts(bytes_N, steps_N, 1280 * 720, 720, 720, np.array([1, 0.25, 0.25, 0.25]))
+    bytes_N, log2_qsteps_N = np.array([4000, 100, 100, 100]), np.full(4, 4.0)
+    large, small = (
+        bitstream_features(bytes_N, log2_qsteps_N, 640 * scale * 360 * scale, 360 * scale, 720) for scale in (2, 1)
+    )
+    assert bitstream_features(bytes_N, log2_qsteps_N, 1280 * 720, 720, 720, np.full(4, 0.25)) == pytest.approx(small)
+    mixed = bitstream_features(bytes_N, log2_qsteps_N, 1280 * 720, 720, 720, np.array([1, 0.25, 0.25, 0.25]))
     assert mixed[:2] == pytest.approx([large[0], small[1]])
     assert small[2] < mixed[2] < large[2]
 
@@ -102,7 +104,7 @@ def test_av1_sizes_are_those_of_decoded_frames(tmp_path: Path) -> None:
     path = make(tmp_path / "random.mkv", "160x90", *coding, seconds=1)  # another size every frame
     with av.open(str(path)) as container:
         pixels = [frame.width * frame.height for frame in container.decode(video=0)]
-    pixels_N2 = read_packets(path, StepReader).pixels_N2
+    pixels_N2 = read_packets(path, QstepReader).pixels_N2
     assert pixels_N2 is not None
     assert len(set(pixels)) > 2
     assert pixels_N2[:, 1].tolist() == pixels
@@ -116,14 +118,14 @@ def test_av1_coded_smaller_than_shown_is_judged_by_its_coded_size(
     plain = make(tmp_path / "plain.mp4", "320x180", *coding, "lp=1", seconds=1)
     small = make(tmp_path / "small.mp4", "320x180", *coding, f"lp=1:{parameters}", seconds=1)
     judged = shipped.score(small)
-    assert judged.stream_used
+    assert judged.bitstream_used
     assert judged.score < shipped.score(plain).score - 3
-    pixels_N2 = read_packets(small, StepReader).pixels_N2
+    pixels_N2 = read_packets(small, QstepReader).pixels_N2
     assert pixels_N2 is not None
     shares = pixels_N2[:, 0] / pixels_N2[0, 1]
     assert shares[-1] == (0.5 if "superres" in parameters else 0.25)
-    packets = read_packets(small, StepReader)
-    facts = facts_of_packets(packets, 320 * 180, 180, 180)
+    packets = read_packets(small, QstepReader)
+    facts = features_from_packets(packets, 320 * 180, 180, 180)
     assert facts[2] == pytest.approx(np.log2(np.sqrt(shares).mean()))
 
 
@@ -139,7 +141,7 @@ def test_after_a_change_of_size_frames_have_the_new_one(tmp_path: Path, codec: s
         run_ffmpeg(["-f", "concat", "-safe", "0", "-i", str(listed), "-c", "copy", str(joined)])
     else:
         joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    pixels_N2 = read_packets(joined, StepReader).pixels_N2
+    pixels_N2 = read_packets(joined, QstepReader).pixels_N2
     assert pixels_N2 is not None
     shares = pixels_N2[:, 0] / (322 * 182)
     first, second = (1.0 if size == "322x182" else 160 * 90 / (322 * 182) for size in sizes)

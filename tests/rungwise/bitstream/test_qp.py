@@ -16,14 +16,14 @@ import pytest
 
 from rungwise.bitstream import qp as quantizer
 from rungwise.bitstream.qp import (
-    StepReader,
-    blocks_step,
-    index_step,
-    jpeg_step,
-    qp_step,
-    scale_step,
-    theora_step,
-    vp8_step,
+    QstepReader,
+    av1_log2_qstep,
+    block_log2_qstep,
+    jpeg_log2_qstep,
+    log2_qstep_of_qp,
+    mpeg2_log2_qstep,
+    theora_log2_qstep,
+    vp8_log2_qstep,
 )
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import read_packets
@@ -32,16 +32,19 @@ from rungwise.score.scorer import Scorer
 NOISE = ["-f", "lavfi", "-i", "nullsrc=s=160x96:r=12:d=1,geq=random(1)*255:128:128"]
 # A constant quantizer, and what each frame should then say.
 CONSTANT = {
-    "h264": (["-c:v", "libx264", "-qp", "30", "-x264-params", "ipratio=1:pbratio=1:aq-mode=0"], qp_step(30)),
-    "hevc": (["-c:v", "libx265", "-x265-params", "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none"], qp_step(33)),
+    "h264": (["-c:v", "libx264", "-qp", "30", "-x264-params", "ipratio=1:pbratio=1:aq-mode=0"], log2_qstep_of_qp(30)),
+    "hevc": (
+        ["-c:v", "libx265", "-x265-params", "qp=33:ipratio=1:pbratio=1:aq-mode=0:log-level=none"],
+        log2_qstep_of_qp(33),
+    ),
     "vp8": (["-c:v", "libvpx", "-qmin", "40", "-qmax", "40", "-b:v", "1M", "-auto-alt-ref", "0"], None),
     "mpeg4": (["-c:v", "mpeg4", "-q:v", "9", "-bf", "0"], math.log2(18)),
-    "mpeg2": (["-c:v", "mpeg2video", "-q:v", "9", "-r", "24"], scale_step(9, linear=True)),
+    "mpeg2": (["-c:v", "mpeg2video", "-q:v", "9", "-r", "24"], mpeg2_log2_qstep(9, linear=True)),
     **{
         codec: (["-c:v", codec.replace("flv1", "flv"), "-q:v", "9", "-s", "352x288", "-r", "24"], math.log2(18))
         for codec in ("mpeg1video", "h263", "flv1", "wmv1", "wmv2", "msmpeg4v2")
     },
-    "theora": (["-c:v", "libtheora", "-q:v", "6"], theora_step(bytes([37]))),
+    "theora": (["-c:v", "libtheora", "-q:v", "6"], theora_log2_qstep(bytes([37]))),
     "mjpeg": (["-c:v", "mjpeg", "-q:v", "9", "-strict", "unofficial"], math.log2((3 * 18 + 2 * 21 + 4 * 24) / 9)),
     "vp9": (["-c:v", "libvpx-vp9", "-qmin", "40", "-qmax", "40", "-b:v", "1M", "-auto-alt-ref", "0"], None),
 }
@@ -53,26 +56,26 @@ def make(path: Path, options: list[str]) -> Path:
 
 
 def test_the_two_scales_by_hand() -> None:
-    assert qp_step(4) == 0  # a step of one code value
-    assert qp_step(28) == 4
-    assert index_step(1) == 0  # 8 eighths
+    assert log2_qstep_of_qp(4) == 0  # a step of one code value
+    assert log2_qstep_of_qp(28) == 4
+    assert av1_log2_qstep(1) == 0  # 8 eighths
     # Entries of AV1's table for alternating current at 8 bits, some between knots.
     for index, eighths in ((9, 16), (57, 64), (95, 102), (108, 128), (137, 203), (169, 359), (198, 615), (230, 1129)):
-        assert index_step(index) == pytest.approx(math.log2(eighths / 8), abs=0.05)
-    assert index_step(255) == pytest.approx(math.log2(1828 / 8))
+        assert av1_log2_qstep(index) == pytest.approx(math.log2(eighths / 8), abs=0.05)
+    assert av1_log2_qstep(255) == pytest.approx(math.log2(1828 / 8))
     for index, halves in ((0, 4), (40, 44), (70, 90), (90, 137), (110, 205), (120, 249)):  # VP8's
-        assert vp8_step(index) == pytest.approx(math.log2(halves / 2), abs=0.02)
+        assert vp8_log2_qstep(index) == pytest.approx(math.log2(halves / 2), abs=0.02)
     for code, scale in ((1, 1), (8, 8), (12, 16), (20, 40), (31, 112)):  # MPEG-2's two
-        assert scale_step(code, linear=False) == math.log2(scale)
-        assert scale_step(code, linear=True) == math.log2(2 * code)
+        assert mpeg2_log2_qstep(code, linear=False) == math.log2(scale)
+        assert mpeg2_log2_qstep(code, linear=True) == math.log2(2 * code)
     for index, scale in ((0, 500), (12, 185), (24, 100), (40, 49), (50, 30), (63, 10)):  # Theora's, of a matrix of 20
-        assert theora_step(bytes([index])) == pytest.approx(math.log2(scale / 5), abs=0.1)
-        assert theora_step(bytes([0x40 + index])) == theora_step(bytes([index]))  # a key frame or not
-    assert all(math.isnan(theora_step(data)) for data in (b"", b"\x80theora"))
+        assert theora_log2_qstep(bytes([index])) == pytest.approx(math.log2(scale / 5), abs=0.1)
+        assert theora_log2_qstep(bytes([0x40 + index])) == theora_log2_qstep(bytes([index]))  # a key frame or not
+    assert all(math.isnan(theora_log2_qstep(data)) for data in (b"", b"\x80theora"))
     table = b"\xff\xd8 any \xff\xdb\x00\x43\x00" + bytes([99, *range(1, 64)])
-    assert jpeg_step(table) == math.log2(5)
+    assert jpeg_log2_qstep(table) == math.log2(5)
     sixteen, cut = table.replace(b"\x43\x00", b"\x43\x10"), table[:15]
-    assert all(math.isnan(jpeg_step(data)) for data in (b"", sixteen, cut))
+    assert all(math.isnan(jpeg_log2_qstep(data)) for data in (b"", sixteen, cut))
 
 
 @pytest.mark.parametrize("codec", CONSTANT)
@@ -81,14 +84,18 @@ def test_a_constant_quantizer_is_read_from_every_frame(codec: str, suffix: str, 
     options, expected = CONSTANT[codec]
     if suffix == ".mp4" and codec not in ("h264", "hevc", "mpeg4", "mpeg2", "vp9", "mjpeg"):
         suffix = {"vp8": ".webm", "theora": ".ogv", "flv1": ".flv"}.get(codec, ".avi")
-    packets = read_packets(make(tmp_path / f"clip{suffix}", options), StepReader)
-    assert packets.steps_N is not None
-    assert packets.steps_N.shape == packets.sizes_N.shape
+    packets = read_packets(make(tmp_path / f"clip{suffix}", options), QstepReader)
+    assert packets.log2_qsteps_N is not None
+    assert packets.log2_qsteps_N.shape == packets.sizes_N.shape
     if expected is None:  # an index of libvpx's own table of 64
-        expected = packets.steps_N[0]
-        low, high = (index_step(120), index_step(200)) if codec == "vp9" else (vp8_step(50), vp8_step(90))
+        expected = packets.log2_qsteps_N[0]
+        low, high = (
+            (av1_log2_qstep(120), av1_log2_qstep(200)) if codec == "vp9" else (vp8_log2_qstep(50), vp8_log2_qstep(90))
+        )
         assert low < expected < high
-    told = packets.steps_N[: -1 if codec == "mpeg1video" else None]  # whose last frame's blocks libav doesn't tell
+    told = packets.log2_qsteps_N[
+        : -1 if codec == "mpeg1video" else None
+    ]  # whose last frame's blocks libav doesn't tell
     np.testing.assert_allclose(told, expected)
 
 
@@ -101,7 +108,7 @@ def test_a_constant_quantizer_is_read_from_every_frame(codec: str, suffix: str, 
 def test_a_higher_crf_is_a_coarser_step(options: list[str], tmp_path: Path) -> None:
     means = []
     for crf in (20, 32, 44):
-        steps = read_packets(make(tmp_path / f"{crf}.mp4", [*options, "-crf", str(crf)]), StepReader).steps_N
+        steps = read_packets(make(tmp_path / f"{crf}.mp4", [*options, "-crf", str(crf)]), QstepReader).log2_qsteps_N
         assert steps is not None
         assert not np.isnan(steps).all()
         means.append(np.nanmean(steps))
@@ -111,9 +118,9 @@ def test_a_higher_crf_is_a_coarser_step(options: list[str], tmp_path: Path) -> N
 @pytest.mark.parametrize(("codec", "qp"), [("h264", 18), ("hevc", 33)])  # x264 counts 10 bits from 12 below
 def test_ten_bits_are_on_the_same_scale(codec: str, qp: int, tmp_path: Path) -> None:
     run_ffmpeg([*NOISE, *CONSTANT[codec][0], "-pix_fmt", "yuv420p10le", str(tmp_path / "ten.mp4")])
-    steps = read_packets(tmp_path / "ten.mp4", StepReader).steps_N
+    steps = read_packets(tmp_path / "ten.mp4", QstepReader).log2_qsteps_N
     assert steps is not None
-    np.testing.assert_allclose(steps, qp_step(qp))
+    np.testing.assert_allclose(steps, log2_qstep_of_qp(qp))
 
 
 class Told(bytes):
@@ -140,7 +147,7 @@ def test_steps_of_blocks_by_hand() -> None:
         frame: Any = SimpleNamespace(format=SimpleNamespace(components=[SimpleNamespace(bits=bits)]))
         frame.side_data = {} if side_data is None else {"VIDEO_ENC_PARAMS": side_data}
         frame.reformat = lambda **_: frame
-        return blocks_step(frame)
+        return block_log2_qstep(frame)
 
     # Of H.264: steps of 1, 4 and 4; of 10 bits the same lies 12 QP higher. Of MPEG: the doubled scale itself.
     assert step(8, told(1, 10, -6, 6, 6)) == pytest.approx(math.log2(math.sqrt((1 + 16 + 16) / 3)))
@@ -156,10 +163,10 @@ STILL = ["-f", "lavfi", "-i", "testsrc=s=320x240:r=24,noise=alls=20,trim=end_fra
 def test_blocks_that_differ_from_their_header_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "still.mp4"
     run_ffmpeg([*STILL, "-c:v", "libx264", "-crf", "33", "-pix_fmt", "yuv420p", str(path)])
-    found = [read_packets(path, StepReader).steps_N for _ in range(5)]
+    found = [read_packets(path, QstepReader).log2_qsteps_N for _ in range(5)]
     assert all(np.array_equal(steps, found[0]) for steps in found)  # type: ignore[arg-type]
     monkeypatch.setattr(quantizer, "BLOCKS", ())
-    headers = read_packets(path, StepReader).steps_N
+    headers = read_packets(path, QstepReader).log2_qsteps_N
     assert found[0] is not None
     assert headers is not None
     differs = np.abs(found[0] - headers) > 0.3  # by which textured blocks are coarser
@@ -172,7 +179,7 @@ def test_decoded_frames_are_let_go_at_once(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        read_packets(tmp_path / "a.mp4", StepReader)
+        read_packets(tmp_path / "a.mp4", QstepReader)
         kept = [each for each in gc.get_objects() if type(each) is av.VideoFrame and each.width == 320]
     finally:
         gc.enable()
@@ -182,15 +189,15 @@ def test_decoded_frames_are_let_go_at_once(tmp_path: Path) -> None:
 def test_a_raw_stream_says_the_same_as_its_mp4(tmp_path: Path) -> None:
     run_ffmpeg([*STILL, "-c:v", "libx264", "-crf", "28", "-pix_fmt", "yuv420p", str(tmp_path / "a.mp4")])
     run_ffmpeg(["-i", str(tmp_path / "a.mp4"), "-c", "copy", str(tmp_path / "a.264")])
-    packed, raw = (read_packets(tmp_path / f"a.{suffix}", StepReader) for suffix in ("mp4", "264"))
-    assert packed.steps_N is not None
-    assert raw.steps_N is not None
+    packed, raw = (read_packets(tmp_path / f"a.{suffix}", QstepReader) for suffix in ("mp4", "264"))
+    assert packed.log2_qsteps_N is not None
+    assert raw.log2_qsteps_N is not None
     assert raw.ticks_N is None  # coded order
-    np.testing.assert_array_equal(np.sort(raw.steps_N), np.sort(packed.steps_N))
+    np.testing.assert_array_equal(np.sort(raw.log2_qsteps_N), np.sort(packed.log2_qsteps_N))
 
 
 def test_another_codec_says_nothing_and_a_broken_file_is_no_error(tmp_path: Path) -> None:
-    steps = read_packets(make(tmp_path / "clip.avi", ["-c:v", "ffv1"]), StepReader).steps_N
+    steps = read_packets(make(tmp_path / "clip.avi", ["-c:v", "ffv1"]), QstepReader).log2_qsteps_N
     assert steps is not None
     assert np.isnan(steps).all()
     whole = make(tmp_path / "clip.264", ["-c:v", "libx264"]).read_bytes()
@@ -198,14 +205,14 @@ def test_another_codec_says_nothing_and_a_broken_file_is_no_error(tmp_path: Path
     for place in range(len(whole) // 2, len(whole), 7):
         broken[place] ^= 0x55
     (tmp_path / "broken.264").write_bytes(bytes(broken))
-    steps = read_packets(tmp_path / "broken.264", StepReader).steps_N
+    steps = read_packets(tmp_path / "broken.264", QstepReader).log2_qsteps_N
     assert steps is not None
     assert not np.isnan(steps).all()
 
 
 def test_libav_is_left_as_quiet_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = av.logging.get_level(), av.logging.get_skip_repeated()
-    read_packets(make(tmp_path / "clip.mp4", ["-c:v", "libx264"]), StepReader)
+    read_packets(make(tmp_path / "clip.mp4", ["-c:v", "libx264"]), QstepReader)
     assert (av.logging.get_level(), av.logging.get_skip_repeated()) == before
     assert capfd.readouterr() == ("", "")
 

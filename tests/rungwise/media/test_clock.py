@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rungwise.bitstream.qp import StepReader
+from rungwise.bitstream.qp import QstepReader
 from rungwise.cli import app
 from rungwise.media.clock import shown_clock, shown_order
 from rungwise.media.ffmpeg import run_ffmpeg
@@ -155,7 +155,7 @@ def test_a_recorder_that_restarts_weighs_both_halves(tmp_path: Path, shipped: Sc
         judged, seen = shipped.score(joined), probe(joined)
         assert seen.duration_seconds == pytest.approx(6, abs=0.1)
         assert judged.score == pytest.approx((good + bad) / 2, abs=2)
-        assert judged.stream_used
+        assert judged.bitstream_used
         assert len(seen.notes) == 1
 
 
@@ -164,12 +164,12 @@ def test_a_trim_counts_the_time_of_hidden_frames_and_their_key_frame(
 ) -> None:
     trimmed = tmp_path / "trimmed.mp4"
     run_ffmpeg(["-ss", "3", "-i", str(long_gop), "-c", "copy", str(trimmed)])
-    whole, seen, packets = probe(long_gop), probe(trimmed), read_packets(trimmed, StepReader)
+    whole, seen, packets = probe(long_gop), probe(trimmed), read_packets(trimmed, QstepReader)
     assert seen.duration_seconds == pytest.approx(3, abs=0.1)
     assert seen.bitrate_kbps == pytest.approx(whole.bitrate_kbps, rel=0.02)
     assert packets.num_hidden == 72
-    assert packets.hidden_key is not None
-    assert packets.hidden_key.size == read_packets(long_gop).sizes_N[0]
+    assert packets.hidden_key_frame is not None
+    assert packets.hidden_key_frame.size == read_packets(long_gop).sizes_N[0]
     assert "72 coded frames are hidden" in "; ".join(shipped.score(trimmed).notes)
 
 
@@ -178,7 +178,7 @@ def test_a_stream_copied_without_times_scores_as_the_stream(tmp_path: Path, ship
     copied = tmp_path / "copied.mp4"
     run_ffmpeg(["-i", str(raw), "-c", "copy", str(copied)])
     judged = shipped.score(copied)
-    assert judged.stream_used
+    assert judged.bitstream_used
     assert judged.score == pytest.approx(shipped.score(raw).score, abs=3)
 
 
@@ -202,7 +202,7 @@ def test_frames_before_the_first_key_frame_leave_the_rest_hybrid(tmp_path: Path,
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole[len(whole) // 4 // 188 * 188 :])
     judged = shipped.score(cut)
-    assert judged.stream_used
+    assert judged.bitstream_used
     assert not any("match" in note for note in judged.notes)
 
 

@@ -225,10 +225,10 @@ def test_a_stated_aspect_is_believed_within_the_limit() -> None:
 
 
 def test_the_decoder_keeps_the_limit_where_steps_are_read(files: Path) -> None:
-    from rungwise.bitstream.qp import StepReader
+    from rungwise.bitstream.qp import QstepReader
     from rungwise.media.container import open_video, video_stream
 
     with open_video(files / "h264.mp4") as container:
-        reader = StepReader(video_stream(container))
+        reader = QstepReader(video_stream(container))
         assert isinstance(reader.decoder, av.CodecContext)
         assert reader.decoder.options["max_pixels"] == limits.DECODER_OPTIONS["max_pixels"]

@@ -1,4 +1,4 @@
-"""The golden input: the same everywhere, and of pictures that a model tells apart."""
+"""The golden input is the same everywhere, and its four views differ in quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of one flat color: what counts as one, and what becomes of scores, gates and files."""
+"""Single-color (flat) windows: how they are detected, and how scores, gates and files treat them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rungwise.cli import app
 from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.score.flat import is_flat_frame
-from rungwise.score.scorer import Score
+from rungwise.score.result import Score
 from rungwise.score.views import ViewRecipe
 from rungwise.score.windows import content_frames
 
@@ -52,7 +52,7 @@ def scene_then_black(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frame(luma: int, dot: int = 0, **planes: Any) -> av.VideoFrame:
-    """48x32 pixels of gray, one of them brighter by `dot`."""
+    """A gray 48x32 frame with one pixel brighter by `dot`."""
     pixels = np.full((48, 32), 128, np.uint8)
     pixels[:32] = luma
     pixels[17, 5] += dot
@@ -60,13 +60,13 @@ def frame(luma: int, dot: int = 0, **planes: Any) -> av.VideoFrame:
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv444p12le", "nv12", "gray", "rgb24", "gbrp"])
-def test_a_flat_frame_is_one_color_over_all_of_it(pixel_format: str) -> None:
+def test_a_flat_frame_has_a_single_color_everywhere(pixel_format: str) -> None:
     for luma in (16, 90, 235):
         assert is_flat_frame(frame(luma).reformat(format=pixel_format))
     assert not is_flat_frame(frame(90, dot=40).reformat(format=pixel_format))
 
 
-def test_one_code_value_is_rounding_and_two_are_content() -> None:
+def test_a_difference_of_one_code_value_is_rounding_and_two_is_content() -> None:
     assert is_flat_frame(frame(90, dot=1))
     assert not is_flat_frame(frame(90, dot=2))
     deep = np.full((48, 32), 512, np.uint16)
@@ -75,7 +75,7 @@ def test_one_code_value_is_rounding_and_two_are_content() -> None:
     deep[3, 3] += 1
     assert not is_flat_frame(av.VideoFrame.from_ndarray(deep, "yuv420p10le"))
     tinted = np.full((48, 32), 128, np.uint8)
-    tinted[-2, -3] = 140  # chroma alone
+    tinted[-2, -3] = 140  # chroma only
     assert not is_flat_frame(av.VideoFrame.from_ndarray(tinted, "yuv420p"))
 
 
@@ -83,17 +83,17 @@ def test_one_code_value_is_rounding_and_two_are_content() -> None:
 @pytest.mark.parametrize(
     "output", [X264, ["-c:v", "libvpx-vp9", "-crf", "50", "-b:v", "0"], ["-c:v", "mpeg2video", "-q:v", "20"]]
 )
-def test_a_video_of_one_color_has_the_best_score(model: Path, color: str, output: list[str], tmp_path: Path) -> None:
+def test_a_single_color_video_has_the_best_score(model: Path, color: str, output: list[str], tmp_path: Path) -> None:
     path = make(tmp_path / "plain.mkv", f"color=c={color}:d=1", output=output)
     scorer = Scorer(model)
     score = scorer.score(path)
-    assert (score.score, score.pictures_score, score.high) == (100, 100, 100)
+    assert (score.score, score.pixel_score, score.high) == (100, 100, 100)
     assert len(score.notes) == 1
     assert "flat" in score.notes[0]
     assert piped(scorer, path) == score
 
 
-def test_where_lower_is_better_the_best_is_the_least(
+def test_the_best_score_is_the_lowest_where_lower_is_better(
     model_maker: Callable[..., Path], scene_then_black: Path, tmp_path: Path
 ) -> None:
     model = model_maker(tmp_path / "lower.onnx", polarity="lower_is_better")
@@ -104,8 +104,8 @@ def test_where_lower_is_better_the_best_is_the_least(
 
 
 @pytest.mark.parametrize("pixel_only", [False, True])
-def test_flat_windows_leave_the_score_to_the_others(scene_then_black: Path, tmp_path: Path, pixel_only: bool) -> None:
-    """By the shipped model too, which takes bitstreams: black is unlike all others and is none of its windows."""
+def test_flat_windows_do_not_count(scene_then_black: Path, tmp_path: Path, pixel_only: bool) -> None:
+    """With the shipped hybrid model: black windows have unsupported bitstream features and do not count either."""
     scorer = Scorer()
     score = scorer.score(scene_then_black, pixel_only=pixel_only, timeline_seconds=2)
     scene, *black = score.windows
@@ -113,25 +113,25 @@ def test_flat_windows_leave_the_score_to_the_others(scene_then_black: Path, tmp_
     assert [window.score for window in black] == [100, 100]
     assert score.score == scene.score != 100
     assert [window.flat for window in score.timeline] == [False] * 2 + [True] * 4
-    assert score.stream_used is not pixel_only
+    assert score.bitstream_used is not pixel_only
     (note,) = [note for note in score.notes if "smaller than the model" not in note]
     assert "2 of 3 windows are flat" in note
 
 
-def test_a_file_and_a_pipe_agree_on_what_is_flat(model: Path, scene_then_black: Path) -> None:
+def test_a_file_and_a_pipe_have_the_same_flat_windows(model: Path, scene_then_black: Path) -> None:
     scorer, frames = Scorer(model), []
     score = scorer.score(scene_then_black, timeline_seconds=1.5)
     assert piped(scorer, scene_then_black, timeline_seconds=1.5) == score
-    watched = scorer.score(scene_then_black, timeline_seconds=1.5, watch=lambda seconds, frame: frames.append(seconds))
-    assert watched == score
-    assert len(frames) == 144  # each once, though flat windows are read again
+    again = scorer.score(scene_then_black, timeline_seconds=1.5, on_frame=lambda seconds, frame: frames.append(seconds))
+    assert again == score
+    assert len(frames) == 144  # once each, although flat windows are decoded again
 
 
 @pytest.mark.parametrize("choice", ["uniform", "pairs"])
-def test_content_between_the_frames_looked_at_is_found(
+def test_content_between_the_chosen_frames_is_scored(
     model_maker: Callable[..., Path], tmp_path: Path, choice: str
 ) -> None:
-    """The end of a fade, and a caption shown for a moment: other frames are looked at, those with content."""
+    """The end of a fade and a brief caption: frames are chosen again among those with content."""
     recipe = ViewRecipe.model_validate({"num_frames": 2, "frame_choice": choice, "grid": 2, "patch_px": 32})
     scorer = Scorer(model_maker(tmp_path / "tiny.onnx", recipe))
     caption = "color=c=black:d=0.5,drawbox=x=40:y=30:w=3:h=2:c=white:t=fill"
@@ -146,16 +146,16 @@ def test_content_between_the_frames_looked_at_is_found(
     assert piped(scorer, path) == score
 
 
-def test_black_in_half_of_a_window_does_not_count(model: Path, tmp_path: Path) -> None:
-    """A cut to black within a window: its score is that of the frames before."""
+def test_black_frames_in_a_window_do_not_count(model: Path, tmp_path: Path) -> None:
+    """A cut to black within a window: frames are chosen before it."""
     path = make(tmp_path / "cut.mkv", "testsrc2=d=2.5", "color=c=black:d=1.5")
     (window,) = Scorer(model).score(path).windows
     assert not window.flat
-    assert max(window.frame_indices) <= 30  # the first black frame may hold traces of the last picture
+    assert max(window.frame_indices) <= 30  # the first black frame may have residue of the frame before
     assert len(set(window.frame_indices)) == len(window.frame_indices)
 
 
-def test_a_moments_text_is_enough(model: Path, tmp_path: Path) -> None:
+def test_a_brief_caption_makes_a_window_not_flat(model: Path, tmp_path: Path) -> None:
     scorer = Scorer(model)
     path = make(tmp_path / "a.mkv", "color=c=black:d=3", "color=c=black:d=0.5,drawbox=x=40:y=30:w=3:h=2:c=white:t=fill")
     score = scorer.score(path)
@@ -164,15 +164,15 @@ def test_a_moments_text_is_enough(model: Path, tmp_path: Path) -> None:
     assert piped(scorer, path) == score
 
 
-def test_frames_with_content_by_their_differences() -> None:
+def test_content_frames_chosen_by_difference() -> None:
     recipe = ViewRecipe(num_frames=2, frame_choice="difference", grid=1, patch_px=8)
     is_flat = [True, True, False, False, False, False, True]
     assert content_frames(recipe, is_flat, [0, 90, 0, 0, 5, 90]) == (5, 5)
     assert content_frames(recipe, is_flat, [0, 90, 5, 5, 5, 90]) == (3, 5)
 
 
-def test_crushed_content_is_not_flat(model: Path, tmp_path: Path) -> None:
-    """A dim scene at the coarsest quantizer but few comes out as blocks."""
+def test_heavily_quantized_content_is_not_flat(model: Path, tmp_path: Path) -> None:
+    """A dim scene at a very high QP decodes to blocks of different levels."""
     dim = "testsrc2=d=1,lutyuv=y=16+(val-16)/10:u=128:v=128"
     path = make(tmp_path / "dim.mkv", dim, output=[*X264, "-qp", "44"], size="160x96")
     score = Scorer(model).score(path)
@@ -180,7 +180,7 @@ def test_crushed_content_is_not_flat(model: Path, tmp_path: Path) -> None:
     assert score.score < 50
 
 
-def test_gates_and_files_pass_over_flat_windows(model: Path, scene_then_black: Path, tmp_path: Path) -> None:
+def test_gates_and_files_ignore_flat_windows(model: Path, scene_then_black: Path, tmp_path: Path) -> None:
     plain = make(tmp_path / "plain.mkv", "color=c=black:d=1")
     assert run(model, plain, "--fail-under", "99", "--fail-under-worst", "99").exit_code == 0
     content = Scorer(model).score(scene_then_black).score
@@ -204,7 +204,7 @@ def test_gates_and_files_pass_over_flat_windows(model: Path, scene_then_black: P
 
 
 def test_a_ladder_of_a_flat_title(model: Path, tmp_path: Path) -> None:
-    """Its rungs are as good as each other; a rung that lost its content is not taken for one of them."""
+    """Flat rungs score the same; a rung that lost its content does not get the best score."""
     folder = tmp_path / "title"
     folder.mkdir()
     make(folder / "top.mkv", "color=c=gray:d=1", size="128x96")

@@ -1,4 +1,4 @@
-"""Reading few frames gives the pixels of reading all."""
+"""Decoding selected frames gives the same pixels as decoding all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rungwise.media.container import decode_all, open_video
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import read_packets
 from rungwise.media.video import rgb
-from rungwise.score.frames import Interlaced, NotAsListed, deinterlace, read_frames, runs
-from rungwise.score.patch_crop import Cutter
+from rungwise.score.frames import DecodeMismatch, InterlacedFrame, decode_runs, deinterlace, read_frames
+from rungwise.score.patch_crop import PatchCropper
 
 GOP = ["-threads", "1", "-g", "30"]
 X265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params"]
-ENCODES = {  # name -> (encoder, whether its key frames can be jumped to)
+ENCODES = {  # name -> (encoder, whether its key frames are seekable)
     "h264.mp4": (["-c:v", "libx264", "-bf", "3", *GOP], True),
     "h264.mkv": (["-c:v", "libx264", "-bf", "3", *GOP], True),
     "h264.ts": (["-c:v", "libx264", "-bf", "3", *GOP], False),
@@ -39,41 +39,41 @@ ENCODES = {  # name -> (encoder, whether its key frames can be jumped to)
         True,
     ),
 }
-WANTED = ([0, 10, 20, 50, 75, 115, 119], [0, 33, 34, 59, 60, 62, 119], list(range(0, 120, 7)), [0, 31], [90])
+REQUESTED = ([0, 10, 20, 50, 75, 115, 119], [0, 33, 34, 59, 60, 62, 119], list(range(0, 120, 7)), [0, 31], [90])
 
 
 @pytest.mark.parametrize("name", ENCODES)
-def test_jumping_and_skipping_give_the_same_pixels(name: str, tmp_path: Path) -> None:
-    options, jumps = ENCODES[name]
+def test_seeking_and_skipping_give_the_same_pixels(name: str, tmp_path: Path) -> None:
+    options, seeks = ENCODES[name]
     path = tmp_path / name
     source = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=30:d=4"]
     run_ffmpeg([*source, "-pix_fmt", "yuv420p", *options, str(path)])
     with open_video(path) as container:
-        all_of_it = [rgb(frame) for frame in decode_all(container, path)]
+        all_frames = [rgb(frame) for frame in decode_all(container, path)]
     packets = read_packets(path)
-    assert len(all_of_it) == len(packets.is_key_N) == 120
-    assert (len(list(runs(packets, WANTED[0]))) > 1) == jumps
-    for wanted in WANTED:
-        for jump, threads in ((True, 1), (True, 2), (False, 1)):
-            found = list(read_frames(path, packets, wanted, jump=jump, threads=threads))
-            assert [index for index, _ in found] == wanted
-            for index, frame in found:
-                np.testing.assert_array_equal(rgb(frame), all_of_it[index])
+    assert len(all_frames) == len(packets.is_key_N) == 120
+    assert (len(list(decode_runs(packets, REQUESTED[0]))) > 1) == seeks
+    for requested in REQUESTED:
+        for seek, threads in ((True, 1), (True, 2), (False, 1)):
+            frames = list(read_frames(path, packets, requested, seek=seek, threads=threads))
+            assert [index for index, _ in frames] == requested
+            for index, frame in frames:
+                np.testing.assert_array_equal(rgb(frame), all_frames[index])
 
 
-def test_a_file_without_times_is_refused_here(tmp_path: Path) -> None:
+def test_a_file_without_times_is_a_mismatch(tmp_path: Path) -> None:
     path = tmp_path / "bare.h264"
     run_ffmpeg(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=30:d=1", "-c:v", "libx264", str(path)])
     packets = read_packets(path)
     assert packets.ticks_N is None
     assert packets.times_N[-1] == pytest.approx(29 / 30)
-    with pytest.raises(NotAsListed):
+    with pytest.raises(DecodeMismatch):
         next(read_frames(path, packets, [0]))
 
 
-def test_interlaced_frames_are_not_passed_on_and_deinterlacing_keeps_their_number(odd_files: Path) -> None:
+def test_interlaced_frames_raise_and_deinterlacing_keeps_their_number(odd_files: Path) -> None:
     path = odd_files / "interlaced.mp4"
-    with pytest.raises(Interlaced):
+    with pytest.raises(InterlacedFrame):
         next(read_frames(path, read_packets(path), [0]))
     with open_video(path) as container:
         before = [(frame.pts, rgb(frame)) for frame in decode_all(container, path)]
@@ -103,17 +103,17 @@ def test_interlaced_frames_are_not_passed_on_and_deinterlacing_keeps_their_numbe
         "rgb.mkv",
     ],
 )
-def test_a_patch_cut_out_before_conversion_is_the_whole_frames(odd_files: Path, name: str) -> None:
+def test_a_patch_cropped_before_conversion_matches_the_whole_frame(odd_files: Path, name: str) -> None:
     path = odd_files / name
     with open_video(path) as container:
         frame = next(decode_all(container, path))
-    whole, cutter = rgb(frame), Cutter()
-    assert cutter.can_cut(frame, (160, 96), 32)
+    whole, cropper = rgb(frame), PatchCropper()
+    assert cropper.can_crop(frame, (160, 96), 32)
     corners = [(y, x) for y in (*range(0, 64, 6), 63, 64) for x in (*range(0, 128, 10), 127, 128)]
     for y, x in corners:
-        np.testing.assert_array_equal(cutter.patch(frame, y, x, 32), whole[y : y + 32, x : x + 32])
-    assert not cutter.can_cut(frame, (320, 192), 32)
-    assert not cutter.can_cut(frame, (160, 96), 97)
+        np.testing.assert_array_equal(cropper.patch(frame, y, x, 32), whole[y : y + 32, x : x + 32])
+    assert not cropper.can_crop(frame, (320, 192), 32)
+    assert not cropper.can_crop(frame, (160, 96), 97)
 
 
 @pytest.mark.parametrize("name", ["odd_size.mkv", "rotated.mp4", "alpha.mov"])
@@ -121,4 +121,4 @@ def test_frames_that_are_converted_whole(odd_files: Path, name: str) -> None:
     path = odd_files / name
     with open_video(path) as container:
         frame = next(decode_all(container, path))
-    assert not Cutter().can_cut(frame, (frame.width, frame.height), 32)
+    assert not PatchCropper().can_crop(frame, (frame.width, frame.height), 32)

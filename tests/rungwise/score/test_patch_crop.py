@@ -1,4 +1,4 @@
-"""Patches that are cut out of packed RGB frames, and what they are compared with: the whole frame's."""
+"""Patches cropped out of packed RGB frames match those of the whole frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from rungwise.media.video import rgb
 from rungwise.score.flat import is_flat_frame
-from rungwise.score.patch_crop import PACKED_RGB, Cutter
+from rungwise.score.patch_crop import PACKED_RGB, PatchCropper
 
 
 def frame_of(name: str, samples: np.ndarray) -> av.VideoFrame:
@@ -18,28 +18,28 @@ def frame_of(name: str, samples: np.ndarray) -> av.VideoFrame:
     frame = av.VideoFrame(width, height, name)
     frame.pts, frame.time_base = 0, Fraction(1, 25)
     [plane] = frame.planes
-    lines = np.zeros((height, plane.line_size), np.uint8)
-    lines[:, : width * samples.shape[2]] = samples.reshape(height, -1)
-    plane.update(lines.tobytes())
+    rows = np.zeros((height, plane.line_size), np.uint8)
+    rows[:, : width * samples.shape[2]] = samples.reshape(height, -1)
+    plane.update(rows.tobytes())
     return frame
 
 
 @pytest.mark.parametrize("name", PACKED_RGB)
-def test_patches_of_packed_rgb_are_the_whole_frames(name: str) -> None:
+def test_patches_of_packed_rgb_match_the_whole_frame(name: str) -> None:
     samples = np.random.default_rng(0).integers(0, 256, (98, 162, PACKED_RGB[name][0]), np.uint8)
-    frame, cutter = frame_of(name, samples), Cutter()
-    assert cutter.can_cut(frame, (162, 98), 64)
+    frame, cropper = frame_of(name, samples), PatchCropper()
+    assert cropper.can_crop(frame, (162, 98), 64)
     whole = rgb(frame)
     for y, x in ((0, 0), (34, 98), (7, 51)):
-        np.testing.assert_array_equal(cutter.patch(frame, y, x, 64), whole[y : y + 64, x : x + 64])
+        np.testing.assert_array_equal(cropper.patch(frame, y, x, 64), whole[y : y + 64, x : x + 64])
 
 
 @pytest.mark.parametrize("name", PACKED_RGB)
-def test_flat_packed_rgb_is_told_by_its_colors_not_by_its_alpha(name: str) -> None:
+def test_alpha_does_not_make_packed_rgb_not_flat(name: str) -> None:
     size, first = PACKED_RGB[name]
     samples = np.full((32, 48, size), 90, np.uint8)
     if size == 4:
-        samples[::2, :, 3 - 3 * first] = 7  # the byte that is no color
+        samples[::2, :, 3 - 3 * first] = 7  # the alpha or padding byte
     assert is_flat_frame(frame_of(name, samples))
     samples[20, 30, first + 1] = 99
     assert not is_flat_frame(frame_of(name, samples))

@@ -45,14 +45,14 @@ def two_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_files_globs_folders_and_lists_name_each_video_once(odd_files: Path, tmp_path: Path) -> None:
+def test_files_globs_and_folders_give_each_video_once(odd_files: Path, tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name in ("b.mp4", "deep/a.MKV", "deep/er/c.webm", "deep/notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    found = [item.name for item in find_inputs([str(tmp_path)])]
-    assert [Path(name).name for name in found] == ["b.mp4", "a.MKV", "c.webm"]
-    assert [item.name for item in find_inputs([str(tmp_path / "b.mp4"), str(tmp_path / "*.mp4")])] == found[:1]
-    assert {item.name for item in find_inputs([f"{tmp_path}/**/*.[mMw][pPkKe]*"])} == set(found)
+    names = [item.name for item in find_inputs([str(tmp_path)])]
+    assert [Path(name).name for name in names] == ["b.mp4", "a.MKV", "c.webm"]
+    assert [item.name for item in find_inputs([str(tmp_path / "b.mp4"), str(tmp_path / "*.mp4")])] == names[:1]
+    assert {item.name for item in find_inputs([f"{tmp_path}/**/*.[mMw][pPkKe]*"])} == set(names)
     problems = [item.problem for item in find_inputs([f"{tmp_path}/*.avi", str(tmp_path / "deep" / "none")])]
     assert "no file matches" in problems[0]
     (tmp_path / "empty").mkdir()
@@ -62,14 +62,14 @@ def test_files_globs_folders_and_lists_name_each_video_once(odd_files: Path, tmp
     assert next(find_inputs([str(bracketed)])).path == bracketed
 
 
-def test_results_come_in_order_with_errors_among_them(model: Path, odd_files: Path) -> None:
+def test_results_and_errors_are_in_input_order(model: Path, odd_files: Path) -> None:
     names = ["text.mp4", "plain.mp4", "pq.mkv", "ten_bit.mkv"]
     done = score(model, "--json", *(odd_files / name for name in names))
     assert done.exit_code == 1
     results = lines(done)
     assert [Path(result["path"]).name for result in results] == names
     assert [("error" in result) for result in results] == [True, False, True, False]
-    wanted = {
+    fields = {
         "path",
         "score",
         "low",
@@ -82,7 +82,7 @@ def test_results_come_in_order_with_errors_among_them(model: Path, odd_files: Pa
         "fps",
         "notes",
     }
-    assert wanted <= results[1].keys()
+    assert fields <= results[1].keys()
     listed = "".join(f"{odd_files / name}\n" for name in [*names, "plain.mp4"])
     again = score(model, "--from", "-", "--json", "--jobs", 3, input=listed)
     assert again.stdout == done.stdout
@@ -98,22 +98,24 @@ def test_csv_rows(model: Path, odd_files: Path) -> None:
     assert rows[1]["notes"] == "interlaced: deinterlaced with bwdif"
 
 
-def test_text_says_score_interval_band_and_what_was_seen(model: Path, odd_files: Path) -> None:
+def test_text_has_score_interval_band_and_video_format(model: Path, odd_files: Path) -> None:
     done = score(model, odd_files / "plain.mp4")
-    for words in ("fair", "160x96, 12 fps, shown at 96 lines", "plain.mp4", "[38.1, 48.1]"):
-        assert words in done.stdout
+    for text in ("fair", "160x96, 12 fps, evaluated at 96p", "plain.mp4", "[38.1, 48.1]"):
+        assert text in done.stdout
 
 
 def test_libvmafs_layout(model: Path, long_clip: Path, odd_files: Path, tmp_path: Path) -> None:
     assert score(model, long_clip, "--vmaf-json", tmp_path / "log.json").exit_code == 0
     log = json.loads((tmp_path / "log.json").read_text())
-    found = Scorer(model).score(long_clip)
+    expected = Scorer(model).score(long_clip)
     assert {"version", "fps", "frames", "pooled_metrics", "aggregate_metrics"} <= log.keys()
-    assert [frame["frameNum"] for frame in log["frames"]] == sorted(i for w in found.windows for i in w.frame_indices)
+    assert [frame["frameNum"] for frame in log["frames"]] == sorted(
+        i for w in expected.windows for i in w.frame_indices
+    )
     for name in ("rungwise", "vmaf"):
         pooled = log["pooled_metrics"][name]
         values = [frame["metrics"][name] for frame in log["frames"]]
-        assert pooled["mean"] == found.score
+        assert pooled["mean"] == expected.score
         assert (pooled["min"], pooled["max"]) == (min(values), max(values))
         assert min(values) <= pooled["harmonic_mean"] <= max(values)
     score(model, odd_files / "plain.mp4", odd_files / "bt601.mp4", "--vmaf-json", tmp_path / "logs")
@@ -123,7 +125,7 @@ def test_libvmafs_layout(model: Path, long_clip: Path, odd_files: Path, tmp_path
     assert "give a folder" in two.stderr
 
 
-def test_a_timeline_finds_the_cut_and_the_worst_moment(model: Path, two_scenes: Path, tmp_path: Path) -> None:
+def test_a_timeline_has_the_scene_cut_and_the_worst_windows(model: Path, two_scenes: Path, tmp_path: Path) -> None:
     done = score(model, two_scenes, "--timeline", 1, "--worst", 2, "--out", tmp_path, "--json")
     (result,) = lines(done)
     assert result["score"] == Scorer(model).score(two_scenes).score  # a timeline changes no score
@@ -148,12 +150,12 @@ def test_a_timeline_finds_the_cut_and_the_worst_moment(model: Path, two_scenes: 
     assert "worst  0:04.000 to 0:06.000" in text
 
 
-def test_gates_exit_1_with_a_line_each(model: Path, two_scenes: Path, tmp_path: Path) -> None:
+def test_a_failed_gate_exits_1_with_one_line(model: Path, two_scenes: Path, tmp_path: Path) -> None:
     scorer = Scorer(model)
-    found = scorer.score(two_scenes, timeline_seconds=1)
-    worst = min(window.score for window in found.timeline)
-    assert score(model, two_scenes, "--fail-under", found.score).exit_code == 0
-    low = score(model, two_scenes, "--fail-under", found.score + 0.1)
+    expected = scorer.score(two_scenes, timeline_seconds=1)
+    worst = min(window.score for window in expected.timeline)
+    assert score(model, two_scenes, "--fail-under", expected.score).exit_code == 0
+    low = score(model, two_scenes, "--fail-under", expected.score + 0.1)
     assert (low.exit_code, len(low.stderr.splitlines())) == (1, 1)
     assert "is worse than --fail-under" in low.stderr
     assert score(model, two_scenes, "--timeline", 1, "--fail-under-worst", worst).exit_code == 0
@@ -162,19 +164,19 @@ def test_gates_exit_1_with_a_line_each(model: Path, two_scenes: Path, tmp_path: 
     assert "--fail-under-worst" in moment.stderr
 
 
-def test_where_lower_is_better_worse_is_higher(
+def test_the_worst_score_is_the_highest_where_lower_is_better(
     two_scenes: Path, tmp_path: Path, model_maker: Callable[..., Path]
 ) -> None:
     model = model_maker(tmp_path / "lower.onnx", polarity="lower_is_better")
-    found = Scorer(model).score(two_scenes, timeline_seconds=1)
-    worst = max(window.score for window in found.timeline)
+    expected = Scorer(model).score(two_scenes, timeline_seconds=1)
+    worst = max(window.score for window in expected.timeline)
     (result,) = lines(score(model, two_scenes, "--timeline", 1, "--worst", 1, "--json"))
     assert result["worst"][0]["score"] == worst
-    assert score(model, two_scenes, "--fail-under", found.score + 0.1).exit_code == 0
-    assert score(model, two_scenes, "--fail-under", found.score - 0.1).exit_code == 1
+    assert score(model, two_scenes, "--fail-under", expected.score + 0.1).exit_code == 0
+    assert score(model, two_scenes, "--fail-under", expected.score - 0.1).exit_code == 1
 
 
-def test_a_pipe_on_stdin_scores_as_its_file(model: Path, long_clip: Path, tmp_path: Path) -> None:
+def test_a_pipe_on_stdin_scores_like_its_file(model: Path, long_clip: Path, tmp_path: Path) -> None:
     options = ["--timeline", "2", "--worst", "1", "--json", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "rungwise", "score", "-m", str(model), "-", *options]
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(long_clip), "-f", "yuv4mpegpipe", "-"]
@@ -187,20 +189,20 @@ def test_a_pipe_on_stdin_scores_as_its_file(model: Path, long_clip: Path, tmp_pa
     assert (tmp_path / "stdin.timeline.svg").is_file()
     nothing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, check=False)
     assert nothing.returncode == 1
-    assert "no y4m stream" in nothing.stdout
+    assert "not a y4m stream" in nothing.stdout
 
 
-def test_the_cache_answers_by_content_model_and_options(
+def test_the_cache_key_is_content_model_and_options(
     model: Path, odd_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    real = rungwise.score.score_video.judge_file
+    real = rungwise.score.score_video.map_file_windows
 
     def counted(path: Path, *rest: Any) -> Any:
         calls.append(path)
         return real(path, *rest)
 
-    monkeypatch.setattr(rungwise.score.scorer, "judge_file", counted)
+    monkeypatch.setattr(rungwise.score.scorer, "map_file_windows", counted)
     copy = tmp_path / "copy.mp4"
     copy.write_bytes((odd_files / "plain.mp4").read_bytes())
     arguments = ["--cache", tmp_path / "cache", "--json", "--timeline", 0.5]
@@ -210,8 +212,8 @@ def test_the_cache_answers_by_content_model_and_options(
     assert second[0] == first[0] | {"path": str(copy)}
     score(model, copy, *arguments, "--display-height", 48)
     assert len(calls) == 2
-    for kept in (tmp_path / "cache").rglob("*.json"):
-        kept.write_text("{half a li")
+    for cached in (tmp_path / "cache").rglob("*.json"):
+        cached.write_text("{half a li")
     assert lines(score(model, copy, *arguments)) == second
     assert len(calls) == 3
 
@@ -223,10 +225,10 @@ def test_usage_errors_exit_2(model: Path, odd_files: Path) -> None:
     assert score(model, "--hdr", "bright", odd_files / "plain.mp4").exit_code == 2
 
 
-def test_a_build_without_a_model_says_so(odd_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_build_without_a_model_is_an_error(odd_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rungwise.score.scorer, "SHIPPED_MODEL", tmp_path / "none.onnx")
     done = CliRunner().invoke(app, ["score", str(odd_files / "plain.mp4")])
-    assert "no model is shipped with this build" in str(done.exception)
+    assert "this build ships no model" in str(done.exception)
 
 
 def test_playlists_are_scored_by_variant_and_stay_in_their_folder(model: Path, long_clip: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scoring video as it really is, and the same score by every road to it."""
+"""Scoring real-world video, and the same score from file, pipe and other containers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from rungwise import Scorer
 from rungwise.media.ffmpeg import run_ffmpeg
-from rungwise.score.scorer import Score, Window, band, mean_score
+from rungwise.score.result import Score, Window, band, mean_score
 from rungwise.score.views import ViewRecipe, make_views, read_views
 
 ROOT = Path(__file__).parents[3]
@@ -28,11 +28,11 @@ def piped(scorer: Scorer, path: Path, **options: Any) -> Score:
         return scorer.score(process.stdout, **options)
 
 
-SCORED = {  # name -> what a reader is told, if anything
+EXPECTED_NOTES = {  # file name -> text of a note, None for no notes
     "plain.mp4": None,
-    "anamorphic.mp4": "samples are 1.333 wide to 1 high: shown at 213x96",
+    "anamorphic.mp4": "sample aspect ratio 1.333:1: evaluated at 213x96",
     "odd_size.mkv": None,
-    "tiny.mkv": "smaller than the model's view of 64 pixels",
+    "tiny.mkv": "smaller than the model's 64-pixel view",
     "one_frame.mp4": None,
     "vfr.mp4": "variable frame rate",
     "interlaced.mp4": "deinterlaced with bwdif",
@@ -41,17 +41,17 @@ SCORED = {  # name -> what a reader is told, if anything
     "full_444.mkv": None,
     "bt601.mp4": None,
     "bt2020_sdr.mkv": None,
-    "alpha.mov": "alpha is left out",
-    "alpha_rgba.mov": "alpha is left out",
+    "alpha.mov": "alpha is ignored",
+    "alpha_rgba.mov": "alpha is ignored",
     "gray.mkv": None,
     "rgb.mkv": None,
     "8k.mkv": None,
     "rotated.mp4": "rotated by 90 degrees",
-    "two_sizes.ts": "the size changes: 96x64 at 0.583 s; all is shown at 160x96",
+    "two_sizes.ts": "frame size changes to 96x64 at 0.583 s; all frames are evaluated at 160x96",
     "late.ts": "6 of 8 frames decode",
-    "truncated.mkv": "the file announces 1.000 s, its video ends at 0.583",
+    "truncated.mkv": "the container states 1.000 s, its video ends at 0.583",
 }
-REFUSED = {
+EXPECTED_ERRORS = {
     "pq.mkv": "HDR video .PQ",
     "hlg.mkv": "HDR video .HLG",
     "text.mp4": "not a video that can be opened",
@@ -64,8 +64,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", SCORED)
-def test_odd_files_are_scored_and_what_is_odd_is_said(model: Path, odd_files: Path, name: str) -> None:
+@pytest.mark.parametrize("name", EXPECTED_NOTES)
+def test_unusual_files_are_scored_with_a_note(model: Path, odd_files: Path, name: str) -> None:
     scorer = Scorer(model)
     first = scorer.score(odd_files / name)
     assert first == scorer.score(odd_files / name)
@@ -73,26 +73,26 @@ def test_odd_files_are_scored_and_what_is_odd_is_said(model: Path, odd_files: Pa
     assert first.low is not None
     assert first.high is not None
     assert first.low < first.score < first.high
-    told = SCORED[name]
-    assert first.notes == () if told is None else told in "; ".join(first.notes)
+    note = EXPECTED_NOTES[name]
+    assert first.notes == () if note is None else note in "; ".join(first.notes)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_scored_says_why(model: Path, odd_files: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=REFUSED[name]) as refusal:
+@pytest.mark.parametrize("name", EXPECTED_ERRORS)
+def test_a_file_that_can_not_be_scored_gives_the_reason(model: Path, odd_files: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=EXPECTED_ERRORS[name]) as refusal:
         Scorer(model).score(odd_files / name)
     assert name in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_facts_of_odd_files(model: Path, odd_files: Path) -> None:
+def test_metadata_of_unusual_files(model: Path, odd_files: Path) -> None:
     scorer = Scorer(model)
-    seen = {
+    scores = {
         name: scorer.score(odd_files / name) for name in ("odd_size.mkv", "one_frame.mp4", "rotated.mp4", "vfr.mp4")
     }
-    assert [(score.width, score.height) for score in seen.values()] == [(161, 97), (160, 96), (96, 160), (160, 96)]
-    assert (seen["one_frame.mp4"].frames_used, seen["one_frame.mp4"].fps) == (1, 12.0)
-    assert seen["rotated.mp4"].display_height == 160
+    assert [(score.width, score.height) for score in scores.values()] == [(161, 97), (160, 96), (96, 160), (160, 96)]
+    assert (scores["one_frame.mp4"].frames_used, scores["one_frame.mp4"].fps) == (1, 12.0)
+    assert scores["rotated.mp4"].display_height == 160
 
 
 @pytest.mark.parametrize("name", ["pq.mkv", "hlg.mkv"])
@@ -101,11 +101,11 @@ def test_hdr_is_tone_mapped_on_request_only(model: Path, odd_files: Path, name: 
     assert "tone-mapped from" in score.notes[0]
 
 
-def test_a_short_video_is_seen_as_training_sees_it(model: Path, odd_files: Path) -> None:
+def test_a_short_video_uses_the_same_view_as_training(model: Path, odd_files: Path) -> None:
     scorer = Scorer(model)
     for name in ("plain.mp4", "ten_bit.mkv", "rotated.mp4", "vfr.mp4", "anamorphic.mp4"):
         views = make_views(odd_files / name, scorer.contract.view, display_height=120)
-        expected = float(scorer.judge(read_views(odd_files / name, views))[0])
+        expected = float(scorer.predict(read_views(odd_files / name, views))[0])
         score = scorer.score(odd_files / name, display_height=120)
         assert score.score == expected
         assert score.windows[0].frame_indices == views[0].frame_indices
@@ -116,7 +116,7 @@ def test_a_short_video_is_seen_as_training_sees_it(model: Path, odd_files: Path)
     "name",
     ["plain.mp4", "odd_size.mkv", "tiny.mkv", "one_frame.mp4", "ten_bit.mkv", "twelve_bit_422.mkv", "full_444.mkv"],
 )
-def test_a_pipe_scores_exactly_as_its_file(model: Path, odd_files: Path, name: str) -> None:
+def test_a_pipe_scores_exactly_like_its_file(model: Path, odd_files: Path, name: str) -> None:
     scorer = Scorer(model)
     from_pipe, from_file = piped(scorer, odd_files / name), scorer.score(odd_files / name)
     assert from_pipe.windows == from_file.windows
@@ -124,7 +124,7 @@ def test_a_pipe_scores_exactly_as_its_file(model: Path, odd_files: Path, name: s
 
 
 @pytest.mark.parametrize("choice", ["uniform", "difference"])
-def test_windows_of_a_pipe_are_those_of_its_file(
+def test_a_pipe_has_the_same_windows_as_its_file(
     choice: str, long_clip: Path, tmp_path: Path, model_maker: Callable[..., Path]
 ) -> None:
     recipe = ViewRecipe.model_validate({"num_frames": 4, "frame_choice": choice, "grid": 2, "patch_px": 32})
@@ -134,7 +134,7 @@ def test_windows_of_a_pipe_are_those_of_its_file(
     assert from_file.windows == from_pipe.windows
     assert from_file.timeline == from_pipe.timeline
     assert [(w.start_seconds, w.end_seconds) for w in from_file.windows] == [(0, 4), (4, 8), (8, 11)]
-    assert len(from_file.timeline) == 7  # half a second is too short a window, and joins the one before
+    assert len(from_file.timeline) == 7  # the last half second is too short for a window and joins the one before
     assert from_file.timeline[-1].end_seconds == 11
     y4m, matroska = tmp_path / "long.y4m", tmp_path / "long.mkv"
     run_ffmpeg(["-i", str(long_clip), str(y4m)])
@@ -143,16 +143,15 @@ def test_windows_of_a_pipe_are_those_of_its_file(
     assert scorer.score(matroska, **options).timeline == from_file.timeline
 
 
-def test_threads_and_watching_change_no_bit(model: Path, long_clip: Path) -> None:
-    alone = Scorer(model).score(long_clip)
-    assert Scorer(model, threads=2).score(long_clip) == alone
+def test_threads_and_frame_callbacks_do_not_change_the_score(model: Path, long_clip: Path) -> None:
+    score = Scorer(model).score(long_clip)
+    assert Scorer(model, threads=2).score(long_clip) == score
     times: list[float] = []
-    watched = Scorer(model).score(long_clip, watch=lambda seconds, frame: times.append(seconds))
-    assert watched == alone
+    assert Scorer(model).score(long_clip, on_frame=lambda seconds, frame: times.append(seconds)) == score
     assert len(times) == 264
 
 
-def test_the_score_is_the_mean_of_its_windows_by_their_length() -> None:
+def test_the_score_is_the_mean_of_its_windows_weighted_by_duration() -> None:
     def window(start: float, end: float, score: float) -> Window:
         return Window(start, end, score, score, (0,), (start,), ())
 
@@ -167,21 +166,21 @@ def test_bands_are_fifths_of_the_scale() -> None:
     assert band(1, 0, 10, "lower_is_better") == "excellent"
 
 
-def test_a_device_that_is_not_there_is_named(model: Path) -> None:
+def test_an_unavailable_device_is_an_error(model: Path) -> None:
     with pytest.raises(ValueError, match=r"--device directml.* has cpu"):
         Scorer(model, device="directml")
     with pytest.raises(ValueError, match=r"--device gpu: no such device; .*cpu"):
         Scorer(model, device="gpu")
 
 
-def test_a_window_lasts(model: Path, long_clip: Path) -> None:
-    with pytest.raises(ValueError, match="a window lasts longer than 0 s"):
+def test_window_length_must_be_positive(model: Path, long_clip: Path) -> None:
+    with pytest.raises(ValueError, match="window length is 0 s; it must be above 0"):
         Scorer(model).score(long_clip, window_seconds=0)
     assert len(list(Scorer(model).windows(long_clip, 3))) == 4
     assert Scorer(model).score(long_clip, window_seconds=20).windows[0].end_seconds == 11
 
 
-def test_a_score_loads_no_package_that_takes_long(model: Path, odd_files: Path) -> None:
+def test_scoring_imports_no_slow_package(model: Path, odd_files: Path) -> None:
     script = (
         "import json, sys; from rungwise.cli import app; app(sys.argv[1:], standalone_mode=False); "
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"

@@ -1,4 +1,4 @@
-"""The model inside the package: small, whole, and ready without a path."""
+"""The shipped model: small, intact, and used by default."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rungwise.cli import app
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer
 
 ROOT = Path(__file__).parents[3]
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 
 
-def test_it_is_small_says_what_it_is_and_comes_with_its_card() -> None:
-    assert SHIPPED_MODEL.stat().st_size < MOST_BYTES
+def test_it_is_small_and_has_a_contract_and_a_model_card() -> None:
+    assert SHIPPED_MODEL.stat().st_size < MAX_BYTES
     contract = Scorer().contract  # the golden input is re-run
     assert contract.scale.kind == "vmaf_v1.0.16_3d0h"
     assert contract.golden is not None
@@ -31,7 +31,7 @@ def test_it_is_small_says_what_it_is_and_comes_with_its_card() -> None:
     assert "## Limits" in card
 
 
-def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_modified_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "default.onnx"
     data = bytearray(SHIPPED_MODEL.read_bytes())
     model.write_bytes(data)
@@ -47,7 +47,7 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytes
             Scorer(path)
 
 
-def test_it_goes_into_the_wheel() -> None:
+def test_it_is_part_of_the_wheel() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["rungwise"]
     assert "score/models/*" in built
 
@@ -55,20 +55,20 @@ def test_it_goes_into_the_wheel() -> None:
 def test_a_video_is_scored_without_naming_a_model(clip: Path) -> None:
     done = CliRunner().invoke(app, ["score", str(clip), "--json"])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["score"] == Scorer().score(clip).score
-    assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100
-    assert found["kind"] == "vmaf_v1.0.16_3d0h"
+    result = json.loads(done.stdout)
+    assert result["score"] == Scorer().score(clip).score
+    assert 0 <= result["low"] <= result["score"] <= result["high"] <= 100
+    assert result["kind"] == "vmaf_v1.0.16_3d0h"
 
 
-def test_pictures_alone_are_asked_for_by_an_option(clip: Path) -> None:
+def test_pixels_only_ignores_the_bitstream(clip: Path) -> None:
     done = CliRunner().invoke(app, ["score", str(clip), "--json", "--pixel-only"])
-    found = json.loads(done.stdout)
-    assert not found["stream_used"]
-    assert found["score"] == found["pictures_score"] == Scorer().score(clip).pictures_score
+    result = json.loads(done.stdout)
+    assert not result["bitstream_used"]
+    assert result["score"] == result["pixel_score"] == Scorer().score(clip).pixel_score
 
 
-def test_it_tells_a_coarse_encode_from_a_fine_one(tmp_path: Path) -> None:
+def test_scores_fall_with_crf(tmp_path: Path) -> None:
     from rungwise.ladder.encode import EncodeSpec, encode
     from rungwise.scenes import write_master
 
@@ -78,7 +78,7 @@ def test_it_tells_a_coarse_encode_from_a_fine_one(tmp_path: Path) -> None:
     for crf in (20, 32, 45):
         encode(master, tmp_path / f"{crf}.mp4", EncodeSpec("h264", 360, crf=crf))
         scores.append(Scorer().score(tmp_path / f"{crf}.mp4"))
-    for pick in ("score", "pictures_score"):
-        values = [getattr(score, pick) for score in scores]
+    for field in ("score", "pixel_score"):
+        values = [getattr(score, field) for score in scores]
         assert values == sorted(values, reverse=True)
         assert values[0] - values[-1] > 20

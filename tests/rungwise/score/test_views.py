@@ -1,4 +1,4 @@
-"""Views: the same for ever, at native density, in display coordinates."""
+"""Views are reproducible, at native pixel density, in display coordinates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_view_survives_json(clip: Path) -> None:
     assert View.model_validate_json(view.model_dump_json()) == view
 
 
-def test_another_container_of_the_same_stream_gets_the_same_pixels(clip: Path, tmp_path: Path) -> None:
+def test_a_remuxed_video_has_the_same_pixels(clip: Path, tmp_path: Path) -> None:
     remuxed = tmp_path / "clip.mkv"
     run_ffmpeg(["-i", str(clip), "-c", "copy", str(remuxed)])
     (here,), (there,) = make_views(clip, RECIPE), make_views(remuxed, RECIPE)
@@ -42,7 +42,7 @@ def test_another_container_of_the_same_stream_gets_the_same_pixels(clip: Path, t
     np.testing.assert_array_equal(read_views(clip, [here]), read_views(remuxed, [there]))
 
 
-def test_patches_are_the_coded_pixels_untouched(clip: Path) -> None:
+def test_patches_are_the_decoded_pixels(clip: Path) -> None:
     (view,) = make_views(clip, RECIPE)
     pixels = read_views(clip, [view])[0]
     for slot, (index, frame) in enumerate(rgb_frames(clip, view.frame_indices)):
@@ -62,19 +62,19 @@ def test_corners_are_even_and_inside_their_cells(clip: Path) -> None:
             assert column * 96 <= x <= (column + 1) * 96 - 32
 
 
-def test_a_small_rung_is_seen_as_shown_at_the_display_height(small_clip: Path) -> None:
+def test_a_low_rung_is_scaled_to_the_display_height(small_clip: Path) -> None:
     (view,) = make_views(small_clip, RECIPE, display_height=108)
     assert (view.display_width, view.display_height) == (192, 108)
     pixels = read_views(small_clip, [view])[0]
     _, frame = next(rgb_frames(small_clip, view.frame_indices[:1]))
-    shown = np.asarray(Image.fromarray(frame).resize((192, 108), Image.Resampling.BICUBIC)).astype(int)
+    scaled = np.asarray(Image.fromarray(frame).resize((192, 108), Image.Resampling.BICUBIC)).astype(int)
     for cell, (y, x) in enumerate(view.corners_yx):
         row, column = divmod(cell, 2)
         patch = pixels[0, row * 32 : row * 32 + 32, column * 32 : column * 32 + 32]
-        assert np.abs(patch - shown[y : y + 32, x : x + 32]).max() <= 1  # boxes are float32 inside Pillow
+        assert np.abs(patch - scaled[y : y + 32, x : x + 32]).max() <= 1  # Pillow computes boxes in float32
 
 
-def test_a_video_smaller_than_a_patch_is_continued_at_its_edges(small_clip: Path) -> None:
+def test_a_video_smaller_than_a_patch_is_padded_with_its_edge_pixels(small_clip: Path) -> None:
     recipe = ViewRecipe(num_frames=1, frame_choice="uniform", grid=1, patch_px=128)
     (view,) = make_views(small_clip, recipe)
     pixels = read_views(small_clip, [view])[0, 0]
@@ -88,7 +88,7 @@ def test_uniform_frames() -> None:
     assert uniform_frames(100, 1) == (50,)
 
 
-def test_pairs_are_neighbors_at_equal_spans() -> None:
+def test_pair_frames_are_neighbors_in_equal_spans() -> None:
     assert pair_frames(8, 4) == (2, 3, 6, 7)
     assert pair_frames(100, 2) == (50, 51)
     assert pair_frames(2, 4) == (0, 1, 0, 1)
@@ -97,7 +97,7 @@ def test_pairs_are_neighbors_at_equal_spans() -> None:
         ViewRecipe(num_frames=3, frame_choice="pairs", grid=2, patch_px=32)
 
 
-def test_all_rungs_of_a_title_are_seen_at_the_same_places(clip: Path, small_clip: Path) -> None:
+def test_all_rungs_of_a_title_have_the_same_patch_places(clip: Path, small_clip: Path) -> None:
     recipe = ViewRecipe(num_frames=4, frame_choice="pairs", grid=2, patch_px=32)
     (here,), (there,) = make_views(clip, recipe), make_views(small_clip, recipe, display_height=108)
     assert here.corners_yx == there.corners_yx
