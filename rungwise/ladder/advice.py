@@ -1,4 +1,4 @@
-"""Which rungs to keep, drop and add, and what one codec saves against another. Pure."""
+"""Which rungs to keep, drop and add, and BD-rate between codecs. Reads no file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rungwise.ladder.rungs import GAP_STEPS, CodecCheck, Frozen, LadderCheck, Ru
 from rungwise.metrics.curves import bd_rate, pareto_front
 
 OBJECTIVE = (
-    "of the sound rungs under the cap the cheapest and the best stay, and between them those that make the widest "
-    "quality gap smallest, then the gaps most even; with no number wanted, as many as fit one step apart"
+    "keep the cheapest and the best sound rung under the cap, and between them those that minimize the largest quality "
+    "gap, then the sum of squared gaps; without a requested number, as many as fit at least one step apart"
 )
 
 
@@ -25,7 +25,7 @@ class Drop(Frozen):
 
 
 class Addition(Frozen):
-    """A rung to encode: where the codec's own curve suggests it, between two that are kept."""
+    """A rung to encode between two that are kept, read off the codec's own curve."""
 
     lower: int
     upper: int
@@ -35,7 +35,7 @@ class Addition(Frozen):
 
 
 class Recommendation(Frozen):
-    """One codec's ladder as it should be. `largest_gap` is None with fewer than two rungs kept."""
+    """One codec's recommended ladder. `largest_gap` is None with fewer than two rungs kept."""
 
     codec: str
     keep: tuple[int, ...]
@@ -55,9 +55,9 @@ class Saving(Frozen):
 
 
 def choose_rungs(quality: ArrayLike, count: int, least_gap: float = 0.0) -> tuple[int, ...] | None:
-    """Rows of rising qualities, first and last among them, by the OBJECTIVE; exact, by dynamic programming.
+    """The best `count` rows of rising qualities by the OBJECTIVE, first and last included; exact dynamic programming.
 
-    The last alone if `count` is 1, all if it is above their number. None if so many don't stay `least_gap` apart.
+    With `count` 1 it is the last alone. None if no such choice keeps rows `least_gap` apart.
     """
     q = np.asarray(quality, np.float64)
     n = len(q)
@@ -68,7 +68,7 @@ def choose_rungs(quality: ArrayLike, count: int, least_gap: float = 0.0) -> tupl
         return (n - 1,)
     gap = q - q[:, None]  # (from, to)
     gap = np.where((gap > 0) & (gap >= least_gap), gap, np.inf)
-    largest = gap[0]  # over ways of count rungs that end in each row
+    largest = gap[0]  # over choices that end in each row
     for _ in range(count - 2):
         largest = np.maximum(largest[:, None], gap).min(axis=0)
     if not np.isfinite(largest[-1]):
@@ -92,9 +92,9 @@ def recommend(
 
     Args:
         rungs: those that were checked.
-        check: what was found in them.
-        count: rungs wanted; None for as many as stay one step apart.
-        cap_kbps: no rung above it.
+        check: their check.
+        count: number of rungs; None for as many as fit one step apart.
+        cap_kbps: highest bitrate of a rung.
     """
     return tuple(_recommend(rungs, check, codec, count, cap_kbps) for codec in check.codecs)
 
@@ -108,7 +108,7 @@ def _recommend(
     allowed = sound if cap_kbps is None else sound[rate[sound] <= cap_kbps]
     if not allowed.size:
         every = tuple(Drop(rung=row, reason="above the cap") for row in codec.rungs)
-        note = f"no sound rung is under the cap of {format_kbps(cap_kbps or 0)} kbps"
+        note = f"no sound rung is below the cap of {format_kbps(cap_kbps or 0)} kbps"
         return Recommendation(codec=codec.codec, keep=(), drop=every, add=(), largest_gap=None, note=note)
     front = allowed[pareto_front(rate[allowed], q[allowed])]
     if count is None:
@@ -121,9 +121,9 @@ def _recommend(
     gaps = np.diff(q[keep])
     notes = []
     if count is not None and len(keep) + len(add) < count:
-        notes.append(f"{count} wanted, but no more than {len(keep) + len(add)} stay one step apart")
+        notes.append(f"{count} rungs requested, but only {len(keep) + len(add)} fit one step apart")
     elif count is not None and gaps.size and gaps.min() < step:
-        notes.append(f"with {count} rungs some are closer than one step")
+        notes.append(f"with {count} rungs, some are less than one step apart")
     dropped = [Drop(rung=row, reason=_reason(check, row, rate, cap_kbps)) for row in codec.rungs if row not in keep]
     return Recommendation(
         codec=codec.codec,
@@ -142,8 +142,8 @@ def _reason(check: LadderCheck, row: int, rate: NDArray[np.float64], cap_kbps: f
     if "unordered" in flags:
         return "out of order"
     if "off-hull" in flags:
-        return "off the hull"
-    return "too close to a kept one" if "close" in flags else "not needed"
+        return "below the hull"
+    return "too close to a kept rung" if "close" in flags else "not needed"
 
 
 def _additions(
@@ -156,9 +156,9 @@ def _additions(
     step: float,
     count: int | None,
 ) -> list[Addition]:
-    """Split the widest gap again and again: until `count` is reached, or none is wider than GAP_STEPS steps.
+    """Split the largest gap until `count` is reached, or none is wider than GAP_STEPS steps.
 
-    Bitrates are read off the line through the front of sound rungs, in log bitrate.
+    Bitrates are interpolated on the Pareto front of sound rungs, in log bitrate.
     """
     gaps = np.diff(q[list(keep)])
     pieces = np.ones(len(gaps), np.int64)
@@ -171,20 +171,20 @@ def _additions(
         ):
             break
         pieces[widest] += 1
-    found = []
+    additions = []
     for lower, upper, parts in zip(keep, keep[1:], pieces, strict=False):
         for part in range(1, int(parts)):
             quality = float(q[lower] + (q[upper] - q[lower]) * part / parts)
             kbps = float(np.exp(np.interp(quality, q[front], np.log(rate[front]))))
             height = _best_height(codec, (rungs[lower].height, rungs[upper].height), q, rate, kbps)
-            found.append(Addition(lower=lower, upper=upper, height=height, bitrate_kbps=kbps, quality=quality))
-    return found
+            additions.append(Addition(lower=lower, upper=upper, height=height, bitrate_kbps=kbps, quality=quality))
+    return additions
 
 
 def _best_height(
     codec: CodecCheck, heights: tuple[int, int], q: NDArray[np.float64], rate: NDArray[np.float64], kbps: float
 ) -> int:
-    """The one of two neighbors' heights whose own curve is better at a bitrate; the upper's where neither reaches."""
+    """Which of two neighbors' heights is better at a bitrate; the upper one's where neither curve covers it."""
     reached = {heights[1]: -np.inf}
     for curve in codec.curves:
         own = list(curve.rungs)
@@ -194,7 +194,7 @@ def _best_height(
 
 
 def savings(rungs: Sequence[Rung], check: LadderCheck, anchor: str | None = None) -> tuple[Saving, ...]:
-    """BD-rate between codecs over the sound rungs of each: of all against `anchor`, or of every pair.
+    """BD-rate between codecs over the sound rungs of each: all against `anchor`, or every pair.
 
     Raises:
         ValueError: no such codec.
@@ -209,9 +209,9 @@ def savings(rungs: Sequence[Rung], check: LadderCheck, anchor: str | None = None
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     if anchor is not None:
         pairs = [(anchor, name) for name in names if name != anchor]
-    found = []
+    results = []
     for first, second in pairs:
         rate = bd_rate(*points[first], *points[second])
         reason = rate.reason.replace("anchor:", f"{first}:").replace("test:", f"{second}:")
-        found.append(Saving(anchor=first, codec=second, bd_rate_percent=rate.percent, reason=reason))
-    return tuple(found)
+        results.append(Saving(anchor=first, codec=second, bd_rate_percent=rate.percent, reason=reason))
+    return tuple(results)

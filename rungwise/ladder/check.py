@@ -12,6 +12,7 @@ import rungwise
 from rungwise.ladder.advice import OBJECTIVE, recommend, savings
 from rungwise.ladder.compare import MetricReport, Report, compare
 from rungwise.ladder.encodes import TABLE_SUFFIXES, Column, Encode, TitleEncodes, find_encodes, read_column
+from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.pairing import Crop
 from rungwise.ladder.qualities import (
     Qualities,
@@ -22,7 +23,7 @@ from rungwise.ladder.qualities import (
     vmaf_qualities,
 )
 from rungwise.ladder.reference import comparable_encodes
-from rungwise.ladder.rungs import Rung, check_ladder
+from rungwise.ladder.rungs import Rung
 
 TRUTH_VMAF = "vmaf"
 

@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rungwise.ladder.rungs import LadderCheck, Rung, check_ladder, make_metric
+from rungwise.ladder.faults import check_ladder
+from rungwise.ladder.rungs import LadderCheck, Rung, make_metric
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.score.contract import METADATA_KEY, Calibration, Contract, Golden, Scale, golden_input, sha256_array
 from rungwise.score.scorer import Scorer

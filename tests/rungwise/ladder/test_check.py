@@ -68,7 +68,7 @@ def test_a_table_with_a_quality_column(tmp_path: Path, sound: Rows) -> None:
     assert [rung.codec for rung in report.rungs] == ["h264"] * 7 + ["hevc"] * 6
     text = run(path, "--quality", "vmaf").stdout
     assert "column vmaf: 1 of 13 rungs needs attention" in text
-    assert "out of order    h264 720p at 5000 kbps: the same height at 4500 kbps scores 7.0 points more" in text
+    assert "out of order    h264 720p at 5000 kbps: 720p at 4500 kbps scores 7.0 points higher" in text
     assert "hevc   vs h264   -30.0 %" in text
     assert "step 6 points, one just-noticeable difference" in text
     rows = list(csv.DictReader(io.StringIO(run(path, "--quality", "vmaf", "--csv").stdout)))
@@ -147,7 +147,7 @@ def test_lower_is_better_is_never_misread(tmp_path: Path, sound: Rows) -> None:
     assert (report.metrics[0].check.metric.negated, report.display_height) == (True, 720)
     with pytest.raises(ValueError, match="display height of 720, not 360"):
         check_source(CheckRequest(scored, quality="score", step=6, display_height=360))
-    with pytest.raises(ValueError, match="quality is dmos, which has no usual just-noticeable step"):
+    with pytest.raises(ValueError, match="quality is dmos, which has no default for one just-noticeable difference"):
         check_source(CheckRequest(scored, quality="score"))
 
 

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rungwise.ladder.rungs import KINDS, LadderCheck, Rung, check_ladder, describe, make_metric
+from rungwise.ladder.faults import check_ladder
+from rungwise.ladder.rungs import KINDS, LadderCheck, Rung, describe, make_metric
 
 Judge = Callable[..., tuple[list[Rung], LadderCheck]]
 Rows = list[tuple[str, int, float, float]]
 
 
-def found(check: LadderCheck) -> dict[int, tuple[str, ...]]:
+def flags_by_row(check: LadderCheck) -> dict[int, tuple[str, ...]]:
     return {i: verdict.flags for i, verdict in enumerate(check.verdicts) if verdict.flags}
 
 
 def test_a_sound_ladder_has_no_findings(sound: Rows, judge: Judge) -> None:
     rungs, check = judge(sound)
     assert not check.findings
-    assert not found(check)
+    assert not flags_by_row(check)
     assert check.num_flagged == 0
     assert [codec.codec for codec in check.codecs] == ["h264", "hevc"]
     for codec in check.codecs:
@@ -44,7 +45,7 @@ PLANTED: dict[str, tuple[tuple[str, int, float, float], tuple[str, ...]]] = {
 def test_each_planted_fault_is_found_alone(sound: Rows, judge: Judge, name: str) -> None:
     row, flags = PLANTED[name]
     rungs, check = judge([*sound, row])
-    assert found(check) == {len(sound): flags}
+    assert flags_by_row(check) == {len(sound): flags}
     (finding,) = check.findings
     assert (finding.kind, finding.number, finding.rungs[0]) == (flags[0], 1, len(sound))
     assert finding.text.startswith(describe(rungs[-1]))
@@ -55,17 +56,17 @@ def test_all_planted_faults_together(sound: Rows, judge: Judge) -> None:
     order = np.random.default_rng(0).permutation(len(rows))
     _, check = judge([rows[i] for i in order])
     place = {int(original): i for i, original in enumerate(order)}
-    wanted = {place[len(sound) + i]: flags for i, (_, flags) in enumerate(PLANTED.values())}
-    assert found(check) == wanted
+    expected = {place[len(sound) + i]: flags for i, (_, flags) in enumerate(PLANTED.values())}
+    assert flags_by_row(check) == expected
     kinds = [finding.kind for finding in check.findings]
     assert kinds == sorted(kinds, key=list(KINDS).index)
     assert [finding.number for finding in check.findings] == list(range(1, 6))
 
 
-def test_a_gap_is_told_between_rungs_that_stay(sound: Rows, judge: Judge) -> None:
+def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, judge: Judge) -> None:
     rows = [row for row in sound if not (row[0] == "h264" and 60.0 <= row[3] < 77)]
     _, check = judge(rows)
-    assert not found(check)
+    assert not flags_by_row(check)
     assert not check.findings
     (gap,) = check.codecs[0].gaps
     assert (rows[gap.lower][3], rows[gap.upper][3], gap.points, gap.steps) == (50.0, 77.0, 27.0, 4.5)
@@ -75,9 +76,9 @@ def test_a_gap_is_told_between_rungs_that_stay(sound: Rows, judge: Judge) -> Non
 def test_noise_below_the_tolerance_is_no_fault(sound: Rows, judge: Judge) -> None:
     rows = [*sound, ("h264", 720, 6000.0, 83.1)]  # dearer and a little worse: close, not out of order
     _, check = judge(rows)
-    assert found(check) == {len(sound): ("close",)}
+    assert flags_by_row(check) == {len(sound): ("close",)}
     _, strict = judge(rows, tolerance=1.5)
-    assert found(strict) == {len(sound): ("unordered", "off-hull")}
+    assert flags_by_row(strict) == {len(sound): ("unordered", "off-hull")}
 
 
 def test_what_is_wasted_is_measured_on_the_hull(judge: Judge) -> None:
@@ -98,8 +99,8 @@ def test_crossovers_between_neighboring_heights(judge: Judge) -> None:
     assert first.bitrates_kbps == pytest.approx((200.0,))
     assert (first.better_height, first.text) == (480, "240p and 480p cross at 200 kbps; 480p is better above")
     assert (second.bitrates_kbps, second.better_height) == ((), 480)
-    assert "480p is better than 720p wherever" in second.text
-    assert (third.better_height, third.text) == (None, "720p and 1080p have no bitrate in common")
+    assert "480p is better than 720p at every bitrate" in second.text
+    assert (third.better_height, third.text) == (None, "720p and 1080p do not overlap in bitrate")
 
 
 def healthy(rng: np.random.Generator) -> tuple[list[Rung], list[float]]:
@@ -127,7 +128,7 @@ def test_random_healthy_ladders_have_no_findings_and_dropping_the_bad_keeps_the_
         bad = [rung.model_copy(update={"bitrate_kbps": rung.bitrate_kbps * 1.5, "name": "bad"}) for rung in rungs[1:]]
         spoilt = [q - float(rng.uniform(2.5, 12)) for q in quality[1:]]
         check = check_ladder([*rungs, *bad], [*quality, *spoilt], metric)
-        flagged = found(check)
+        flagged = flags_by_row(check)
         assert set(flagged) == set(range(len(rungs), len(rungs) + len(bad)))
         assert all("off-hull" in flags for flags in flagged.values())
         assert [codec.hull for codec in check.codecs] == [codec.hull for codec in clean.codecs]
@@ -160,5 +161,5 @@ def test_step_and_tolerance_have_stated_sources() -> None:
 def test_numbers_that_are_none_are_refused(judge: Judge) -> None:
     bad: list[Any] = [[], [("av1", 360, 0.0, 50.0)], [("av1", 360, 100.0, float("nan"))]]
     for rows in bad:
-        with pytest.raises(ValueError, match="want bitrates"):
+        with pytest.raises(ValueError, match="bitrates"):
             judge(rows)

@@ -1,0 +1,224 @@
+"""Faults in a table of one title's rungs. Reads no file.
+
+Hull and order hold within a codec over all its heights, because a player chooses among them all. Quality is
+higher-is-better, at one display height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rungwise.ladder.rungs import (
+    GAP_STEPS,
+    KINDS,
+    CodecCheck,
+    Crossover,
+    Curve,
+    Finding,
+    Kind,
+    LadderCheck,
+    Metric,
+    Neighbors,
+    Rung,
+    Verdict,
+    describe,
+    format_kbps,
+    size_text,
+)
+from rungwise.metrics.curves import convex_hull, crossovers, hull_bitrate, hull_quality
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """All rungs with their quality and bitrate."""
+
+    rungs: Sequence[Rung]
+    quality: NDArray[np.float64]
+    rate: NDArray[np.float64]
+    metric: Metric
+    intervals: Sequence[tuple[float | None, float | None]] | None
+
+
+def check_ladder(
+    rungs: Sequence[Rung],
+    quality: ArrayLike,
+    metric: Metric,
+    intervals: Sequence[tuple[float | None, float | None]] | None = None,
+) -> LadderCheck:
+    """Check a title's rungs.
+
+    Args:
+        rungs: in any order, of any number of codecs.
+        quality: (n,), higher is better, at one display height.
+        metric: measures that quality.
+        intervals: (low, high) of each quality, where known; shown, not used.
+
+    Raises:
+        ValueError: no rung, or a bitrate or quality that is not a number.
+    """
+    q, rate = np.asarray(quality, np.float64), np.asarray([rung.bitrate_kbps for rung in rungs], np.float64)
+    convex_hull(rate, q)  # names what is wrong with the numbers
+    ladder = _Ladder(rungs, q, rate, metric, intervals)
+    checks, findings, verdicts = list[CodecCheck](), list[Finding](), dict[int, Verdict]()
+    for codec in dict.fromkeys(rung.codec for rung in rungs):
+        check, codec_findings, codec_verdicts = _check_codec(ladder, codec)
+        checks.append(check)
+        findings += codec_findings
+        verdicts |= codec_verdicts
+    findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
+    return LadderCheck(
+        metric=metric,
+        verdicts=tuple(verdicts[row] for row in range(len(rungs))),
+        codecs=tuple(checks),
+        findings=tuple(f.model_copy(update={"number": number}) for number, f in enumerate(findings, 1)),
+    )
+
+
+def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding], dict[int, Verdict]]:
+    """One codec's curves, its findings by rising bitrate, and a verdict for each of its rungs."""
+    rows = np.asarray([i for i, rung in enumerate(ladder.rungs) if rung.codec == codec])
+    rows = rows[np.lexsort((ladder.quality[rows], ladder.rate[rows]))]
+    rate, q = ladder.rate[rows], ladder.quality[rows]
+    hull = rows[convex_hull(rate, q)]
+    below = np.maximum(hull_quality(rate, q, rate) - q, 0.0)
+    wasted = np.maximum(1 - hull_bitrate(rate, q, q) / rate, 0.0) * 100
+    faults = _unordered(ladder, rows)
+    faults = _below_hull(ladder, rows, below, wasted) | faults
+    sound = [int(row) for row in rows if row not in faults]
+    faults |= _close(ladder, sound)
+    curves = _curves(ladder, rows)
+    without_fault = _neighbors(ladder, [row for row in sound if row not in faults])
+    check = CodecCheck(
+        codec=codec,
+        rungs=tuple(map(int, rows)),
+        curves=curves,
+        hull=tuple(map(int, hull)),
+        floor=int(rows[np.argmin(q)]),
+        ceiling=int(hull[-1]),
+        crossovers=_crossovers(ladder, curves),
+        neighbors=_neighbors(ladder, sound),
+        gaps=tuple(pair for pair in without_fault if pair.steps > GAP_STEPS),
+    )
+    verdicts = {}
+    for row, points, percent in zip(map(int, rows), below, wasted, strict=True):
+        low, high = ladder.intervals[row] if ladder.intervals else (None, None)
+        verdicts[row] = Verdict(
+            quality=float(ladder.quality[row]),
+            low=low,
+            high=high,
+            on_hull=row in hull,
+            sound=row in sound,
+            below_hull=float(points),
+            wasted_percent=float(percent),
+            flags=_flags(faults.get(row)),
+        )
+    return check, sorted(faults.values(), key=lambda fault: ladder.rate[fault.rungs[0]]), verdicts
+
+
+def _flags(fault: Finding | None) -> tuple[Kind, ...]:
+    """A rung that is out of order is below the hull as well."""
+    if fault is None:
+        return ()
+    return ("unordered", "off-hull") if fault.kind == "unordered" else (fault.kind,)
+
+
+def _finding(kind: Kind, rows: tuple[int, ...], points: float, text: str) -> Finding:
+    return Finding(number=0, kind=kind, rungs=rows, points=float(points), text=text)
+
+
+def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Finding]:
+    """Rungs that some cheaper rung beats by more than the tolerance; the cheapest such is named."""
+    rungs, q, faults = ladder.rungs, ladder.quality, {}
+    for place, row in enumerate(rows):
+        rung = rungs[row]
+        cheaper = [i for i in rows[:place] if rungs[i].bitrate_kbps < rung.bitrate_kbps]
+        better = next((int(i) for i in cheaper if q[i] > q[row] + ladder.metric.tolerance), None)
+        if better is None:
+            continue
+        points, less = q[better] - q[row], 100 * (1 - rungs[better].bitrate_kbps / rung.bitrate_kbps)
+        result = f"scores {points:.1f} points higher with {less:.0f} % less bitrate"
+        text = f"{describe(rung)}: {size_text(rungs[better])} {result}."
+        faults[int(row)] = _finding("unordered", (int(row), better), points, text)
+    return faults
+
+
+def _below_hull(
+    ladder: _Ladder, rows: NDArray[np.int64], below: NDArray[np.float64], wasted: NDArray[np.float64]
+) -> dict[int, Finding]:
+    """Rungs below their codec's hull by more than the tolerance."""
+    faults = {}
+    for row, points, percent in zip(map(int, rows), below, wasted, strict=True):
+        if points > ladder.metric.tolerance:
+            hull = f"which reaches this quality with {percent:.0f} % less bitrate"
+            text = f"{describe(ladder.rungs[row])}: {points:.1f} points below the convex hull, {hull}."
+            faults[row] = _finding("off-hull", (row,), points, text)
+    return faults
+
+
+def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Finding]:
+    """From the cheapest up: sound rungs less than a step above the last one that is kept."""
+    rungs, q, faults = ladder.rungs, ladder.quality, dict[int, Finding]()
+    last: int | None = None
+    for row in sound:
+        if last is None or q[row] - q[last] >= ladder.metric.step:
+            last = row
+            continue
+        points, more = q[row] - q[last], 100 * (rungs[row].bitrate_kbps / rungs[last].bitrate_kbps - 1)
+        gain = f"{points:+.1f} points over {size_text(rungs[last])}"
+        text = f"{describe(rungs[row])}: {gain}, for {more:.0f} % more bitrate."
+        faults[row] = _finding("close", (row, last), points, text)
+    return faults
+
+
+def _neighbors(ladder: _Ladder, sound: Sequence[int]) -> tuple[Neighbors, ...]:
+    q, rate = ladder.quality, ladder.rate
+    return tuple(
+        Neighbors(
+            lower=lower,
+            upper=upper,
+            points=float(q[upper] - q[lower]),
+            steps=float((q[upper] - q[lower]) / ladder.metric.step),
+            bitrate_ratio=float(rate[upper] / rate[lower]),
+        )
+        for lower, upper in pairwise(sound)
+    )
+
+
+def _curves(ladder: _Ladder, rows: NDArray[np.int64]) -> tuple[Curve, ...]:
+    curves = []
+    for height in sorted({ladder.rungs[row].height for row in rows}):
+        own = np.asarray([row for row in rows if ladder.rungs[row].height == height])
+        hull = own[convex_hull(ladder.rate[own], ladder.quality[own])]
+        curves.append(Curve(height=height, rungs=tuple(map(int, hull))))
+    return tuple(curves)
+
+
+def _crossovers(ladder: _Ladder, curves: Sequence[Curve]) -> tuple[Crossover, ...]:
+    """Between each height's curve and the next."""
+    q, rate, between = ladder.quality, ladder.rate, []
+    for lower, upper in pairwise(curves):
+        low, high, a, b = lower.height, upper.height, list(lower.rungs), list(upper.rungs)
+        crossing = crossovers(rate[a], q[a], rate[b], q[b])
+        better = {"low": low, "high": high, None: None}[crossing.better]
+        if crossing.bitrates_kbps:
+            at = ", ".join(format_kbps(kbps) for kbps in crossing.bitrates_kbps)
+            text = f"{low}p and {high}p cross at {at} kbps; {better}p is better above"
+        elif better is not None:
+            text = f"{better}p is better than {high if better == low else low}p at every bitrate that both cover"
+        else:
+            text = f"{low}p and {high}p do not overlap in bitrate"
+        between.append(
+            Crossover(
+                low_height=low,
+                high_height=high,
+                bitrates_kbps=crossing.bitrates_kbps,
+                better_height=better,
+                text=text,
+            )
+        )
+    return tuple(between)
