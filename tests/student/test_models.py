@@ -142,7 +142,6 @@ def test_sizes_keep_their_bounds_and_cost_adds_up(name: str, sizes: dict[str, di
         parts = cost(student, recipe)
         assert sum(part.weights for part in parts) == sum(p.numel() for p in student.parameters()) <= most
         macs = {part.name: part.macs for part in parts}
-        assert macs["backbone"] == 2 * macs["backbone"] // 2 > 0
         assert all(macs[f"stages.{stage}"] > 0 for stage in range(3))
         assert macs.get("other", 0) < 0.01 * sum(macs.values())
         # The stem's first convolution by hand: 3 to 32 channels, 3 x 3, half of 160 x 160, two frames.

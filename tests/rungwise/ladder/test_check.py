@@ -21,6 +21,8 @@ from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.ladder.paired_views import choose_places, score_at
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.video import probe
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import View
 
@@ -195,8 +197,6 @@ def test_a_folder_by_a_model_and_by_vmaf(tmp_path: Path, folder: Path, contrast_
     shutil.copytree(folder, title)
     (title / "broken.mp4").write_bytes(b"no video")
     encode(folder / "h264-216-24.mp4", title / "short.mp4", EncodeSpec("h264", 216, crf=30))
-    from rungwise.media.ffmpeg import run_ffmpeg
-
     run_ffmpeg(["-y", "-i", str(folder / "h264-216-24.mp4"), "-frames:v", "5", str(title / "short.mp4")])
     result = run(
         title, "--model", contrast_model, "--truth", "vmaf", "--reference", title / "master.mkv", "--out", out, "--json"
@@ -276,12 +276,16 @@ def test_a_table_of_videos_is_scored(tmp_path: Path, folder: Path, contrast_mode
     assert "no such file" in report.failures["gone.mp4"]
 
 
-def test_bitrates_are_of_the_video_stream(folder: Path, contrast_model: Path) -> None:
-    report = check_source(CheckRequest(folder, model=contrast_model, display_height=108))
+def test_bitrates_are_of_the_video_stream(folder: Path, tmp_path: Path, contrast_model: Path) -> None:
+    silent, with_audio = tmp_path / "silent.mp4", tmp_path / "with_audio.mkv"
+    shutil.copy(folder / "h264-216-24.mp4", silent)
+    sine = ["-f", "lavfi", "-i", "sine=d=0.6", "-map", "0:v", "-map", "1:a", "-c:a", "pcm_s16le"]
+    run_ffmpeg(["-i", str(silent), *sine, "-c:v", "copy", str(with_audio)])
+    report = check_source(CheckRequest(tmp_path, model=contrast_model, display_height=108))
     assert report.display_height == 108
-    rates = [rung.bitrate_kbps for rung in report.rungs if rung.codec == "h264"]
-    assert rates == sorted(rates)
-    assert np.isfinite(rates).all()
+    first, second = (rung.bitrate_kbps for rung in report.rungs)
+    assert first == pytest.approx(second, rel=0.01)
+    assert first == pytest.approx(silent.stat().st_size * 8e-3 / probe(silent).duration_seconds, rel=0.1)
     with pytest.raises(ValueError, match="only a table has columns"):
         check_source(CheckRequest(folder, quality="vmaf"))
     with pytest.raises(ValueError, match=r"--reference .*no such file"):
@@ -289,8 +293,6 @@ def test_bitrates_are_of_the_video_stream(folder: Path, contrast_model: Path) ->
 
 
 def test_interlaced_rungs_are_deinterlaced(folder: Path, tmp_path: Path, model: Path) -> None:
-    from rungwise.media.ffmpeg import run_ffmpeg
-
     path = tmp_path / "interlaced.mkv"
     run_ffmpeg(["-i", str(folder / "h264-216-24.mp4"), "-vf", "setfield=tff", "-c:v", "ffv1", str(path)])
     scorer = Scorer(model)
