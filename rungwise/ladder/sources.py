@@ -23,7 +23,7 @@ from rungwise.media.packets import timestamps_seconds
 from rungwise.media.suffixes import VIDEO_SUFFIXES
 from rungwise.media.video import probe
 from rungwise.progress import run_jobs, track, warn
-from rungwise.scenes import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write_master, write_photograph
+from rungwise.scenes import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write_master, write_pan_zoom_clip
 from rungwise.scenes.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.scenes.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
 
@@ -111,7 +111,7 @@ def _photographs(sources: Sources, runs: Path) -> dict[str, Path]:
             if still_width < width or still_height < height:
                 warn(f"masters: no {name}: the still is {still_width}x{still_height}, the clip {width}x{height}")
                 continue
-            jobs[name] = partial(write_photograph, still, seed=seed_of(name), width=width, height=height, **timing)
+            jobs[name] = partial(write_pan_zoom_clip, still, seed=seed_of(name), width=width, height=height, **timing)
     if not jobs:
         raise ValueError(
             f"sources.photographs: every still of {sources.photographs} is smaller than all sizes in sources.shots"

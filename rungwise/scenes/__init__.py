@@ -1,10 +1,10 @@
-"""Procedural, never-compressed master videos: seeded synthetic scenes with natural-image statistics.
+"""Procedural, uncompressed master videos: seeded synthetic scenes with natural-image statistics.
 
-A scene is drawn in two steps. Its family's function paints large canvases and sprites once, from a
-generator seeded by the scene alone, and returns ``draw(seconds) -> picture``; :func:`render` then samples
-``draw`` on the frame grid and adds what a camera would: defocus, contrast, sensor noise or film grain.
-Motion is a function of time in seconds, and sizes are fractions of the picture height, so a scene keeps its
-look (not its exact texture) at any size, rate and duration.
+A scene is rendered in two steps. The function of its family paints large canvases and sprites once, with a generator
+seeded by the scene only, and returns `draw(seconds) -> picture`. `render` then samples `draw` at the frame times and
+adds camera effects: defocus, contrast, sensor noise or film grain. Motion is a function of time in seconds, and sizes
+are fractions of the picture height. A scene therefore keeps its look (not its exact texture) at any size, frame rate
+and duration.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rungwise.failures import ToolError
-from rungwise.scenes.built import film, night_city, screen, street
-from rungwise.scenes.camera import photograph_frames
+from rungwise.scenes.built import film, night_city, street
+from rungwise.scenes.camera import pan_zoom_frames
+from rungwise.scenes.desktop import screen
 from rungwise.scenes.nature import dead_leaves, fog, foliage, gradient, landscape, water
-from rungwise.scenes.paint import F32, Rng, soften, to_image
+from rungwise.scenes.paint import F32, Rng, gaussian_blur, to_image
 from rungwise.scenes.scene import SCENES, Draw, Scene, find_scene
 
 __all__ = [
@@ -36,10 +37,10 @@ __all__ = [
     "find_scene",
     "render",
     "write_master",
-    "write_photograph",
+    "write_pan_zoom_clip",
 ]
 
-MASTERS_VERSION = 1  # bump when any pixel changes
+MASTERS_VERSION = 1  # increment it if any pixel changes
 
 FAMILIES: dict[str, Callable[[Scene, Rng, int, int], Draw]] = {
     "dead_leaves": dead_leaves,
@@ -56,26 +57,31 @@ FAMILIES: dict[str, Callable[[Scene, Rng, int, int], Draw]] = {
 
 
 def _noise_pool(rng: Rng, w: int, h: int, grain: bool) -> F32:
-    """Noise larger than the picture, unit deviation; film grain is monochrome and about two pixels wide."""
+    """Noise with unit standard deviation, 1.5 times the picture size: RGB sensor noise, or monochrome film grain."""
     pool = rng.standard_normal((h + h // 2, w + w // 2, 1 if grain else 3), dtype=np.float32)
-    if grain:
+    if grain:  # about two pixels wide
         pool = (pool + np.roll(pool, 1, 0)) + np.roll(pool + np.roll(pool, 1, 0), 1, 1)
     else:
-        pool += pool[..., 1:2]  # sensors' color channels are denoised together
+        pool += pool[..., 1:2]  # color channels of a sensor are denoised together, so their noise is correlated
     return pool / np.float32(pool.std())
 
 
 def render(
     name: str, *, width: int = 640, height: int = 360, num_frames: int = 48, fps: float = 24.0
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield ``num_frames`` frames, each (height, width, 3) uint8 RGB, of a scene at ``fps`` per second.
+    """Yield `num_frames` frames of a scene, each (height, width, 3) uint8 RGB.
 
-    Pixels depend on the name, the size and the rate only. Raises ValueError, at the call, for an unknown name
-    (naming the families), a side under 64 pixels, or a count or rate that is not positive.
+    Pixels depend on the name, the size and the frame rate only.
+
+    Raises:
+        ValueError: at the call, for an unknown scene, a width or height below 64, or a frame count or rate that is not
+            positive.
     """
     scene = find_scene(name)
     if min(width, height) < 64 or num_frames < 1 or not fps > 0:
-        raise ValueError(f"cannot render {width}x{height}, {num_frames} frames at {fps} frames per second")
+        raise ValueError(
+            f"cannot render {width}x{height}, {num_frames} frames at {fps} fps; width and height must be at least 64"
+        )
     return _frames(scene, width, height, num_frames, fps)
 
 
@@ -89,12 +95,12 @@ def _frames(s: Scene, width: int, height: int, num_frames: int, fps: float) -> I
         if s.blur:
             if not isinstance(picture, Image.Image):
                 picture = to_image(picture / 255)
-            picture = soften(picture, s.blur * height / 1000)
+            picture = gaussian_blur(picture, s.blur * height / 1000)
         frame = (np.asarray(picture, dtype=np.float32) - 127.5) * np.float32(s.contrast) + 127.5
         if pool is not None:
             y, x = rng.integers(pool.shape[0] - height + 1), rng.integers(pool.shape[1] - width + 1)
             noise = pool[y : y + height, x : x + width]
-            if grain:  # strongest in the mid tones
+            if grain:  # film grain is strongest in mid-tones
                 noise = noise * (1.2 - np.abs(frame[..., 1:2] - 127.5) / 160)
             frame += noise
         yield np.clip(frame + np.float32(0.5), 0, 255).astype(np.uint8)
@@ -113,24 +119,32 @@ _FFV1 = (
 
 
 def write_master(name: str, path: Path, *, width: int, height: int, num_frames: int, fps: float) -> None:
-    """Render a scene into ``path``: lossless FFV1, yuv420p, BT.709 limited range, Matroska; same bytes.
+    """Render a scene to lossless FFV1 in Matroska: yuv420p, BT.709, limited range, reproducible bytes.
 
-    The file appears complete or not at all. Raises ValueError as :func:`render` does, and RuntimeError with
-    ffmpeg's last lines if encoding fails.
+    The file is written completely or not at all.
+
+    Raises:
+        ValueError: as in `render`.
+        ToolError: ffmpeg fails; the message has its last lines.
     """
     write_frames(render(name, width=width, height=height, num_frames=num_frames, fps=fps), path, width, height, fps)
 
 
-def write_photograph(
-    picture: Path, path: Path, seed: int, *, width: int, height: int, num_frames: int, fps: float
+def write_pan_zoom_clip(
+    still: Path, path: Path, seed: int, *, width: int, height: int, num_frames: int, fps: float
 ) -> None:
-    """Write a shot of a picture as :func:`write_master` writes a scene. ValueError as `photograph_frames` raises it."""
-    frames = photograph_frames(picture, seed, width=width, height=height, num_frames=num_frames, fps=fps)
+    """Write a synthetic pan/zoom clip from a still, in the format of `write_master`.
+
+    Raises:
+        ValueError: as in `pan_zoom_frames`.
+        ToolError: ffmpeg fails.
+    """
+    frames = pan_zoom_frames(still, seed, width=width, height=height, num_frames=num_frames, fps=fps)
     write_frames(frames, path, width, height, fps)
 
 
 def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, height: int, fps: float) -> None:
-    """Write RGB frames losslessly; the file appears complete or not at all."""
+    """Write RGB frames losslessly; the file is written completely or not at all."""
     import imageio_ffmpeg
 
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial.mkv")
@@ -144,7 +158,7 @@ def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, he
         str(partial),
     ]
     try:
-        with tempfile.TemporaryFile() as log:  # a file, not a pipe: nobody reads while frames are written
+        with tempfile.TemporaryFile() as log:  # a file, because a pipe could fill up while frames are written
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
             assert process.stdin is not None
             try:
@@ -152,7 +166,7 @@ def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, he
                     process.stdin.write(frame.tobytes())
                 process.stdin.close()
             except BrokenPipeError:
-                pass  # ffmpeg ended early; its exit status and its log say why
+                pass  # ffmpeg exited early; the exit status is checked below
             except BaseException:
                 process.kill()
                 raise
@@ -170,15 +184,15 @@ def write_frames(frames: Iterator[NDArray[np.uint8]], path: Path, width: int, he
 def contact_sheet(
     names: Sequence[str], path: Path, *, width: int = 384, height: int = 216, num_frames: int = 48, fps: float = 24.0
 ) -> None:
-    """Write a PNG with one row a scene: its name over its first, middle and last frame."""
-    label = 18
-    sheet = Image.new("RGB", (3 * width, len(names) * (height + label)), "white")
+    """Write a PNG with one row per scene: its name above its first, middle and last frame."""
+    label_height = 18
+    sheet = Image.new("RGB", (3 * width, len(names) * (height + label_height)), "white")
     pen = ImageDraw.Draw(sheet)
     for row, name in enumerate(names):
-        top = row * (height + label)
+        top = row * (height + label_height)
         pen.text((4, top), name, font=ImageFont.load_default(size=14), fill="black")
-        wanted = (0, num_frames // 2, num_frames - 1)
+        indices = (0, num_frames // 2, num_frames - 1)
         for i, frame in enumerate(render(name, width=width, height=height, num_frames=num_frames, fps=fps)):
-            for column in (c for c in range(3) if wanted[c] == i):
-                sheet.paste(Image.fromarray(frame), (column * width, top + label))
+            for column in (c for c in range(3) if indices[c] == i):
+                sheet.paste(Image.fromarray(frame), (column * width, top + label_height))
     sheet.save(path)

@@ -1,7 +1,7 @@
-"""A photograph under a synthetic camera: a still picture becomes a master video of any size.
+"""Synthetic pan/zoom clips from stills, used as master videos.
 
-The camera pans and zooms slowly over the picture and trembles a little; its sensor adds light noise. Everything is
-drawn from a generator seeded by the shot's name, so the same picture and name give the same frames.
+A virtual camera pans and zooms slowly over the still with slight hand shake, and adds light sensor noise. All random
+values come from a generator seeded by the clip's name, so the same still and name give the same frames.
 """
 
 from __future__ import annotations
@@ -13,59 +13,65 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from rungwise.scenes.paint import wander
+from rungwise.scenes.paint import smooth_path
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-LEAST_SHRINK, MOST_SHRINK = 1.25, 3.5  # picture pixels for one of the video's: a photograph's own pixels are soft
-TREMBLE_PX, TREMBLE_HZ = 0.8, 1.3  # of a hand that holds a camera with a stabiliser
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
-MOST_NOISE = 2.5  # deviation in code values
-STILL_SHARE = 0.25  # of the shots stand on a tripod
+MIN_DOWNSCALE, MAX_DOWNSCALE = 1.25, 3.5  # still pixels per video pixel; above 1, because photographs are soft
+SHAKE_PX, SHAKE_HZ = 0.8, 1.3  # of a hand-held, stabilized camera
+EXIF_ORIENTATION, ROTATED = 0x0112, (5, 6, 7, 8)  # the tag, and its values that swap width and height
+MAX_NOISE = 2.5  # standard deviation in 8-bit levels
+STATIC_FRACTION = 0.25  # of clips without camera motion
 
 
 def picture_size(picture: Path) -> tuple[int, int]:
-    """(width, height) in pixels as shown. ValueError if it is not a picture."""
-    try:
-        with Image.open(picture) as opened:
-            turned = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            return (opened.height, opened.width) if turned else opened.size
-    except OSError as error:
-        raise ValueError(f"{picture}: not a picture: {error}") from error
-
-
-def photograph_frames(
-    picture: Path, seed: int, *, width: int, height: int, num_frames: int, fps: float
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield `num_frames` frames, each (height, width, 3) uint8 RGB, of a shot of a picture.
+    """Width and height in pixels after rotation.
 
     Raises:
-        ValueError: not a picture, or one that is smaller than the video.
+        ValueError: the file is not a picture.
     """
     try:
-        with Image.open(picture) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        with Image.open(picture) as image:
+            is_rotated = image.getexif().get(EXIF_ORIENTATION, 1) in ROTATED
+            return (image.height, image.width) if is_rotated else image.size
     except OSError as error:
         raise ValueError(f"{picture}: not a picture: {error}") from error
-    most = min(image.width / width, image.height / height)
-    if most < 1:
-        raise ValueError(f"{picture}: is {image.width}x{image.height}, smaller than the video, {width}x{height}")
+
+
+def pan_zoom_frames(
+    still: Path, seed: int, *, width: int, height: int, num_frames: int, fps: float
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield `num_frames` frames of a pan/zoom clip, each (height, width, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the file is not a picture, or it is smaller than the video.
+    """
+    try:
+        with Image.open(still) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{still}: not a picture: {error}") from error
+    max_scale = min(image.width / width, image.height / height)
+    if max_scale < 1:
+        raise ValueError(f"{still}: is {image.width}x{image.height}, smaller than the video, {width}x{height}")
     rng = np.random.default_rng(seed)
-    # A photograph is far larger than a shot of it, so both ends of a pan are drawn freely.
-    shrink = rng.uniform(min(LEAST_SHRINK, most), min(MOST_SHRINK, most))
-    zoom = shrink * np.clip(rng.uniform(0.9, 1.1), 1 / shrink, most / shrink)
-    speed = 0.0 if rng.random() < STILL_SHARE else rng.uniform(0.02, 0.25) * height  # pixels of the video a second
-    angle, moving = rng.uniform(0, 2 * np.pi), num_frames / fps
-    tremble = [wander(rng, TREMBLE_HZ) for _ in range(2)]
-    held = TREMBLE_PX * (speed > 0)
-    noise = rng.uniform(0, MOST_NOISE) * (rng.random() < 0.6)
-    start = [rng.uniform(shrink * side / 2, full - shrink * side / 2) if full > shrink * side else full / 2
-             for side, full in ((width, image.width), (height, image.height))]  # fmt: skip
+    # `start_scale` and `end_scale` are still pixels per video pixel.
+    start_scale = rng.uniform(min(MIN_DOWNSCALE, max_scale), min(MAX_DOWNSCALE, max_scale))
+    end_scale = start_scale * np.clip(rng.uniform(0.9, 1.1), 1 / start_scale, max_scale / start_scale)
+    speed = 0.0 if rng.random() < STATIC_FRACTION else rng.uniform(0.02, 0.25) * height  # video pixels per second
+    angle, duration = rng.uniform(0, 2 * np.pi), num_frames / fps
+    shake = [smooth_path(rng, SHAKE_HZ) for _ in range(2)]
+    shake_px = SHAKE_PX * (speed > 0)
+    noise = rng.uniform(0, MAX_NOISE) * (rng.random() < 0.6)
+    start = [
+        rng.uniform(start_scale * side / 2, full - start_scale * side / 2) if full > start_scale * side else full / 2
+        for side, full in ((width, image.width), (height, image.height))
+    ]
     for index in range(num_frames):
         t = index / fps
-        scale = shrink + (zoom - shrink) * t / moving if speed else shrink
+        scale = start_scale + (end_scale - start_scale) * t / duration if speed else start_scale
         w, h = width * scale, height * scale
-        x = start[0] + scale * (speed * np.cos(angle) * t + held * tremble[0](t))
-        y = start[1] + scale * (speed * np.sin(angle) * t + held * tremble[1](t))
+        x = start[0] + scale * (speed * np.cos(angle) * t + shake_px * shake[0](t))
+        y = start[1] + scale * (speed * np.sin(angle) * t + shake_px * shake[1](t))
         left, top = np.clip(x - w / 2, 0, image.width - w), np.clip(y - h / 2, 0, image.height - h)
         box = (float(left), float(top), float(min(left + w, image.width)), float(min(top + h, image.height)))
         frame = image.resize((width, height), Image.Resampling.LANCZOS, box=box)

@@ -1,6 +1,6 @@
-"""Scene families without buildings: shapes, landscape, fog, smooth skies, water and leaves.
+"""Scene families without buildings: dead leaves, landscape, fog, gradient, water and foliage.
 
-A family paints its canvases and sprites once and returns ``draw(seconds) -> picture``.
+A family function paints its canvases and sprites once and returns `draw(seconds) -> picture`.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from rungwise.scenes.paint import (
     TAU,
     Color,
     Rng,
+    back_and_forth,
+    camera_view,
     clouds,
-    crossing,
-    cut,
     fractal,
+    gaussian_blur,
     hsv,
-    lit_color,
-    look_at,
+    paste,
     pixel_grid,
-    put,
     ramp,
+    random_window,
     relief,
     rgb8,
     ridge,
+    shaded_color,
     shape_sprite,
+    smooth_path,
     smooth_step,
-    soften,
-    sway,
-    sweep,
     to_image,
     tree_sprite,
-    wander,
+    warp,
+    wrap_around,
 )
 from rungwise.scenes.scene import Draw, Scene
 
 
 def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Occluding textured shapes with power-law sizes, a slow camera and larger shapes crossing in front."""
+    """Occluding textured shapes with power-law sizes (dead leaves model), a slow camera, and moving shapes in front."""
     cw, ch = int(1.35 * w), int(1.3 * h)
     texture = fractal(rng, ch, cw, 2.1)
-    base = to_image(lit_color(hsv(rng.uniform(), 0.1, 0.5), 1 + 0.2 * texture))
+    base = to_image(shaded_color(hsv(rng.uniform(), 0.1, 0.5), 1 + 0.2 * texture))
     hue = (0.08, 0.58, 0.25, 0.02)[s.variant]
 
     def color() -> F32:
@@ -65,8 +65,8 @@ def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             texture,
             rng.uniform(0.02, 0.26) * (0.4 + 0.6 * s.detail),
         )
-        put(base, sprite, rng.uniform(0, cw), rng.uniform(0, ch))
-    base = soften(base, h * 0.002 * (1 - s.detail))
+        paste(base, sprite, rng.uniform(0, cw), rng.uniform(0, ch))
+    base = gaussian_blur(base, h * 0.002 * (1 - s.detail))
     movers = [
         (
             shape_sprite(rng, h * rng.uniform(0.07, 0.2), str(rng.choice(["blob", "box"])), color(), texture, 0.2),
@@ -75,24 +75,26 @@ def dead_leaves(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             rng.normal(0, 0.25) * h * s.speed,
             rng.uniform(0, TAU),
             rng.normal(0, 0.5) * s.speed,
-            wander(rng, 0.25 * s.speed),
+            smooth_path(rng, 0.25 * s.speed),
         )
         for _ in range(3 + 2 * s.variant)
     ]
 
     def draw(t: float) -> Image.Image:
-        frame = look_at(base, (w, h), w / 2 + sweep(t, 0.1 * s.speed * h, cw - w), ch / 2 + 0.1 * h * path(t))
+        frame = camera_view(
+            base, (w, h), w / 2 + back_and_forth(t, 0.1 * s.speed * h, cw - w), ch / 2 + 0.1 * h * path(t)
+        )
         for sprite, x, y, vx, angle, spin, bob in movers:
             margin = sprite.width
-            put(frame, sprite, crossing(t, x, vx, -margin, w + margin), y + 0.12 * h * bob(t), angle + spin * t)
+            paste(frame, sprite, wrap_around(t, x, vx, -margin, w + margin), y + 0.12 * h * bob(t), angle + spin * t)
         return frame
 
-    path = wander(rng, 0.12 * s.speed)
+    path = smooth_path(rng, 0.12 * s.speed)
     return draw
 
 
 def _panorama(s: Scene, rng: Rng, w: int, h: int) -> tuple[Image.Image, Image.Image]:
-    """A (w, h) landscape as a far RGB image (sky, mountains) and a near RGBA one (field, trees, grass)."""
+    """A landscape as a far RGB layer (sky, mountains) and a near RGBA layer (field, trees, grass)."""
     sky = SKIES[s.variant]
     haze = np.array(sky[-1], np.float32)
     y, x = pixel_grid(h, w)
@@ -105,10 +107,10 @@ def _panorama(s: Scene, rng: Rng, w: int, h: int) -> tuple[Image.Image, Image.Im
         top = horizon - (0.27 - 0.1 * i) * (0.55 + 0.45 * ridge(rng, w, 2.4 + 0.2 * i))
         alpha = np.clip((y - top[None, :]) * h + 0.5, 0, 1)[..., None]
         rock = relief(rng, h, w) * (0.15 + 0.2 * s.detail)
-        color = lit_color(hsv(rng.uniform(0.08, 0.4), rng.uniform(0.2, 0.45), rng.uniform(0.3, 0.5)), 0.9 + rock)
+        color = shaded_color(hsv(rng.uniform(0.08, 0.4), rng.uniform(0.2, 0.45), rng.uniform(0.3, 0.5)), 0.9 + rock)
         far += alpha * (depth * haze + (1 - depth) * color - far)
 
-    # A ground plane: texture coordinates grow with distance, and its contrast fades into the haze.
+    # Ground plane: texture coordinates grow with distance, and contrast fades into the haze.
     ground = horizon + 0.015 * ridge(rng, w, 3.0)[None, :]
     below = np.maximum(y - ground, 1e-3)
     distance = 0.25 / (below + 0.03)
@@ -137,64 +139,66 @@ def _panorama(s: Scene, rng: Rng, w: int, h: int) -> tuple[Image.Image, Image.Im
 
 
 def landscape(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Mountains, fields and trees under a pan with parallax, a zoom, a hand-held camera or a tilt."""
+    """Mountains, fields and trees: pan with parallax, zoom, hand-held camera or tilt (variants 0 to 3)."""
     cw, ch = int((2.0, 1.4, 1.3, 1.2)[s.variant] * w), int((1.1, 1.4, 1.25, 1.5)[s.variant] * h)
     far, near = _panorama(s, rng, cw, ch)
     flat = Image.new("RGB", far.size)
     flat.paste(far)
     flat.paste(near, (0, 0), near)
-    shake_x, shake_y = wander(rng, 1.3 * s.speed), wander(rng, 1.7 * s.speed)
+    shake_x, shake_y = smooth_path(rng, 1.3 * s.speed), smooth_path(rng, 1.7 * s.speed)
 
     def draw(t: float) -> Image.Image:
-        if s.variant == 0:  # the far layer moves less than the near one
-            at = sweep(t, 0.22 * h * s.speed, cw - w)
-            frame = look_at(far, (w, h), w / 2 + 0.45 * at, ch / 2)
-            layer = look_at(near, (w, h), w / 2 + at, ch / 2)
+        if s.variant == 0:  # parallax: the far layer moves less than the near one
+            at = back_and_forth(t, 0.22 * h * s.speed, cw - w)
+            frame = camera_view(far, (w, h), w / 2 + 0.45 * at, ch / 2)
+            layer = camera_view(near, (w, h), w / 2 + at, ch / 2)
             frame.paste(layer, (0, 0), layer)
             return frame
         if s.variant == 1:
-            return look_at(flat, (w, h), cw / 2, 0.55 * ch, 0.75 + sweep(t, 0.12 * s.speed, 0.8))
+            return camera_view(flat, (w, h), cw / 2, 0.55 * ch, 0.75 + back_and_forth(t, 0.12 * s.speed, 0.8))
         if s.variant == 2:
-            return look_at(flat, (w, h), cw / 2 + 0.04 * h * shake_x(t), ch / 2 + 0.035 * h * shake_y(t), 1.05)
-        return look_at(flat, (w, h), cw / 2 + 0.02 * h * shake_x(t / 4), h / 2 + sweep(t, 0.12 * h * s.speed, ch - h))
+            return camera_view(flat, (w, h), cw / 2 + 0.04 * h * shake_x(t), ch / 2 + 0.035 * h * shake_y(t), 1.05)
+        return camera_view(
+            flat, (w, h), cw / 2 + 0.02 * h * shake_x(t / 4), h / 2 + back_and_forth(t, 0.12 * h * s.speed, ch - h)
+        )
 
     return draw
 
 
 def fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Ridges of trees fading into drifting fog, with parallax; very little contrast."""
+    """Low-contrast ridges with trees in drifting fog, with parallax."""
     cw = int(1.7 * w)
     tone = hsv(rng.choice([0.58, 0.1, 0.6, 0.3]), 0.06, rng.uniform(0.72, 0.85))
     y, _ = pixel_grid(h, cw)
-    sky = lit_color(tone, 1.06 - 0.12 * y + 0.015 * fractal(rng, h, cw, 3.0))
+    sky = shaded_color(tone, 1.06 - 0.12 * y + 0.015 * fractal(rng, h, cw, 3.0))
     leafy = fractal(rng, 256, 256, 1.9)
     layers = []
     for i, depth in enumerate((0.86, 0.68, 0.45)):
         top = (0.42 + 0.17 * i - 0.08 * ridge(rng, cw, 2.8))[None, :]
         dark = hsv(rng.uniform(0.2, 0.6), 0.25, 0.28)
         rough = 0.9 + 0.22 * s.detail * fractal(rng, h, cw, 1.5)
-        layer = to_image(lit_color(dark, rough), np.clip((y - top) * h + 0.5, 0, 1))
+        layer = to_image(shaded_color(dark, rough), np.clip((y - top) * h + 0.5, 0, 1))
         for _ in range(int(10 + 40 * s.detail) // (i + 1)):
             tree = tree_sprite(rng, h * rng.uniform(0.1, 0.16) * (1 + 1.2 * i), 0.3, leafy)
             left = int(rng.uniform(0, cw - tree.width))
             foot = top[0, left + tree.width // 2] * h + 0.03 * h
             layer.alpha_composite(tree, (left, max(int(foot - tree.height), 0)))
         rgba = np.asarray(layer, dtype=np.float32) / 255
-        veil = np.clip(depth + 0.25 * (y - top), 0, 0.95)[..., None]  # fog thickens toward each valley floor
+        veil = np.clip(depth + 0.25 * (y - top), 0, 0.95)[..., None]  # fog is denser toward the bottom of each valley
         rgba[..., :3] = rgba[..., :3] * (1 - veil) + tone * veil
-        layers.append(soften(to_image(rgba[..., :3], rgba[..., 3]), h * 0.0015 * (2 - i) * (1.3 - s.detail)))
+        layers.append(gaussian_blur(to_image(rgba[..., :3], rgba[..., 3]), h * 0.0015 * (2 - i) * (1.3 - s.detail)))
     back = to_image(sky)
     back.paste(layers[0], (0, 0), layers[0])
-    drift = soften(
+    drift = gaussian_blur(
         to_image(np.broadcast_to(tone, (h, cw, 3)), 0.55 * smooth_step(0.5 + 0.4 * fractal(rng, h, cw, 3.0))), 1
     )
 
     def draw(t: float) -> Image.Image:
-        at = sweep(t, 0.12 * h * s.speed, cw - w)
-        frame = look_at(back, (w, h), w / 2 + 0.3 * at, h / 2)
+        at = back_and_forth(t, 0.12 * h * s.speed, cw - w)
+        frame = camera_view(back, (w, h), w / 2 + 0.3 * at, h / 2)
         for layer, rate in ((layers[1], 0.55), (drift, None), (layers[2], 1.0)):
-            x = w / 2 + (rate * at if rate else sweep(t, 0.25 * h * s.speed, cw - w))
-            tile = look_at(layer, (w, h), x, h / 2)
+            x = w / 2 + (rate * at if rate else back_and_forth(t, 0.25 * h * s.speed, cw - w))
+            tile = camera_view(layer, (w, h), x, h / 2)
             frame.paste(tile, (0, 0), tile)
         return frame
 
@@ -202,9 +206,9 @@ def fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 
 
 def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Almost nothing but smooth tone: sunsets (0, 2) and studio backdrops with one moving ball (1, 3)."""
+    """Smooth gradients: sunsets (variants 0 and 2), and studio backdrops with a moving ball (1 and 3)."""
     y, x = pixel_grid(h, w)
-    path_x, path_y = wander(rng, 0.2 * s.speed), wander(rng, 0.3 * s.speed)
+    path_x, path_y = smooth_path(rng, 0.2 * s.speed), smooth_path(rng, 0.3 * s.speed)
     aspect = w / h
     if s.variant % 2 == 0:
         sky: tuple[Color, ...] = (
@@ -225,7 +229,9 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
             sun_y = 0.7 - 0.1 * math.cos(0.3 * t * s.speed)
             d = np.hypot(x - np.float32(sun_x), y - np.float32(sun_y))
             glow = np.exp(-d * 4) + 1.2 * np.clip((0.05 - d) * h + 0.5, 0, 1)
-            layer = np.asarray(look_at(wisps, (w, h), w / 2 + sweep(t, 0.05 * h * s.speed, w), h / 2), np.float32)
+            layer = np.asarray(
+                camera_view(wisps, (w, h), w / 2 + back_and_forth(t, 0.05 * h * s.speed, w), h / 2), np.float32
+            )
             frame = base + glow[..., None] * glow_color
             frame += layer[..., 3:] * np.float32(1 / 255) * (layer[..., :3] - frame)
             frame += land * (frame * np.float32(0.08) + 6 - frame)
@@ -234,9 +240,9 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         return draw
 
     wall, ball = hsv(rng.uniform(), 0.35, 0.7) * 255, hsv(rng.uniform(), 0.55, 0.85) * 255
-    grain = cut(rng, fractal(rng, 512, 512, 1.2), h, w) * np.float32(s.detail)
+    grain = random_window(rng, fractal(rng, 512, 512, 1.2), h, w) * np.float32(s.detail)
     radius = 0.17 if s.variant == 1 else 0.23
-    spin = wander(rng, 0.2)
+    spin = smooth_path(rng, 0.2)
 
     def studio(t: float) -> F32:
         bx, by = aspect * (0.5 + 0.33 * path_x(t)), 0.52 + 0.08 * path_y(t)
@@ -259,8 +265,8 @@ def gradient(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 
 
 def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Open water: slopes of a sum of traveling waves reflect the sky; the shore stands on the horizon."""
-    horizon = (0.36, 0.30, -0.1, 0.42)[s.variant]  # c looks down: no horizon
+    """Open water: slopes of a sum of traveling waves reflect the sky, with a shore at the horizon."""
+    horizon = (0.36, 0.30, -0.1, 0.42)[s.variant]  # scene c looks down and has no horizon
     sky = SKIES[(0, 1, 2, 1)[s.variant]]
     y, x = pixel_grid(h, w)
     first = max(int(horizon * h), 0)
@@ -269,7 +275,7 @@ def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     backdrop += 0.6 * cloud * (np.array(sky[-1], np.float32) * 0.7 + 0.3 - backdrop)
     shore = horizon - 0.05 * (0.6 + 0.4 * ridge(rng, w, 2.2))[None, :]
     land = np.clip((y - shore) * h + 0.5, 0, 1)[..., None]
-    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * lit_color(hsv(0.25, 0.3, 0.25), 1 + 0.3 * relief(rng, h, w))
+    rock = 0.5 * np.array(sky[-1], np.float32) + 0.5 * shaded_color(hsv(0.25, 0.3, 0.25), 1 + 0.3 * relief(rng, h, w))
     backdrop += land * (rock - backdrop)
 
     depth = (np.float32(0.35) / (y[first:] - np.float32(horizon - 0.03))).astype(np.float32)
@@ -282,11 +288,11 @@ def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         angle = wind + rng.normal(0, 0.75)
         kx, ky = k * math.cos(angle), k * math.sin(angle)
         phase = np.float32(kx) * across + np.float32(ky) * depth + np.float32(rng.uniform(0, TAU))
-        # A wave shorter than a pixel's footprint on the water only grays it: fade it out instead of aliasing.
+        # Fade out waves that are shorter than the footprint of a pixel on the water, to avoid aliasing.
         foot = np.float32(k / h) * np.hypot(depth, depth**2 * np.float32(abs(math.sin(angle)) / 0.35))
-        seen = np.exp(-0.7 * foot * foot) * np.float32(0.16 / k**0.3)
+        amplitude = np.exp(-0.7 * foot * foot) * np.float32(0.16 / k**0.3)
         for wave in (np.cos(phase), np.sin(phase)):
-            basis.append((wave * seen).astype(np.float32))
+            basis.append((wave * amplitude).astype(np.float32))
         weights.append((math.cos(angle), math.sin(angle)))
         rates.append(1.1 * math.sqrt(k) * s.speed * 1.2)
     table = ramp(np.linspace(1, 0, 512, dtype=np.float32), sky) * 255
@@ -315,7 +321,7 @@ def water(s: Scene, rng: Rng, w: int, h: int) -> Draw:
 
 
 def foliage(s: Scene, rng: Rng, w: int, h: int) -> Draw:
-    """Leaves in the wind: defocused ground, a mid layer that bends as one, leaves swinging in front."""
+    """Leaves in the wind: defocused background, a middle layer that warps as a whole, and swinging leaves in front."""
     cw, ch = int(1.12 * w), int(1.12 * h)
     texture = fractal(rng, 512, 512, 1.8)
     hue = (0.28, 0.22, 0.10, 0.31)[s.variant]
@@ -328,33 +334,35 @@ def foliage(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     def canopy(image: Image.Image, count: int, radius: float, bright: float) -> Image.Image:
         leaves = [leaf(radius * rng.uniform(0.7, 1.4), bright) for _ in range(24)]
         for i in range(count):
-            put(image, leaves[i % 24], rng.uniform(0, cw), rng.uniform(0, ch), rng.normal(1.2, 0.9))
+            paste(image, leaves[i % 24], rng.uniform(0, cw), rng.uniform(0, ch), rng.normal(1.2, 0.9))
         return image
 
-    ground = to_image(lit_color(hsv(hue, 0.5, 0.2), np.maximum(1 + 0.5 * fractal(rng, ch, cw, 2.6), 0.1)))
-    back = soften(canopy(ground, 300, size, 0.42), (0.012, 0.02, 0.008, 0.03)[s.variant] * h)
+    ground = to_image(shaded_color(hsv(hue, 0.5, 0.2), np.maximum(1 + 0.5 * fractal(rng, ch, cw, 2.6), 0.1)))
+    back = gaussian_blur(canopy(ground, 300, size, 0.42), (0.012, 0.02, 0.008, 0.03)[s.variant] * h)
     middle = canopy(Image.new("RGBA", (cw, ch)), int(0.7 * cw * ch / size**2), size, 0.5)
     front = []
     for _ in range(int(16 + 44 * s.detail)):
         sprite = leaf(1.25 * size * rng.uniform(0.8, 1.3), 0.68)
-        front.append((sprite, rng.uniform(0, w), rng.uniform(0, h), rng.normal(1.3, 0.7), wander(rng, 0.7 * s.speed)))
-    gust, gust_2 = wander(rng, 0.35 * s.speed), wander(rng, 0.5 * s.speed)
+        front.append(
+            (sprite, rng.uniform(0, w), rng.uniform(0, h), rng.normal(1.3, 0.7), smooth_path(rng, 0.7 * s.speed))
+        )
+    gust, gust_2 = smooth_path(rng, 0.35 * s.speed), smooth_path(rng, 0.5 * s.speed)
     off_x, off_y = (cw - w) / 2, (ch - h) / 2
 
     def draw(t: float) -> Image.Image:
-        frame = look_at(back, (w, h), cw / 2 + 0.01 * h * gust_2(t), ch / 2)
+        frame = camera_view(back, (w, h), cw / 2 + 0.01 * h * gust_2(t), ch / 2)
 
         def shift(x: float, y: float) -> tuple[float, float]:
             a = math.sin(3.1 * s.speed * t + 5 * x / h + 3 * y / h)
             b = math.sin(2.3 * s.speed * t - 4 * y / h + 2 * x / h)
             return off_x + 0.025 * h * gust(t) + 0.012 * h * a, off_y + 0.01 * h * b
 
-        tile = sway(middle, shift, 12)
+        tile = warp(middle, shift, 12)
         frame.paste(tile, (0, 0), tile)
         for sprite, x, y, angle, swing in front:
             turn = angle + 0.3 * swing(t) + 0.12 * gust(t)
-            reach = 0.4 * sprite.width  # the stem stays where it is
-            put(frame, sprite, x + reach * math.cos(turn) + 0.02 * h * gust(t), y + reach * math.sin(turn), turn)
+            reach = 0.4 * sprite.width  # the leaf rotates about its stem
+            paste(frame, sprite, x + reach * math.cos(turn) + 0.02 * h * gust(t), y + reach * math.sin(turn), turn)
         return frame
 
     return draw

@@ -19,7 +19,7 @@ from rungwise.config import Sources
 from rungwise.ladder.sources import find_unlabelled, make_masters
 from rungwise.media.packets import timestamps_seconds
 from rungwise.media.video import probe, rgb_frames
-from rungwise.scenes.camera import photograph_frames
+from rungwise.scenes.camera import pan_zoom_frames
 from rungwise.scenes.variants import draw_variant
 
 SIZE: dict[str, Any] = {"width": 64, "height": 64, "num_frames": 2, "fps": 10.0}
@@ -46,10 +46,10 @@ def test_invalid_sources_raise_before_any_work(pictures: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="no scene 'nowhere'"):
         make_masters(Sources(builtin=("nowhere",), **SIZE), tmp_path)
     with pytest.raises(ValueError, match="600x400, smaller than the video, 640x360"):
-        list(photograph_frames(pictures / "hill.png", 0, width=640, height=360, num_frames=1, fps=24))
+        list(pan_zoom_frames(pictures / "hill.png", 0, width=640, height=360, num_frames=1, fps=24))
     (pictures / "text.jpg").write_text("not a picture")
     with pytest.raises(ValueError, match="not a picture"):
-        list(photograph_frames(pictures / "text.jpg", 0, width=64, height=64, num_frames=1, fps=24))
+        list(pan_zoom_frames(pictures / "text.jpg", 0, width=64, height=64, num_frames=1, fps=24))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_stills_smaller_than_a_clip_are_skipped(
 
 def test_camera_moves_and_is_reproducible(pictures: Path) -> None:
     def shot(seed: int) -> list[np.ndarray]:
-        return list(photograph_frames(pictures / "hill.png", seed, width=64, height=48, num_frames=3, fps=10))
+        return list(pan_zoom_frames(pictures / "hill.png", seed, width=64, height=48, num_frames=3, fps=10))
 
     shots = [shot(seed) for seed in range(12)]
     assert all(frame.shape == (48, 64, 3) and frame.dtype == np.uint8 for frames in shots for frame in frames)

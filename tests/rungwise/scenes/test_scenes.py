@@ -1,4 +1,4 @@
-"""The procedural masters: reproducible pixels, plausible statistics and motion, labeled files."""
+"""Procedural masters: reproducible pixels, natural-image statistics, motion, and tagged files."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from rungwise import scenes as masters
+from rungwise import scenes
 from rungwise.cli import app
 
 SMALL = {"width": 128, "height": 72}
 
 
 def clip(name: str, count: int = 3, **size: int) -> NDArray[np.uint8]:
-    return np.stack(list(masters.render(name, num_frames=count, **(size or SMALL))))
+    return np.stack(list(scenes.render(name, num_frames=count, **(size or SMALL))))
 
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, NDArray[np.uint8]]:
-    return {name: clip(name) for name in masters.SCENES}
+    return {name: clip(name) for name in scenes.SCENES}
 
 
-def test_there_are_enough_scenes_and_families() -> None:
-    assert len(masters.SCENES) >= 32
-    assert {scene.family for scene in masters.SCENES.values()} == set(masters.FAMILIES)
-    assert len(masters.FAMILIES) >= 8
-    assert all(name == scene.name for name, scene in masters.SCENES.items())
+def test_number_of_scenes_and_families() -> None:
+    assert len(scenes.SCENES) >= 32
+    assert {scene.family for scene in scenes.SCENES.values()} == set(scenes.FAMILIES)
+    assert len(scenes.FAMILIES) >= 8
+    assert all(name == scene.name for name, scene in scenes.SCENES.items())
 
 
-def test_frames_are_moving_pictures(clips: dict[str, NDArray[np.uint8]]) -> None:
+def test_frames_vary_in_space_and_time(clips: dict[str, NDArray[np.uint8]]) -> None:
     for name, frames in clips.items():
         assert frames.shape == (3, 72, 128, 3), name
         assert frames.dtype == np.uint8, name
@@ -45,32 +45,32 @@ def test_frames_are_moving_pictures(clips: dict[str, NDArray[np.uint8]]) -> None
             assert np.corrcoef(before, after)[0, 1] > 0.5, name
 
 
-def test_no_border_is_black(clips: dict[str, NDArray[np.uint8]]) -> None:
+def test_borders_are_not_black(clips: dict[str, NDArray[np.uint8]]) -> None:
     for name, frames in clips.items():
         for edge in (frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]):
             assert edge.max() > 12, name
 
 
-@pytest.mark.parametrize("family", masters.FAMILIES)
-def test_a_family_has_others_whose_knobs_are_drawn_by_their_names(family: str) -> None:
-    scenes = [masters.find_scene(f"{family}_{number}") for number in range(1, 30)]
-    assert {scene.family for scene in scenes} == {family}
-    assert {scene.variant for scene in scenes} == {0, 1, 2, 3}
-    assert len({(scene.seed, scene.detail, scene.contrast, scene.speed) for scene in scenes}) == 29
-    assert min(scene.blur for scene in scenes) == min(scene.noise for scene in scenes) == 0
+@pytest.mark.parametrize("family", scenes.FAMILIES)
+def test_numbered_scenes_have_random_parameters(family: str) -> None:
+    numbered = [scenes.find_scene(f"{family}_{number}") for number in range(1, 30)]
+    assert {scene.family for scene in numbered} == {family}
+    assert {scene.variant for scene in numbered} == {0, 1, 2, 3}
+    assert len({(scene.seed, scene.detail, scene.contrast, scene.speed) for scene in numbered}) == 29
+    assert min(scene.blur for scene in numbered) == min(scene.noise for scene in numbered) == 0
     assert clip(f"{family}_7", 1).std() > 2
-    for wrong in (f"{family}_0", f"{family}_07", f"{family}_x", family, "sea_1"):
-        with pytest.raises(ValueError, match=f"no scene '{wrong}'; there are FAMILY_a to"):
-            masters.find_scene(wrong)
+    for unknown in (f"{family}_0", f"{family}_07", f"{family}_x", family, "sea_1"):
+        with pytest.raises(ValueError, match=f"no scene '{unknown}'; names are FAMILY_a to"):
+            scenes.find_scene(unknown)
 
 
 def test_scenes_differ(clips: dict[str, NDArray[np.uint8]]) -> None:
-    firsts = {frames[0].tobytes() for frames in clips.values()}
-    assert len(firsts) == len(masters.SCENES)
+    first_frames = {frames[0].tobytes() for frames in clips.values()}
+    assert len(first_frames) == len(scenes.SCENES)
 
 
-@pytest.mark.parametrize("family", masters.FAMILIES)
-def test_pixels_are_reproducible_and_depend_on_time_alone(family: str) -> None:
+@pytest.mark.parametrize("family", scenes.FAMILIES)
+def test_pixels_are_reproducible_and_independent_of_duration(family: str) -> None:
     name = f"{family}_b"
     first = clip(name, 3)
     assert np.array_equal(first, clip(name, 3))
@@ -88,13 +88,13 @@ def test_natural_families_have_falling_power_spectra(family: str) -> None:
     band = np.digitize(frequency.ravel(), edges)
     radial = (np.bincount(band, power.ravel()) / np.bincount(band))[1:10]
     slope = np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(radial), 1)[0]
-    assert -3.5 < slope < -1.2  # photographs: about -2, steeper when soft
+    assert -3.5 < slope < -1.2  # about -2 for photographs, lower for soft ones
 
 
-def test_master_decodes_with_its_labels(tmp_path: Path) -> None:
+def test_master_has_its_color_tags(tmp_path: Path) -> None:
     first, second = tmp_path / "a.mkv", tmp_path / "b.mkv"
     for path in (first, second):
-        masters.write_master("gradient_a", path, width=128, height=72, num_frames=5, fps=25.0)
+        scenes.write_master("gradient_a", path, width=128, height=72, num_frames=5, fps=25.0)
     assert first.read_bytes() == second.read_bytes()
     assert sorted(tmp_path.iterdir()) == [first, second]
     with av.open(str(first)) as container:
@@ -113,30 +113,30 @@ def test_master_decodes_with_its_labels(tmp_path: Path) -> None:
     assert np.abs(luma - expected).max() <= 1.01
 
 
-def test_failed_write_leaves_nothing_and_tells_why(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No such file or directory"):
-        masters.write_master("gradient_a", tmp_path / "no" / "a.mkv", width=128, height=72, num_frames=2, fps=24.0)
+        scenes.write_master("gradient_a", tmp_path / "no" / "a.mkv", width=128, height=72, num_frames=2, fps=24.0)
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_requests_are_refused_at_the_call() -> None:
+def test_invalid_arguments_raise_at_the_call() -> None:
     with pytest.raises(ValueError, match=r"no scene 'nothing'.*night_city.*water"):
-        masters.render("nothing")
+        scenes.render("nothing")
     with pytest.raises(ValueError, match="cannot render"):
-        masters.render("fog_a", num_frames=0)
+        scenes.render("fog_a", num_frames=0)
     with pytest.raises(ValueError, match="cannot render"):
-        masters.render("fog_a", width=32)
+        scenes.render("fog_a", width=32)
 
 
-def test_the_verb_refuses_a_wrong_name_before_it_draws(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["masters", str(tmp_path / "out"), "fog_a", "nothing", "--frames", "1"])
-    assert done.exit_code == 1
-    assert "no scene 'nothing'" in str(done.exception)
+def test_command_rejects_an_unknown_scene_before_rendering(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["masters", str(tmp_path / "out"), "fog_a", "nothing", "--frames", "1"])
+    assert result.exit_code == 1
+    assert "no scene 'nothing'" in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
-def test_contact_sheet_has_a_row_a_scene(tmp_path: Path) -> None:
+def test_contact_sheet_has_one_row_per_scene(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
-    masters.contact_sheet(["gradient_b", "screen_a"], path, width=128, height=72, num_frames=3)
+    scenes.contact_sheet(["gradient_b", "screen_a"], path, width=128, height=72, num_frames=3)
     with Image.open(path) as sheet:
         assert sheet.size == (3 * 128, 2 * (72 + 18))
