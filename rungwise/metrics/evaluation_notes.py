@@ -63,9 +63,7 @@ def result_notes(
         notes.append("Labels fall as bitrate rises within contents: check the polarity of the label.")
     falling = [name for name, result in by_name.items() if (result.srcc.value or 0) < _REVERSED_SRCC]
     if falling:
-        notes.append(
-            f"Predictions fall as quality rises: {', '.join(falling)}. Negate lower-is-better metrics (--falling)."
-        )
+        notes.append(f"Predictions fall as quality rises: {', '.join(falling)}. Name them in --lower-is-better.")
     if num_thinned_contents:
         notes.append(
             f"Pairs of {num_thinned_contents} large contents are a sample, spread evenly over the label range."
