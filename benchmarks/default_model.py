@@ -39,7 +39,8 @@ import untaught
 from numpy.typing import NDArray
 
 from distill.data import Data, read_data
-from distill.frozen import Upper, keep_frozen
+from distill.frozen import keep_frozen
+from distill.model import Upper
 from distill.pipeline import STAGES, run
 from distill.train import Examples, fit, judge
 from rungwise.artifact import sha256_json, write_json, write_text
@@ -127,8 +128,8 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     started, config = time.monotonic(), inputs.config
     train, test = np.array(job.train), np.array(job.test)
     kept = np.load(inputs.teacher, mmap_mode="r")
-    kind = TEACHERS[config.teacher.model]
-    span = {"minimum": 0.0, "maximum": 100.0}
+    kind = TEACHERS[config.teacher.model]()
+    span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
     torch.manual_seed(job.seed)
     teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
     _fit(job, config, teacher, _take(inputs.examples, train, kept[train]), config.teacher.training, folder, "teacher")
@@ -304,7 +305,8 @@ def shipped_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
     """What the jobs read, made where it isn't there."""
-    span, kind = {"minimum": 0.0, "maximum": 100.0}, TEACHERS[config.teacher.model]
+    span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
+    kind = TEACHERS[config.teacher.model]()
     teacher = kind.build(**kind.settings(config.teacher, config.views.recipe), **span)
     kind.load(teacher, config.teacher)
     student = STUDENTS[config.student.model](

@@ -106,7 +106,7 @@ def refit(head: StreamHead, table: pd.DataFrame, texture: torch.Tensor, terms: t
     kept = torch.full((len(codecs),), KEPT_WEIGHT)
     for codec, value in KEPT_WEIGHTS.items():
         kept[codecs[:, CODECS.index(codec)] > 0.5] = value
-    head.resettle(
+    head.refit_closed_form(
         texture[train], terms[train], torch.from_numpy(wanted[train]), torch.from_numpy(weight[train]), kept, NOISE
     )
 

@@ -97,7 +97,7 @@ def jobs(epochs: int) -> list[list[Job]]:
 
 def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     """Train one student and keep its scores of validation and test clips."""
-    from distill.frozen import Upper
+    from distill.model import Upper
     from distill.students import load_state
     from distill.train import fit, predict
     from rungwise.artifact import write_json
@@ -105,7 +105,6 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     from rungwise.score.contract import Scale
     from student.models import STUDENTS as MODELS
     from student.models import load_imagenet, student_settings
-    from student.styleprompt import tune_prompts
 
     torch.set_num_threads(1)
     own = folder / f"{job.name}, {job.student}, {job.seed}"
@@ -132,7 +131,7 @@ def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
         started = folder / f"{job.start}, {job.student}, {job.seed}" / "student.pt"
         load_state(model, torch.load(started, weights_only=True), str(started))
     if job.prompts:
-        tune_prompts(model)
+        model.tune_prompts()
     fitted: Any = model if "contrast" in job.losses else Upper(model, job.student)
     if "contrast" in job.losses:  # half scale needs the pixels
         train = replace(train, inputs=np.load(folder / "pixels.npy", mmap_mode="r"), targets={})
@@ -337,7 +336,7 @@ def costs(config: RunConfig) -> list[dict[str, Any]]:
     from teacher.layers import count_flops
     from teacher.models import TEACHERS
 
-    span = {"minimum": 0.0, "maximum": 100.0}
+    span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
     rows: list[dict[str, Any]] = []
     for student, size, stages in itertools.product(STUDENTS, ("nano", "small"), (3, 5)):
         section = config.student.model_copy(update={"model": student, "size": size, "stem_stages": stages})
@@ -346,7 +345,7 @@ def costs(config: RunConfig) -> list[dict[str, Any]]:
         sums = {"weights": sum(part.weights for part in parts), "macs": sum(part.macs for part in parts)}
         rows.append({"model": student, "size": size, "stem_stages": stages} | sums)
     big = load_config(Path(__file__).parents[1] / "configs" / "internvideo2_1b.yaml")
-    kind, recipe = TEACHERS[big.teacher.model], big.views.recipe
+    kind, recipe = TEACHERS[big.teacher.model](), big.views.recipe
     with torch.device("meta"):  # shapes alone
         teacher = kind.build(**kind.settings(big.teacher, recipe), **span)
         frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from distill.model import Model
 from distill.train import predict
 from rungwise.artifact import canonical_json
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
@@ -17,13 +18,13 @@ from student.models import STUDENTS
 from teacher.models import TEACHERS
 from teacher.weights import read_metadata
 
-MODELS = {name: kind.build for name, kind in TEACHERS.items()} | STUDENTS
 TORCH_TOLERANCE = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
 
 
-def build_model(name: str, settings: Mapping[str, Any]) -> nn.Module:
+def build_model(name: str, settings: Mapping[str, Any]) -> Model:
     """A model by registry name, with fresh weights."""
-    return MODELS[name](**settings)
+    build: Callable[..., Model] = STUDENTS[name] if name in STUDENTS else TEACHERS[name]().build
+    return build(**settings)
 
 
 def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], contract: Contract) -> Contract:
@@ -43,7 +44,7 @@ def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], c
     return contract
 
 
-def load_checkpoint(path: Path) -> tuple[nn.Module, Contract, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[Model, Contract, dict[str, Any]]:
     """Read a model back, strictly, and re-run its golden input.
 
     Raises:
@@ -54,7 +55,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Contract, dict[str, Any]]:
     return model, contract, settings
 
 
-def load_unchecked(path: Path) -> tuple[nn.Module, Contract, dict[str, Any]]:
+def load_unchecked(path: Path) -> tuple[Model, Contract, dict[str, Any]]:
     """`load_checkpoint` without the golden input: for whoever re-runs it himself, or can't yet (ZeRO-3)."""
     metadata = read_metadata(path)
     if METADATA_KEY not in metadata:

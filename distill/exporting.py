@@ -31,6 +31,7 @@ from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
+from student.frame_student import FrameStudent
 from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
 from student.int8 import Quantizer, to_fp16
 
@@ -78,7 +79,9 @@ class _Export:
 
     def __init__(self, config: RunConfig, data: Data, student: Artifact, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
-        self.model, contract, _ = load_checkpoint(student.path / "student.safetensors")
+        model, contract, _ = load_checkpoint(student.path / "student.safetensors")
+        assert isinstance(model, FrameStudent)
+        self.model = model
         self.contract = contract.model_copy(
             update={
                 "golden": None,
@@ -99,8 +102,7 @@ class _Export:
         self.contracts: dict[str, Contract] = {}
         self.scores: dict[str, NDArray[np.float32]] = {}
         self.fused: dict[str, NDArray[np.float32]] = {}
-        takes_bitstream = self.model.head.stream is not None  # type: ignore[union-attr]
-        self.terms = data.terms(self.rows) if takes_bitstream else None
+        self.terms = data.terms(self.rows) if self.model.is_hybrid else None
         # A clip whose frames don't say their quantizer is judged by its pictures alone, here as by a scorer.
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:

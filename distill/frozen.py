@@ -10,37 +10,17 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from distill.data import Data
 from distill.engine import autocast
+from distill.model import Model
 from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
 
 FROZEN_VERSION = 1
 
 
-class Upper(nn.Module):
-    """A model without its frozen lower layers; takes what they gave."""
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        """
-        Raises:
-            ValueError: this model, or this way of tuning it, trains from the pixels up.
-        """
-        super().__init__()
-        if not hasattr(model, "upper") or getattr(model, "frozen_blocks", 0) is None:
-            raise ValueError(f"execution.keep_frozen: {name} so tuned has no frozen lower layers; set it to false")
-        self.model: Any = model
-        if hasattr(model, "settle"):
-            self.settle = model.settle
-
-    def forward(self, hidden: Tensor, *more: Tensor) -> Any:
-        """Judge from the lower layers' output, and from what else the model takes."""
-        return self.model.upper(hidden, *more)
-
-
-def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:
+def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:
     """What the frozen layers give of every view, (N, V, ...) in table order, from the artifact that holds it.
 
     It is known by the frozen weights and the views alone, so runs of other seeds, splits and losses share it.
@@ -52,7 +32,7 @@ def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, p
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     inputs = {"views": data.views.content_sha256, "weights": digest.hexdigest()}
-    key = StageKey("frozen", FROZEN_VERSION, {"model": name, "precision": precision}, inputs)
+    stage_key = StageKey("frozen", FROZEN_VERSION, {"model": name, "precision": precision}, inputs)
 
     def build(folder: Path) -> None:
         model.to(device).eval()
@@ -69,5 +49,5 @@ def keep_frozen(model: Any, name: str, data: Data, runs: Path, *, device: str, p
                 note(f"frozen layers: {kept.nbytes / 2**20:.1f} MiB")
             kept[row] = values
 
-    values_NV: NDArray[Any] = np.load(run_stage(runs, key, build).path / "kept.npy", mmap_mode="r")
+    values_NV: NDArray[Any] = np.load(run_stage(runs, stage_key, build).path / "kept.npy", mmap_mode="r")
     return values_NV

@@ -9,6 +9,7 @@ from distill.checkpoint import load_unchecked
 from distill.train import predict
 from rungwise.config import load_config
 from rungwise.score.contract import METADATA_KEY, golden_deviation, golden_input
+from student.frame_student import FrameStudent
 from student.models import STUDENTS, cost, student_settings
 from teacher.golden import run_golden
 from teacher.weights import read_metadata
@@ -25,7 +26,7 @@ def student_info(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         model, contract, _ = load_unchecked(path)
         name, recipe = contract.model, contract.view
-        if name not in STUDENTS:
+        if not isinstance(model, FrameStudent):
             raise ValueError(f"{path}: holds {name}, which is no student")
     else:
         config = load_config(path)

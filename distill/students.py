@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.data import Data, make_contract, read_data, training_params
 from distill.engine import own_device
-from distill.frozen import Upper, keep_frozen
+from distill.frozen import keep_frozen
+from distill.model import Trainable, Upper
 from distill.stage import Artifacts, Inputs
 from distill.train import Examples, fit, judge
 from distill.view_store import read_view_lists
@@ -28,8 +29,8 @@ from rungwise.config import RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Calibration
+from student.frame_student import FrameStudent
 from student.models import STUDENTS, load_imagenet, student_settings
-from student.styleprompt import tune_prompts
 from teacher.cache import read_cache
 
 HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
@@ -135,7 +136,7 @@ def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
     )
 
 
-def new_student(config: RunConfig, data: Data, inputs: Inputs) -> nn.Module:
+def new_student(config: RunConfig, data: Data, inputs: Inputs) -> FrameStudent:
     """The student as it is before distillation: from ImageNet, from its pretraining, or from `student.start`."""
     torch.manual_seed(config.seed)
     model = STUDENTS[config.student.model](**settings_of(config, data))
@@ -145,12 +146,12 @@ def new_student(config: RunConfig, data: Data, inputs: Inputs) -> nn.Module:
     if start is not None:
         load_start(model, start)
     if config.student.tune == "styleprompt":
-        tune_prompts(model)
+        model.tune_prompts()
     return model
 
 
 def fit_student(
-    model: nn.Module,
+    model: FrameStudent,
     train: Examples,
     validation: Examples | None,
     *,
@@ -160,7 +161,7 @@ def fit_student(
     config: RunConfig,
     inputs: Inputs,
     name: str,
-) -> tuple[nn.Module, list[dict[str, float]]]:
+) -> tuple[Trainable, list[dict[str, float]]]:
     """Train the student, or what is above its frozen layers where `train` holds their output; in the first process it
     has the averaged weights of the best epoch. Returns what was trained, and its history."""
     student, watch = config.student, None

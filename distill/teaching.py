@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from distill.checkpoint import load_checkpoint, load_unchecked, save_checkpoint
 from distill.data import make_contract, read_data, training_params
 from distill.engine import autocast, own_device, shard_for_inference
-from distill.frozen import Upper, keep_frozen
+from distill.frozen import keep_frozen
+from distill.model import Upper
 from distill.stage import Artifacts, Inputs
 from distill.train import fit
 from distill.view_store import read_view_lists
@@ -53,6 +54,7 @@ from teacher.cache import (
 )
 from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
+from teacher.quality_teacher import QualityTeacher
 
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys of a teacher's section that say where weights lie
 NOT_HASHED = {"execution", *PRETRAINED}
@@ -72,16 +74,17 @@ def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
 def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     """Tune the teacher on the train contents' labels."""
     section, data = config.teacher, read_data(config, inputs["dataset"], inputs["views"])
-    kind, device = TEACHERS[section.model], own_device(inputs.device)
+    kind, device = TEACHERS[section.model](), own_device(inputs.device)
     settings = kind.settings(section, config.views.recipe) | data.range
     torch.manual_seed(config.seed)
     model = kind.build(**settings)
     kind.load(model, section)
     if section.execution.gradient_checkpointing:
-        _checkpoint_gradients(model, section.model)
+        _recompute_activations(model, section.model)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
-    fitted, hidden = model, None
+    fitted: QualityTeacher | Upper = model
+    hidden: NDArray[Any] | None = None
     if section.execution.keep_frozen:
         fitted = Upper(model, section.model)
         hidden = keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
@@ -115,27 +118,24 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
 def pretrained(section: TeacherSection) -> dict[str, str | None]:
     """What a teacher starts from, by content: a file's or a folder's hash wherever it lies, or a hub's or package's
     name."""
-    found: dict[str, str | None] = {}
-    for name in PRETRAINED:
-        source = getattr(section, name, None)
-        path = Path(source or "")
-        if source is not None and path.is_file():
-            found[name] = sha256_file(path)
-        elif source is not None and path.is_dir():
-            found[name] = sha256_json(hash_files(path))
-        elif hasattr(section, name):
-            found[name] = source
-    return found
+    sources: dict[str, str | None] = section.model_dump(include=set(PRETRAINED))
+    return {name: source and _content_hash(source) for name, source in sources.items()}
 
 
-def _checkpoint_gradients(model: nn.Module, name: str) -> None:
-    able = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
-    if not able:
+def _content_hash(source: str) -> str:
+    path = Path(source)
+    if path.is_file():
+        return sha256_file(path)
+    return sha256_json(hash_files(path)) if path.is_dir() else source
+
+
+def _recompute_activations(model: QualityTeacher, name: str) -> None:
+    try:
+        model.recompute_activations()
+    except NotImplementedError as error:
         raise ValueError(
             f"teacher.execution.gradient_checkpointing: {name} can't recompute its blocks; set it to false"
-        )
-    for module in able:
-        module.gradient_checkpointing = True  # type: ignore[assignment]
+        ) from error
 
 
 def cache_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
@@ -241,6 +241,7 @@ def open_teacher(
         ValueError: not a checkpoint, golden scores that don't come back, or an unknown layer.
     """
     model, contract, _ = load_unchecked(weights) if sharded else load_checkpoint(weights)
+    assert isinstance(model, QualityTeacher)
     hooks = Layers(model, layers)
     call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
     if upper:
@@ -279,11 +280,10 @@ def make_judge(
     return judge
 
 
-def matrices_to_bf16(model: nn.Module) -> None:
+def matrices_to_bf16(model: QualityTeacher) -> None:
     """Weights of products are kept as they are multiplied; norms, positions, scales and the score stay fp32."""
-    kept = getattr(model, "full_precision", ())
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and name not in kept:
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and name not in model.full_precision:
             module.to(torch.bfloat16)
 
 

@@ -25,6 +25,7 @@ from torch.nn import functional
 from distill import losses
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
+from distill.model import Trainable
 from rungwise.artifact import write_json
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, BitrateGroups, Execution, Training
@@ -218,7 +219,7 @@ def _embeddings(prediction: Prediction[Tensor]) -> Tensor:
 
 
 def fit(
-    model: nn.Module,
+    model: Trainable,
     train: Examples,
     validation: Examples | None,
     training: Training,
@@ -237,7 +238,7 @@ def fit(
 
     Each epoch ends in a checkpoint in `scratch`; a killed run goes on from it and, on a CPU with the same number
     of threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation
-    contents SRCC jumps more. A model with a `settle` method has a part that is fitted in closed form (ridge, an
+    contents SRCC jumps more. A model with `has_closed_form` has a part that is fitted in closed form (ridge, an
     affine map): it is fitted on the whole train split before each look at the validation split. Without `validation`
     the last epoch is taken. `watch` is shown every epoch's figures, the model being as it then is.
 
@@ -330,11 +331,11 @@ def fit(
         if validation is None:
             if last:
                 with averaged(engine, average):
-                    _settle(engine, model, train, average)
+                    _fit_closed_form(engine, model, train, average)
                 _save(scratch / "best.pt", average, engine)
         elif (epoch + 1) % training.validate_every == 0 or last:
             with averaged(engine, average):
-                _settle(engine, model, train, average)
+                _fit_closed_form(engine, model, train, average)
                 predicted = judge_all(engine, validation).score.cpu().numpy()
             row["validation_srcc"] = srcc(validation.scores, predicted)
             row["validation_rmse"] = float(np.sqrt(np.mean((predicted - validation.scores) ** 2)))
@@ -387,13 +388,12 @@ def judge_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Pr
     return Prediction(*joined)
 
 
-def _settle(engine: Engine, model: nn.Module, train: Examples, average: dict[str, Tensor]) -> None:
+def _fit_closed_form(engine: Engine, model: Trainable, train: Examples, average: dict[str, Tensor]) -> None:
     """Fit what the model fits in closed form, in the averaged weights."""
-    settle = getattr(model, "settle", None)
-    if settle is None:
+    if not model.has_closed_form:
         return
-    given = (torch.from_numpy(x).to(engine.device) for x in (train.scores, train.stream, train.stream_weights))
-    settle(judge_all(engine, train), *given)
+    targets = (torch.from_numpy(x).to(engine.device) for x in (train.scores, train.stream, train.stream_weights))
+    model.fit_closed_form(judge_all(engine, train), *targets)
     with engine.whole() as state:
         for key, value in state.items():
             average[key].copy_(value)

@@ -20,6 +20,7 @@ from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, golden_input, sha256_array
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe
+from student.frame_student import FrameStudent
 
 PARITY_SHARE = 1e-5  # of the scale, fp32 against torch: ten times stricter than the 1e-4 that the project asks for
 # Largest deviation of a file's golden scores on another machine, as a share of the scale. Of fp16 and int8 other
@@ -59,12 +60,12 @@ class _Outputs(nn.Module):
         return named if prediction.fused is None else (*named, prediction.fused)
 
 
-def trace(model: nn.Module, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
+def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
     """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. Of a model that takes streams it has two inputs,
     `frames` and `stream`, of any other neither the second nor the last output."""
     model.eval()
     inputs = {"frames": torch.from_numpy(golden_input(recipe))}
-    if model.head.stream is not None:  # type: ignore[union-attr]
+    if model.is_hybrid:
         inputs["stream"] = torch.zeros(len(inputs["frames"]), BITSTREAM_INPUT_DIM)
     batch = {0: torch.export.Dim("batch")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -136,7 +137,7 @@ def seal(graph: onnx.ModelProto, contract: Contract, path: Path) -> Scorer:
     return Scorer(path)
 
 
-def export_onnx(model: nn.Module, contract: Contract, path: Path, *, opset: int) -> Scorer:
+def export_onnx(model: FrameStudent, contract: Contract, path: Path, *, opset: int) -> Scorer:
     """`trace` and `seal` in fp32.
 
     Raises:

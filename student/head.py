@@ -1,4 +1,4 @@
-"""What both students share behind: a distribution over quality levels, and the score that it means.
+"""The output heads that students share: a distribution over quality levels, and the score that it means.
 
 Shapes: B clips, T frames, K quality levels, D feature width.
 """
@@ -35,8 +35,8 @@ class StreamHead(nn.Module):
     """A score from pixels, texture and bitstream features (rungwise/bitstream/features.py), each in the light of the
     others: by a small network, and by a regression on how alike a clip is to those of training.
 
-    The regression is fitted in closed form after the network is trained (`settle`): a Gaussian process with `CENTERS`
-    train clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
+    The regression is fitted in closed form after the network is trained: a Gaussian process with `CENTERS` train clips
+    for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
     streams, of each kind of texture, of streams and texture together, and a line's in the stream's facts. What it
     regresses is the square of the label's share of its range: most encodes lie near the top of it, where labels differ
     little and are surest.
@@ -69,7 +69,7 @@ class StreamHead(nn.Module):
         return self.minimum + self.span * share
 
     @torch.no_grad()
-    def settle(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor, weight_N: Tensor) -> None:
+    def fit_closed_form(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor, weight_N: Tensor) -> None:
         """Fit the regression to the clips that have a score and a stream, in double precision."""
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
@@ -81,7 +81,7 @@ class StreamHead(nn.Module):
         self._fit(points, squared, weight_N[known].double() / NOISE)
 
     @torch.no_grad()
-    def resettle(
+    def refit_closed_form(
         self,
         texture_NQ: Tensor,
         terms_NF: Tensor,
@@ -162,11 +162,11 @@ class LevelHead(nn.Module):
         maximum: float,
         aleatoric: bool,
         stream: bool,
-        frames_each: int,
+        frames_per_step: int,
     ) -> None:
-        """`frames_each`: frames that one time step stands for; each gets its step's score."""
+        """`frames_per_step`: frames that one time step stands for; each gets its step's score."""
         super().__init__()
-        self.frames_each = frames_each
+        self.frames_per_step = frames_per_step
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
@@ -187,7 +187,7 @@ class LevelHead(nn.Module):
             # From a tenth of the range: small enough to be useful, large enough to start calmly.
             deviation = self.span * functional.softplus(in_fp32(self.width, feature).squeeze(1) - 2.25).clamp(min=1e-3)
         frame_scores = in_fp32(self.expectation, in_fp32(self.levels, feature_BTD))
-        frame_scores = frame_scores.repeat_interleave(self.frames_each, dim=1)
+        frame_scores = frame_scores.repeat_interleave(self.frames_per_step, dim=1)
         texture = None if texture_BTQ is None else texture_BTQ.mean(1)
         fused = None
         if self.stream is not None and texture is not None and terms_BF is not None:
@@ -201,13 +201,6 @@ class LevelHead(nn.Module):
             texture=texture,
             fused=fused,
         )
-
-    def settle(self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor) -> None:
-        """Fit the closed-form part to predictions of train clips, their scores, bitstream features and weights (0 to
-        1)."""
-        assert self.stream is not None
-        assert prediction.texture is not None
-        self.stream.settle(prediction.texture, terms_NF, score_N, weight_N)
 
     def expectation(self, logits: Tensor) -> Tensor:
         """The score that level logits mean."""

@@ -1,12 +1,10 @@
 """Students by name: built from a config's section, filled with ImageNet weights, and what they cost.
 
-A student takes frames_BTHWC uint8 RGB and gives a `Prediction`. It is `upper(lower(frames))`; `lower` is the stem,
-which may be frozen and run once.
+student/protocol.py says what a student is, student/frame_student.py holds what students share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,47 +12,35 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rungwise.config import MambaStudent as MambaSection
-from rungwise.config import StudentSection
-from rungwise.config import SwinStudent as SwinSection
+from rungwise.config import Student
 from rungwise.score.views import ViewRecipe
+from student.frame_student import FrameStudent
 from student.mamba import MambaStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
 
-MAMBA_SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"embed_dim": (48, 96, 128), "depths": (1, 2, 1), "state_dim": (25, 16, 9), "feature_dim": 96},
-    "small": {"embed_dim": (64, 128, 192), "depths": (2, 2, 2), "state_dim": (49, 25, 9), "feature_dim": 128},
-}
-SWIN_SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"embed_dim": 48, "depths": (1, 2, 1), "num_heads": (2, 4, 8), "window": 5, "feature_dim": 96},
-    "small": {"embed_dim": 96, "depths": (2, 2, 2), "num_heads": (3, 6, 12), "window": 5, "feature_dim": 128},
-}  # fmt: skip
-
-STUDENTS: dict[str, Callable[..., nn.Module]] = {"mamba": MambaStudent, "swin": SwinStudent}
+STUDENTS: dict[str, type[FrameStudent]] = {"mamba": MambaStudent, "swin": SwinStudent}
 
 
-def student_settings(section: StudentSection, recipe: ViewRecipe) -> dict[str, Any]:
+def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from a config's section, but for the label's range and levels."""
-    assert isinstance(section, MambaSection | SwinSection)
-    sizes = {"mamba": MAMBA_SIZES, "swin": SWIN_SIZES}[section.model]
-    size = sizes[section.size] if isinstance(section.size, str) else section.size.model_dump()
-    settings = size | {
+    student = STUDENTS[section.model]
+    size = student.SIZES[section.size] if isinstance(section.size, str) else section.size.model_dump()
+    return {
+        **size,
         "stem_stages": section.stem_stages,
         "tuned_stem": section.stem == "tuned",
         "pairs": recipe.pairs,
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
         "stream_px": recipe.patch_px if "stream" in section.training.losses.used else None,
+        **student.view_settings(recipe),
     }
-    if section.model == "swin":
-        settings["view_px"] = recipe.size_px
-    return settings
 
 
-def load_imagenet(model: nn.Module) -> None:
+def load_imagenet(model: FrameStudent) -> None:
     """Fill the stem with ImageNet weights; the rest starts from the seed."""
-    load_imagenet_stem(model.backbone)  # type: ignore[arg-type]
+    load_imagenet_stem(model.backbone)
 
 
 class Part(NamedTuple):
@@ -65,7 +51,7 @@ class Part(NamedTuple):
     macs: int
 
 
-def cost(model: nn.Module, recipe: ViewRecipe) -> list[Part]:
+def cost(model: FrameStudent, recipe: ViewRecipe) -> list[Part]:
     """What each part costs for one video's view, in order; stages one by one.
 
     Multiply-adds are counted by PyTorch in convolutions, matrix products and attention; norms and activations, which

@@ -1,4 +1,4 @@
-"""What both students share in front: the first stages of an ImageNet EfficientNet-Lite0, and pooling of maps.
+"""The stem that students share: the first stages of an ImageNet EfficientNet-Lite0, and pooling of maps.
 
 A few hundred encodes train no filters from scratch (docs/lab-notes/2026-11.md). The first two stages are never trained:
 their maps are the largest, and backward through them is most of the cost.

@@ -41,17 +41,3 @@ class StylePrompt(nn.Module):
 def make_prompts(channels: tuple[int, ...], bank: int) -> nn.ModuleList:
     """One prompt a stage, or stages without (`bank` 0)."""
     return nn.ModuleList([StylePrompt(width, bank) if bank else nn.Identity() for width in channels])
-
-
-def tune_prompts(model: nn.Module) -> None:
-    """Freeze everything but the prompts and the head's last layer.
-
-    Raises:
-        ValueError: the model has no prompts.
-    """
-    prompts = [module for module in model.modules() if isinstance(module, StylePrompt)]
-    if not prompts:
-        raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
-    model.requires_grad_(False)
-    for module in (*prompts, model.head.levels):  # type: ignore[union-attr]
-        module.requires_grad_(True)

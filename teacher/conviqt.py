@@ -18,8 +18,10 @@ from rungwise.config import ConviqtTeacher
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.prediction import Prediction
 from rungwise.progress import note
+from rungwise.score.views import ViewRecipe
 from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.numerics import keep_batch_statistics, vectorize
+from teacher.quality_teacher import QualityTeacher
 from teacher.weights import account, read_foreign
 
 RIDGE_ALPHA = 0.1
@@ -27,7 +29,7 @@ RIDGE_ALPHA = 0.1
 EXTRAS = ("fc.", "classifier.", "head.", "conv_head.", "bn2.")
 
 
-class Conviqt(nn.Module):
+class Conviqt(QualityTeacher):
     """feature_B(2G): L2-normalized frame features at native and half scale, each through the GRU, mean over time.
 
     Batch norms keep the statistics they come with: batches of one ladder are no fair sample of pictures.
@@ -57,13 +59,18 @@ class Conviqt(nn.Module):
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
-        """Judge clips; uint8 RGB in, score on the label's scale out, embeddings_B2Z while there is a projector."""
-        x_NCHW = self.normalize(frames_BTHWC)
+    @property
+    def has_closed_form(self) -> bool:
+        """The score is a ridge regression."""
+        return True
+
+    def upper(self, hidden: Tensor) -> Prediction[Tensor]:
+        """Score clips of frames_BTHWC uint8 RGB, with embeddings_B2Z while there is a projector."""
+        x_NCHW = self.normalize(hidden)
         clips = []
         for x in (x_NCHW, functional.avg_pool2d(x_NCHW, 2)):
             frames_NC = functional.normalize(self.backbone(x)[-1].mean((2, 3)), dim=-1)
-            states_BTG, _ = self.gru(frames_NC.unflatten(0, frames_BTHWC.shape[:2]))
+            states_BTG, _ = self.gru(frames_NC.unflatten(0, hidden.shape[:2]))
             clips.append(states_BTG.mean(1))
         feature = torch.cat(clips, -1)
         embeddings = None
@@ -73,9 +80,9 @@ class Conviqt(nn.Module):
         share = (score - self.minimum) / (self.maximum - self.minimum)
         return Prediction(score, vectorize(share, self.num_levels), feature, embeddings=embeddings)
 
-    def settle(self, prediction: Prediction[Tensor], label_N: Tensor, *_streams: Tensor) -> None:
+    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor, *features: Tensor) -> None:
         """Ridge regression of labels on features, alpha 0.1, intercept unpenalized (section 4)."""
-        weight, bias = ridge(prediction.feature.double(), label_N.double(), RIDGE_ALPHA)
+        weight, bias = ridge(prediction.feature.double(), score_N.double(), RIDGE_ALPHA)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
@@ -92,7 +99,7 @@ def ridge(x_ND: Tensor, y_N: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     return weight, y_mean - x_mean @ weight
 
 
-def conviqt_settings(teacher: ConviqtTeacher) -> dict[str, Any]:
+def conviqt_settings(teacher: ConviqtTeacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section."""
     return teacher.model_dump(include={"backbone", "gru_dim", "contrast_dim", "num_levels"})
 

@@ -21,6 +21,7 @@ from rungwise.score.views import ViewRecipe
 from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.numerics import in_fp32, vectorize
 from teacher.positions import fit_positions, sincos_3d
+from teacher.quality_teacher import QualityTeacher
 from teacher.weights import Card, account, read_foreign
 
 # embed_dim, depth, num_heads, mlp_ratio; the pooled width is 768 in all.
@@ -251,7 +252,7 @@ def _initialize(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class InternVideo2Quality(nn.Module):
+class InternVideo2Quality(QualityTeacher):
     """InternVQA's teacher (arXiv 2502.19026): feature = fc_norm(pool(tokens)), score = Linear(feature)."""
 
     full_precision = ("score",)
@@ -281,32 +282,36 @@ class InternVideo2Quality(nn.Module):
             for part in (self.backbone.blocks[-1], self.backbone.clip_projector, self.backbone.fc_norm):
                 part.requires_grad_(True)
 
+    @property
+    def lower_is_frozen(self) -> bool:
+        """Whether patches and the first blocks are frozen."""
+        return self.frozen_blocks is not None
+
+    def recompute_activations(self) -> None:
+        """Recompute blocks in the backward pass."""
+        self.backbone.gradient_checkpointing = True
+
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
-        """Tokens x_BND after the frozen blocks."""
-        assert self.frozen_blocks is not None
+        """Tokens x_BND after the frozen blocks, or the frames where patches are trained."""
+        if self.frozen_blocks is None:
+            return frames_BTHWC
         with torch.no_grad():
             return self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
 
-    def upper(self, x_BND: Tensor) -> Prediction[Tensor]:
-        """From the frozen blocks' tokens to the prediction."""
-        assert self.frozen_blocks is not None
-        return self._judge(self.backbone(x_BND, start=self.frozen_blocks))
-
-    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
-        """Judge clips; uint8 RGB in, score on the label's scale out."""
-        if self.frozen_blocks is not None:
-            return self.upper(self.lower(frames_BTHWC))
-        return self._judge(self.backbone(self._clips(frames_BTHWC)))
+    def upper(self, hidden: Tensor) -> Prediction[Tensor]:
+        """Score clips by what `lower` gives."""
+        if self.frozen_blocks is None:
+            x_BND = self.backbone(self._clips(hidden))
+        else:
+            x_BND = self.backbone(hidden, start=self.frozen_blocks)
+        feature = self.backbone.pool(x_BND)
+        fraction = 0.5 + in_fp32(self.score, feature).squeeze(-1)
+        score = self.minimum + (self.maximum - self.minimum) * fraction
+        return Prediction(score, vectorize(fraction, self.num_levels), feature)
 
     def _clips(self, frames_BTHWC: Tensor) -> Tensor:
         x_NCHW: Tensor = self.normalize(frames_BTHWC)
         return x_NCHW.unflatten(0, frames_BTHWC.shape[:2]).transpose(1, 2)
-
-    def _judge(self, x_BND: Tensor) -> Prediction[Tensor]:
-        feature = self.backbone.pool(x_BND)
-        share = 0.5 + in_fp32(self.score, feature).squeeze(-1)
-        score = self.minimum + (self.maximum - self.minimum) * share
-        return Prediction(score, vectorize(share, self.num_levels), feature)
 
 
 def internvideo2_settings(teacher: InternVideo2Teacher, recipe: ViewRecipe) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
 from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, images_and_changes
 from teacher.numerics import in_fp32, keep_batch_statistics
+from teacher.quality_teacher import QualityTeacher
 
 NUM_STAGES = 7
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(QualityTeacher):
     """ImageNet EfficientNet-Lite0 whose every stage is pooled to means and deviations, then a small head.
 
     Deviation over space says how much texture a stage sees, which compression removes first. Batch norms keep
@@ -37,7 +38,7 @@ class EfficientNetLite0(nn.Module):
         """
         super().__init__()
         self.pairs = pairs
-        self.frozen_blocks = frozen_stages if frozen_stages == NUM_STAGES else None  # all of them, or none kept
+        self.frozen_stages = frozen_stages
         self.backbone = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True))
         if frozen_stages:
             for part in (self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen_stages]):
@@ -56,9 +57,10 @@ class EfficientNetLite0(nn.Module):
         super().train(mode)
         return keep_batch_statistics(self)
 
-    def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:
-        """Judge clips; uint8 RGB in, score on the label's scale out."""
-        return self.upper(self.lower(frames_BTHWC))
+    @property
+    def lower_is_frozen(self) -> bool:
+        """Whether all stages are frozen."""
+        return self.frozen_stages == NUM_STAGES
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """Every stage's statistics, pooled_BTW by frame or by pair."""
@@ -71,9 +73,9 @@ class EfficientNetLite0(nn.Module):
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         return pooled_NW.view(-1, steps, pooled_NW.shape[1])
 
-    def upper(self, pooled_BTW: Tensor) -> Prediction[Tensor]:
-        """Judge clips by their statistics."""
-        feature = self.head(pooled_BTW.mean(1))
+    def upper(self, hidden: Tensor) -> Prediction[Tensor]:
+        """Score clips by pooled_BTW."""
+        feature = self.head(hidden.mean(1))
         logits = in_fp32(self.levels, feature)
         return Prediction(logits.softmax(-1) @ self.level_values, logits, feature)
 

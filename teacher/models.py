@@ -1,19 +1,19 @@
-"""Teachers by name."""
+"""The register of teachers: docs/recipes/add-a-teacher.md. teacher/protocol.py says what a teacher is."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from rungwise.progress import to_stderr
 from rungwise.score.views import ViewRecipe
 from teacher.conviqt import Conviqt, conviqt_settings, load_conviqt, without_projector
 from teacher.internvideo2 import InternVideo2Quality, internvideo2_settings, load_internvideo2
 from teacher.lite0 import EfficientNetLite0, lite0_settings, load_imagenet_lite0
+from teacher.quality_teacher import QualityTeacher
 
 Settings = dict[str, Any]
 
@@ -31,26 +31,27 @@ class Kind:
     """
 
     settings: Callable[[Any, ViewRecipe], Settings]
-    build: Callable[..., nn.Module]
+    build: Callable[..., QualityTeacher]
     load: Callable[[Any, Any], None]
     finish: Callable[[Mapping[str, Any], Mapping[str, Tensor]], tuple[Settings, dict[str, Tensor]]] = _as_trained
 
 
-def _clip(name: str) -> Callable[..., Any]:
-    """A name of teacher/clip.py, imported when called: transformers takes seconds."""
-
-    def call(*args: Any, **settings: Any) -> Any:
-        with to_stderr():  # where DeepSpeed is installed, transformers imports it, and it speaks
-            module = importlib.import_module("teacher.clip")
-        return getattr(module, name)(*args, **settings)
-
-    return call
+def _q_clip() -> Kind:
+    with to_stderr():  # transformers takes seconds to import; with DeepSpeed installed it prints too
+        from teacher.q_clip import QClip, load_q_clip, q_clip_settings
+    return Kind(q_clip_settings, QClip, load_q_clip)
 
 
-TEACHERS: dict[str, Kind] = {
-    "efficientnet_lite0": Kind(lite0_settings, EfficientNetLite0, load_imagenet_lite0),
-    "internvideo2": Kind(internvideo2_settings, InternVideo2Quality, load_internvideo2),
-    "q_clip": Kind(lambda section, _: _clip("q_clip_settings")(section), _clip("QClip"), _clip("load_q_clip")),
-    "clipvqa": Kind(lambda section, _: _clip("clipvqa_settings")(section), _clip("ClipVqa"), _clip("load_clipvqa")),
-    "conviqt": Kind(lambda section, _: conviqt_settings(section), Conviqt, load_conviqt, without_projector),
+def _clipvqa() -> Kind:
+    with to_stderr():
+        from teacher.clipvqa import ClipVqa, clipvqa_settings, load_clipvqa
+    return Kind(clipvqa_settings, ClipVqa, load_clipvqa)
+
+
+TEACHERS: dict[str, Callable[[], Kind]] = {
+    "efficientnet_lite0": lambda: Kind(lite0_settings, EfficientNetLite0, load_imagenet_lite0),
+    "internvideo2": lambda: Kind(internvideo2_settings, InternVideo2Quality, load_internvideo2),
+    "q_clip": _q_clip,
+    "clipvqa": _clipvqa,
+    "conviqt": lambda: Kind(conviqt_settings, Conviqt, load_conviqt, without_projector),
 }

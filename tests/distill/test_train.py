@@ -21,7 +21,7 @@ from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
 from student.head import ALIKE_SHARE, StreamHead
-from student.models import STUDENTS
+from student.mamba import MambaStudent
 from student.texture import NUM_TEXTURE
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
@@ -68,9 +68,9 @@ def examples(count: int = 16) -> Examples:
     )
 
 
-def student(*, stream: bool = False) -> torch.nn.Module:
+def student(*, stream: bool = False) -> MambaStudent:
     torch.manual_seed(0)
-    return STUDENTS["mamba"](
+    return MambaStudent(
         embed_dim=(16, 16, 16),
         depths=(1, 1, 1),
         state_dim=(4, 4, 4),
@@ -89,7 +89,7 @@ def student(*, stream: bool = False) -> torch.nn.Module:
 
 def train(
     scratch: Path, training: Training = TRAINING, data: Examples | None = None
-) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+) -> tuple[MambaStudent, list[dict[str, float]]]:
     model = student()
     data = data or examples()
     history, state = fit(model, data, data, training, SCALE, seed=0, scratch=scratch, name="test")
@@ -260,7 +260,7 @@ def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
     scores = torch.tensor([40.0, 60]).repeat_interleave(20)  # of the same clips, twice
     said = []
     for weight in (1.0, 0.25):
-        head.settle(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
+        head.fit_closed_form(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
         said.append(head(torch.zeros(40, 4), texture, terms).mean().item())
     squares = (0.4**2 + 0.6**2) / 2, (0.4**2 + 0.25 * 0.6**2) / 1.25
     assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1)
@@ -280,7 +280,7 @@ def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a
     terms, sides = torch.zeros(200, BITSTREAM_INPUT_DIM), torch.tensor([1.0, -1]).repeat(100)
     terms[:, 0] = torch.rand(200, generator=generator)
     texture = sides.unsqueeze(1) + 0.1 * torch.randn(200, NUM_TEXTURE, generator=generator)
-    head.settle(texture, terms, 60 + 10 * sides + 20 * (terms[:, 0] - 0.5), torch.ones(200))
+    head.fit_closed_form(texture, terms, 60 + 10 * sides + 20 * (terms[:, 0] - 0.5), torch.ones(200))
 
     def said(fact: float, side: float) -> float:
         point = torch.zeros(1, BITSTREAM_INPUT_DIM)

@@ -22,7 +22,7 @@ from rungwise.score.contract import Contract, Scale
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe, place_view
 from student.export import export_onnx
-from student.models import STUDENTS
+from student.mamba import MambaStudent
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "score_with_numpy.py"
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(path: Path, frame_choice: str) -> Path:
     """A small untrained student whose scores differ from video to video."""
     torch.manual_seed(0)
-    student = STUDENTS["mamba"](
+    student = MambaStudent(
         embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
         pairs=frame_choice == "pairs", prompts=0, aleatoric=False, stream_px=None, num_levels=5,
         minimum=0.0, maximum=100.0,

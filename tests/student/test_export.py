@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from rungwise.score.views import ViewRecipe
 from student.export import export_onnx, parity
 from student.models import STUDENTS
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "embed_dim": (16, 24, 32),
     "depths": (1, 1, 1),
     "state_dim": (9, 4, 4),

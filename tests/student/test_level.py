@@ -43,12 +43,12 @@ def test_new_clips_are_learned_and_the_support_is_kept_by_its_weight() -> None:
     moved = []
     for kept in (0.0, 0.1, 10.0):
         head = StreamHead(8, minimum=0.0, maximum=100.0).eval()
-        head.settle(texture, terms, torch.full((60,), 60.0), torch.ones(60))
+        head.fit_closed_form(texture, terms, torch.full((60,), 60.0), torch.ones(60))
         before = head.regressed(texture, terms)
         assert before.mean() == pytest.approx(0.6, abs=0.02)
         weights = torch.full((CENTERS,), kept)
         weights[60:] = 0  # no clips
-        head.resettle(new_texture, new_terms, torch.full((60,), 0.9), torch.ones(60), weights, noise=0.1)
+        head.refit_closed_form(new_texture, new_terms, torch.full((60,), 0.9), torch.ones(60), weights, noise=0.1)
         assert head.regressed(new_texture, new_terms).mean() == pytest.approx(0.9, abs=0.05)
         moved.append(float((head.regressed(texture, terms) - before).mean()))
     assert moved[0] > moved[1] > moved[2]

@@ -11,12 +11,10 @@ from torch import nn
 
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.score.views import ViewRecipe
-from student.mamba import MambaStudent
-from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES, cost, load_imagenet
+from student.frame_student import FrameStudent
+from student.models import STUDENTS, cost, load_imagenet
 from student.stem import images_and_changes
-from student.swin import SwinStudent
 
-Student = MambaStudent | SwinStudent
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32},
     "swin": {"embed_dim": 16, "depths": (2, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32, "view_px": 128},
@@ -34,10 +32,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make(name: str, **changes: Any) -> Student:
+def make(name: str, **changes: Any) -> FrameStudent:
     torch.manual_seed(0)
     model = STUDENTS[name](**SHAPES[name] | SETTINGS | changes)
-    assert isinstance(model, MambaStudent | SwinStudent)
     for parameter in model.parameters():  # SwinV2's residual branches start at 0, and would hide what they do
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -45,7 +42,7 @@ def make(name: str, **changes: Any) -> Student:
 
 
 @pytest.fixture(params=STUDENTS)
-def student(request: pytest.FixtureRequest) -> Student:
+def student(request: pytest.FixtureRequest) -> FrameStudent:
     return make(request.param)
 
 
@@ -89,7 +86,7 @@ def test_a_student_of_pairs_is_its_upper_over_its_lower_and_scores_every_frame(n
     assert (still.score - judged.score).abs().max() > 1e-4  # the second frame of a pair counts
 
 
-def test_a_score_does_not_depend_on_its_batch(student: Student) -> None:
+def test_a_score_does_not_depend_on_its_batch(student: FrameStudent) -> None:
     student.eval()
     batch = clips(4)
     with torch.inference_mode():
@@ -109,7 +106,7 @@ def test_every_weight_is_trained_but_the_frozen_stem(name: str, tuned: bool) -> 
     assert idle == [key for key, _ in student.named_parameters() if key.startswith(frozen)]
 
 
-def test_the_stem_holds_the_imagenet_weights(student: Student) -> None:
+def test_the_stem_holds_the_imagenet_weights(student: FrameStudent) -> None:
     load_imagenet(student)
     weights = torch.load(weights_path(), weights_only=True)
     own = student.backbone.state_dict()
@@ -118,7 +115,7 @@ def test_the_stem_holds_the_imagenet_weights(student: Student) -> None:
     assert sum(parameter.numel() for parameter in student.backbone.parameters()) < 100_000
 
 
-def test_a_student_is_its_upper_part_after_its_lower(student: Student) -> None:
+def test_a_student_is_its_upper_part_after_its_lower(student: FrameStudent) -> None:
     student.eval()
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -133,7 +130,7 @@ def test_its_expected_error_is_positive_and_starts_small(name: str) -> None:
     assert torch.all((judged.deviation > 0) & (judged.deviation < 50))
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("mamba", MAMBA_SIZES), ("swin", SWIN_SIZES)])
+@pytest.mark.parametrize(("name", "sizes"), [(name, student.SIZES) for name, student in STUDENTS.items()])
 def test_sizes_keep_their_bounds_and_cost_adds_up(name: str, sizes: dict[str, dict[str, Any]]) -> None:
     recipe = ViewRecipe(num_frames=2, frame_choice="uniform", grid=4, patch_px=40)
     for size, most in (("nano", 2_000_000), ("small", 10_000_000)):

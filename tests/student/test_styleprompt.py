@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from student.models import MAMBA_SIZES, STUDENTS, SWIN_SIZES
-from student.styleprompt import StylePrompt, tune_prompts
+from student.mamba import MambaStudent
+from student.models import STUDENTS
+from student.styleprompt import StylePrompt
+from student.swin import SwinStudent
 
 SETTINGS: dict[str, Any] = {
     "stem_stages": 3,
@@ -21,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "minimum": 0.0,
     "maximum": 100.0,
 }
-SIZES = [("mamba", MAMBA_SIZES["small"]), ("swin", SWIN_SIZES["small"] | {"view_px": 64})]
+SIZES = [("mamba", MambaStudent.SIZES["small"]), ("swin", SwinStudent.SIZES["small"] | {"view_px": 64})]
 
 
 def frames() -> torch.Tensor:
@@ -61,7 +63,7 @@ def test_prompts_change_nothing_until_they_are_trained(name: str, size: dict[str
 def test_at_most_a_twentieth_is_tuned_and_all_of_it_learns(name: str, size: dict[str, Any]) -> None:
     torch.manual_seed(0)
     student = STUDENTS[name](**size, **SETTINGS, prompts=8)
-    tune_prompts(student)
+    student.tune_prompts()
     tuned = {key: p for key, p in student.named_parameters() if p.requires_grad}
     assert all(key.startswith(("prompts.", "head.levels.")) for key in tuned)
     assert sum(p.numel() for p in tuned.values()) <= 0.05 * sum(p.numel() for p in student.parameters())
@@ -75,6 +77,6 @@ def test_at_most_a_twentieth_is_tuned_and_all_of_it_learns(name: str, size: dict
 
 
 def test_a_student_without_prompts_can_t_be_tuned_by_them() -> None:
-    student = STUDENTS["mamba"](**MAMBA_SIZES["nano"], **SETTINGS, prompts=0)
+    student = STUDENTS["mamba"](**MambaStudent.SIZES["nano"], **SETTINGS, prompts=0)
     with pytest.raises(ValueError, match=r"student\.prompts above 0"):
-        tune_prompts(student)
+        student.tune_prompts()

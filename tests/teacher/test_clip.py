@@ -16,21 +16,13 @@ from transformers import AutoTokenizer, BertConfig, CLIPConfig, CLIPModel
 
 from rungwise.config import ClipVqaTeacher, QClipTeacher
 from rungwise.prediction import Prediction
-from teacher.clip import (
-    CLIP_MEAN,
-    CLIP_STD,
-    Q_CLIP_PROMPTS,
-    ClipVqa,
-    QClip,
-    adapter_count,
-    clipvqa_settings,
-    load_clipvqa,
-    load_q_clip,
-    q_clip_settings,
-    trainable_count,
-)
+from rungwise.score.views import ViewRecipe
+from teacher.clip_towers import CLIP_MEAN, CLIP_STD, trainable_count
+from teacher.clipvqa import ClipVqa, clipvqa_settings, load_clipvqa
+from teacher.q_clip import Q_CLIP_PROMPTS, QClip, adapter_count, load_q_clip, q_clip_settings
 
 RANGE: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
+RECIPE = ViewRecipe(num_frames=2, frame_choice="uniform", grid=2, patch_px=8)
 PATCH = 8
 
 
@@ -66,7 +58,7 @@ def clipvqa_section(clip: Path, **options: Any) -> ClipVqaTeacher:
 def q_clip(clip: Path, **options: Any) -> QClip:
     section = q_clip_section(clip, **options)
     torch.manual_seed(1)
-    model = QClip(**q_clip_settings(section), **RANGE)
+    model = QClip(**q_clip_settings(section, RECIPE), **RANGE)
     load_q_clip(model, section)
     return model.eval()
 
@@ -74,7 +66,7 @@ def q_clip(clip: Path, **options: Any) -> QClip:
 def clipvqa(clip: Path, **options: Any) -> ClipVqa:
     section = clipvqa_section(clip, **options)
     torch.manual_seed(1)
-    model = ClipVqa(**clipvqa_settings(section), **RANGE)
+    model = ClipVqa(**clipvqa_settings(section, RECIPE), **RANGE)
     load_clipvqa(model, section)
     return model.eval()
 
@@ -217,16 +209,16 @@ def test_lower_then_upper_is_forward(clip: Path) -> None:
 
 
 @torch.no_grad()
-def test_settle_recovers_an_affine_map(clip: Path) -> None:
+def test_the_closed_form_recovers_an_affine_map(clip: Path) -> None:
     model, clips = q_clip(clip), frames(8, 2, 2 * PATCH, 2 * PATCH)
     judged = model(clips)
     label = 300 * judged.score - 7
-    model.settle(judged, label)
+    model.fit_closed_form(judged, label)
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
-    model.settle(model(clips), label)  # and from the settled gain and offset too
+    model.fit_closed_form(model(clips), label)  # and from the settled gain and offset too
     torch.testing.assert_close(model(clips).score, label, rtol=1e-4, atol=0.05)
     same = Prediction(judged.score[:1].expand(3), judged.logits[:3], judged.feature[:3])
-    model.settle(same, torch.tensor([1.0, 2.0, 3.0]))
+    model.fit_closed_form(same, torch.tensor([1.0, 2.0, 3.0]))
     assert model.gain.isfinite()
     assert model.gain != 0
     assert model.offset.isfinite()
@@ -237,10 +229,10 @@ def test_settle_recovers_an_affine_map(clip: Path) -> None:
 def test_rebuilt_without_the_folder(clip: Path, kind: str) -> None:
     model, clips = build(kind, clip), frames(*CLIPS)
     if isinstance(model, QClip):
-        model.settle(model(clips), torch.tensor([1.0, 5.0, 3.0]))
-        settings = q_clip_settings(q_clip_section(clip))
+        model.fit_closed_form(model(clips), torch.tensor([1.0, 5.0, 3.0]))
+        settings = q_clip_settings(q_clip_section(clip), RECIPE)
     else:
-        settings = clipvqa_settings(clipvqa_section(clip))
+        settings = clipvqa_settings(clipvqa_section(clip), RECIPE)
     assert str(clip) not in json.dumps(settings)
     again = type(model)(**json.loads(json.dumps(settings)), **RANGE).eval()
     again.load_state_dict(model.state_dict(), strict=True)

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from rungwise.config import ConviqtTeacher
+from rungwise.score.views import ViewRecipe
 from teacher.conviqt import Conviqt, conviqt_settings, load_conviqt, ridge, without_projector
 
+RECIPE = ViewRecipe(num_frames=2, frame_choice="uniform", grid=2, patch_px=32)
 SETTINGS: dict[str, Any] = {
     "backbone": "tf_efficientnet_lite0",
     "gru_dim": 12,
@@ -77,7 +79,7 @@ def test_every_weight_trains_by_contrast_and_the_score_is_fitted(model: Conviqt)
     with torch.no_grad():
         judged = model(frames(6))
         labels = torch.linspace(10, 90, 6)
-        model.settle(judged, labels)
+        model.fit_closed_form(judged, labels)
         assert (model(frames(6)).score - labels).abs().max() < (judged.score - labels).abs().max()
 
 
@@ -94,7 +96,11 @@ def test_the_projector_is_dropped_after_training(model: Conviqt) -> None:
 def test_a_cnns_file_is_read_by_key(model: Conviqt, tmp_path: Path) -> None:
     state = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     save_file(state | {"classifier.weight": torch.zeros(2, 2)}, tmp_path / "cnn.safetensors")
-    fresh = Conviqt(**conviqt_settings(section(None)), minimum=0.0, maximum=1.0)
+    fresh = Conviqt(
+        **conviqt_settings(section(None), RECIPE),
+        minimum=0.0,
+        maximum=1.0,
+    )
     load_conviqt(fresh, section(str(tmp_path / "cnn.safetensors")))
     assert all(torch.equal(value, state[key]) for key, value in fresh.backbone.state_dict().items())
     del state["bn1.weight"]

@@ -1,0 +1,39 @@
+"""What the trainer takes: a teacher, a student, or the upper part of either."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from torch import Tensor, nn
+
+from rungwise.prediction import Prediction
+from student.frame_student import FrameStudent
+from teacher.quality_teacher import QualityTeacher
+
+Model: TypeAlias = QualityTeacher | FrameStudent
+
+
+class Upper(nn.Module):
+    """A model without its frozen lower layers; it takes their stored output."""
+
+    def __init__(self, model: Model, name: str) -> None:
+        """
+        Raises:
+            ValueError: the model's lower layers train, so their output can't be stored.
+        """
+        super().__init__()
+        if not model.lower_is_frozen:
+            raise ValueError(f"execution.keep_frozen: {name} so tuned has no frozen lower layers; set it to false")
+        self.model = model
+        self.has_closed_form = model.has_closed_form
+
+    def forward(self, hidden: Tensor, *more: Tensor) -> Prediction[Tensor]:
+        """Predict from the lower layers' output, and from what else the model takes."""
+        return self.model.upper(hidden, *more)
+
+    def fit_closed_form(self, prediction: Prediction[Tensor], *targets: Tensor) -> None:
+        """As the model's own."""
+        self.model.fit_closed_form(prediction, *targets)
+
+
+Trainable: TypeAlias = Model | Upper

@@ -1,0 +1,40 @@
+"""The protocol of students: what training, export and checkpoints ask of one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from rungwise.prediction import Prediction
+
+
+class Student(Protocol):
+    """A student is an `nn.Module` with these members; `FrameStudent` (student/frame_student.py) implements them.
+
+    `forward(frames_BTHWC, terms_BF=None)` is `upper(lower(frames_BTHWC), terms_BF)`. Frames are uint8 RGB, terms are
+    bitstream features (rungwise/bitstream/features.py) of a hybrid student. Shapes: B clips, N train clips, F features.
+    """
+
+    @property
+    def lower_is_frozen(self) -> bool:
+        """Whether no weight of `lower` is trained, so that its output may be stored once and reused."""
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether `fit_closed_form` fits a part of the student after the gradient steps."""
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether the student takes bitstream features beside pixels."""
+
+    def lower(self, frames_BTHWC: Tensor) -> Tensor:
+        """The stem: frames to one packed tensor, clips first."""
+
+    def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
+        """Everything above the stem."""
+
+    def fit_closed_form(
+        self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor
+    ) -> None:
+        """Fit the closed-form part to the predictions of train clips, their labels, features and weights (0 to 1)."""
