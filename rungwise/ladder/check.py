@@ -11,7 +11,7 @@ from typing import Any
 import rungwise
 from rungwise.ladder.advice import OBJECTIVE, recommend, savings
 from rungwise.ladder.compare import MetricReport, Report, compare
-from rungwise.ladder.encodes import TABLE_SUFFIXES, Column, Encode, TitleEncodes, find_encodes, read_column
+from rungwise.ladder.encodes import Column, Encode, TitleEncodes, find_encodes, read_column
 from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.pairing import Crop
 from rungwise.ladder.qualities import (
@@ -24,6 +24,7 @@ from rungwise.ladder.qualities import (
 )
 from rungwise.ladder.reference import comparable_encodes
 from rungwise.ladder.rungs import Rung
+from rungwise.tables import TABLE_SUFFIXES
 
 TRUTH_VMAF = "vmaf"
 

@@ -1,7 +1,7 @@
-"""A model's scores of one title's rungs, all looked at in the same places at the same times.
+"""A model's scores of one title's rungs on the same views: equal places and times in every rung.
 
-A single score looks at few places, the same for all videos, and each window's frames are chosen by its own
-times. Here every rung is shown at the top rung's places and times, several draws of them, and scores are means.
+A video's own score uses a few places and chooses frames by its own times. Here places and times are those of the top
+rung, several draws of them, so rungs differ by their encoding alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rungwise.score.views import Pictures, View, make_views, read_views
 
 
 def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | None) -> list[View]:
-    """Views of the top rung: the model's own recipe, `count` draws of places."""
+    """`count` views of the top rung by the model's own recipe."""
     return make_views(top, scorer.contract.view, count=count, display_height=display_height)
 
 
@@ -30,11 +30,11 @@ def shows_flat(path: Path, view: View) -> bool:
     try:
         return all(is_flat(np.moveaxis(picture, -1, 0)) for _, picture in shown_frames(path, view.frame_indices))
     except ValueError:
-        return False  # the score that follows raises the same error, for its own rung
+        return False  # scoring raises the same error, for its own rung
 
 
 def shown_frames(path: Path, indices: Sequence[int]) -> Pictures:
-    """`rgb_frames`, deinterlaced where flagged, as a single score sees them; a frame may come twice, the last counts.
+    """RGB frames, deinterlaced where flagged, as for a video's own score. A frame may come twice: the last counts.
 
     Raises:
         ValueError: the video can't be decoded or is too short.
@@ -58,13 +58,13 @@ def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> Pictur
                 yield index, rgb(frame)
             if not missing:
                 return
-    raise ValueError(f"{path}: only {index + 1} frames decode, frame {min(missing)} was wanted")
+    raise ValueError(f"{path}: only {index + 1} frames decode, frame {min(missing)} is missing")
 
 
 def score_flat_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
-    """`score_at` of a title whose top rung shows a plain color: the scale's best where this rung does too.
+    """`score_at` for a title whose top rung shows a plain color: a rung that does too gets the scale's best.
 
-    A rung that is flat where the top rung is not has lost its content, so that one is left to the model.
+    A rung that does not is left to the model.
     """
     if shows_flat(path, _views_at(path, places)[0]):
         return [scorer.contract.scale.best] * len(places)
@@ -82,14 +82,13 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[View]) -> list[float]:
 
 def _views_at(path: Path, places: Sequence[View]) -> list[View]:
     """`places` with the frame numbers of another rung."""
-    seen = probe(path)
-    if seen.hdr:
-        raise ValueError(f"{path}: HDR video ({seen.hdr}); the model knows SDR only, tone-map it first")
-    times = timestamps_seconds(path)
-    wanted = np.asarray(places[0].timestamps_seconds)
-    if wanted[-1] > times[-1] + 0.5:
+    video = probe(path)
+    if video.hdr:
+        raise ValueError(f"{path}: HDR video ({video.hdr}); the model is trained on SDR only, tone-map it first")
+    times, view_times = timestamps_seconds(path), np.asarray(places[0].timestamps_seconds)
+    if view_times[-1] > times[-1] + 0.5:
         raise ValueError(
-            f"{path}: ends at {times[-1]:.2f} s, the title's other rungs go on to {wanted[-1]:.2f} s or more"
+            f"{path}: ends at {times[-1]:.2f} s, the title's other rungs at {view_times[-1]:.2f} s or later"
         )
-    frames = tuple(int(np.abs(times - time).argmin()) for time in wanted)
+    frames = tuple(int(np.abs(times - time).argmin()) for time in view_times)
     return [view.model_copy(update={"frame_indices": frames}) for view in places]

@@ -1,1 +1,1 @@
-"""Pages, pictures and texts of results."""
+"""Pages, plots and texts of results. `page.py` renders `templates/`; `svg.py` draws all plots."""

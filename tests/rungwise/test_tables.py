@@ -90,7 +90,7 @@ def test_repeated_rows_and_columns(tmp_path: Path) -> None:
     values, notes = ladder(write(tmp_path / "t.csv", rows=ROWS * 2))
     assert values == VALUES
     assert any(note.startswith("3 of 6 rows") for note in notes)
-    with pytest.raises(ValueError, match="b at 1200 kbps is there more than once"):
+    with pytest.raises(ValueError, match="b at 1200 kbps appears more than once"):
         ladder(write(tmp_path / "t.csv", rows=[*ROWS, [*ROWS[1][:-1], "71"]]))
     twice = write(tmp_path / "t.csv", header=[*HEADER, " vmaf"], rows=[[*row, "1"] for row in ROWS])
     for read in (ladder, read_table, check_videos, lambda path: read_scores(path, "vmaf", [])):

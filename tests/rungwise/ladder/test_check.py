@@ -131,7 +131,7 @@ def test_a_table_of_many_titles_wants_one_named(tmp_path: Path, sound: Rows) -> 
 def test_lower_is_better_is_never_misread(tmp_path: Path, sound: Rows) -> None:
     turned = [100 - row[3] for row in sound]
     named = write(tmp_path / "a.csv", sound, my_dmos=turned)
-    with pytest.raises(ValueError, match="'my_dmos' is named like one where lower is better"):
+    with pytest.raises(ValueError, match="'my_dmos' looks lower-is-better by its name"):
         check_source(CheckRequest(named, quality="my_dmos", step=6))
     unnamed = write(tmp_path / "b.csv", sound, distance=turned)
     with pytest.raises(ValueError, match=r"gets worse as bitrate rises \(SRCC -1.00 within a codec\)"):
@@ -164,7 +164,7 @@ def test_tables_that_cannot_be_used(tmp_path: Path, sound: Rows) -> None:
     with pytest.raises(ValueError, match="has no column height, bitrate_kbps"):
         check_source(CheckRequest(tmp_path / "n.csv", quality="vmaf"))
     (tmp_path / "x.bin").write_text("")
-    with pytest.raises(ValueError, match=r"want a folder of encodes, or a file that ends in \.parquet"):
+    with pytest.raises(ValueError, match=r"expected a folder of encodes, or a file that ends in \.parquet"):
         check_source(CheckRequest(tmp_path / "x.bin", quality="vmaf"))
 
 
@@ -313,5 +313,5 @@ def test_rungs_are_looked_at_in_the_same_places(folder: Path, contrast_model: Pa
     # So does the single score of another rung, in the first of those draws.
     assert score_at(scorer, small, places)[0] == pytest.approx(scorer.score(small, display_height=216).score)
     later = [place.model_copy(update={"timestamps_seconds": (0.1, 9.0)}) for place in places]
-    with pytest.raises(ValueError, match=r"ends at 0\.58 s, the title's other rungs go on to 9\.00 s"):
+    with pytest.raises(ValueError, match=r"ends at 0\.58 s, the title's other rungs at 9\.00 s"):
         score_at(scorer, small, later)
