@@ -141,7 +141,8 @@ def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Finding]:
         if better is None:
             continue
         points, less = q[better] - q[row], 100 * (1 - rungs[better].bitrate_kbps / rung.bitrate_kbps)
-        result = f"scores {points:.1f} points higher with {less:.0f} % less bitrate"
+        saving = f"with {less:.0f} % less bitrate" if less >= 0.5 else "at the same bitrate"
+        result = f"scores {points:.1f} points higher {saving}"
         text = f"{describe(rung)}: {size_text(rungs[better])} {result}."
         faults[int(row)] = _finding("unordered", (int(row), better), points, text)
     return faults

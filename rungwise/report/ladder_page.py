@@ -69,7 +69,7 @@ def make_page(report: Report) -> str:
         figure_columns=_figure_columns(report),
         colors=height_colors(report),
         advice=[_advice_lines(report, place) for place in range(len(first.check.codecs))],
-        advice_texts=[_advice_text(report, place) for place in range(len(first.check.codecs))],
+        advice_notes=[_advice_notes(report, place) for place in range(len(first.check.codecs))],
         request=_request(report),
         agreement_plots=agreement_plots(report) if report.agreement else [],
         fault_text=fault_text,
@@ -123,14 +123,14 @@ def _advice_lines(report: Report, place: int) -> list[AdviceLine]:
     return sorted(lines)
 
 
-def _advice_text(report: Report, place: int) -> str:
+def _advice_notes(report: Report, place: int) -> list[str]:
     """Which rungs are dropped and why, notes, and crossovers."""
     advice = report.metrics[0].recommendations[place]
     reasons = [drop.reason for drop in advice.drop]
     counts = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
     lines = [f"drop {len(reasons)}: {counts}" if reasons else "drop none"]
     lines += [advice.note] if advice.note else []
-    return " ".join(map(sentence, [*lines, *crossover_lines(report, place)]))
+    return [sentence(line) for line in [*lines, *crossover_lines(report, place)]]
 
 
 def _request(report: Report) -> str:
@@ -139,7 +139,7 @@ def _request(report: Report) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    lines = [f"{metric.name}: {line}." for metric in report.metrics for line in settings_lines(metric.check.metric)]
+    lines = [f"{line}." for line in settings_lines(report)]
     lines.append(
         "Out of order: a cheaper rung of the same codec scores higher. Too close: less than one step above the next "
         f"cheaper sound rung that is kept. Gap: wider than {GAP_STEPS:g} steps."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ _NARROW, _WIDE = 358, 1112  # pixels of the text column
 _MARGINS = Margins(left=44, top=14)
 _FAULT_SHAPES: dict[Kind, Shape] = {"unordered": "down", "off-hull": "cross", "close": "square"}
 _HULL_WIDTH, _HULL_OPACITY = 9, 0.16
-_HULL_POINTS = 120
+_HULL_POINTS, _LINE_POINTS = 120, 20
 Box = tuple[float, float, float, float]
 
 
@@ -100,6 +101,9 @@ def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCh
     numbers = {finding.rungs[0]: finding.number for finding in metric.check.findings}
     pixels = {row: plot.at(report.rungs[row].bitrate_kbps, metric.check.verdicts[row].quality) for row in codec.rungs}
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels.values()]
+    for curve in codec.curves:
+        for one, other in pairwise(pixels[row] for row in curve.rungs):
+            taken += [(x, y, x, y) for x, y in np.linspace(one, other, _LINE_POINTS).tolist()]
     for row in sorted(codec.rungs, key=lambda row: row in numbers):
         flags = metric.check.verdicts[row].flags
         mark = _rung_mark(colors[report.rungs[row].height], flags[0] if flags else None)

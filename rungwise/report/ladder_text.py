@@ -81,11 +81,20 @@ def addition_text(rungs: Sequence[Rung], addition: Addition) -> str:
     return f"{addition.height}p at about {kbps} kbps (between {between}), expected quality {addition.quality:.0f}"
 
 
-def settings_lines(metric: Metric) -> tuple[str, str]:
-    """Step and tolerance, with their sources."""
+def settings_lines(report: Report) -> list[str]:
+    """Step and tolerance with their sources, once for all metrics that share them."""
+    names: dict[str, list[str]] = {}
+    for metric in report.metrics:
+        for line in _settings(metric.check.metric):
+            names.setdefault(line, []).append(metric.name)
+    return [f"{', '.join(metrics)}: {line}" for line, metrics in names.items()]
+
+
+def _settings(metric: Metric) -> tuple[str, str]:
+    step, tolerance = (source.replace("--", "set by --") for source in (metric.step_source, metric.tolerance_source))
     return (
-        f"step {metric.step:g} points, one just-noticeable difference ({metric.step_source})",
-        f"tolerance {metric.tolerance:g} points, for below the hull and out of order ({metric.tolerance_source})",
+        f"step {metric.step:g} points (one just-noticeable difference): {step}",
+        f"tolerance {metric.tolerance:g} points (below the hull, out of order): {tolerance}",
     )
 
 
@@ -105,9 +114,7 @@ def to_text(report: Report) -> str:
             lines += [f"  {s.codec:6} vs {s.anchor:6} {saving_text(s)}" for s in metric.savings]
     if report.agreement is not None:
         lines += ["", *agreement_lines(report)]
-    lines += ["", f"recommendation: {report.objective}"]
-    for metric in report.metrics:
-        lines += [f"{metric.name}: {line}" for line in settings_lines(metric.check.metric)]
+    lines += ["", f"recommendation: {report.objective}", *settings_lines(report)]
     if any(verdict.low is not None for verdict in first.check.verdicts):
         lines.append(INTERVAL_NOTE)
     lines += [f"note: {note}" for note in report.notes]

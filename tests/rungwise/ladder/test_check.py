@@ -72,7 +72,7 @@ def test_a_table_with_a_quality_column(tmp_path: Path, sound: Rows) -> None:
     assert "column vmaf: 1 of 13 rungs needs attention" in text
     assert "out of order    h264 720p at 5000 kbps: 720p at 4500 kbps scores 7.0 points higher" in text
     assert "hevc   vs h264   -30.0 %" in text
-    assert "step 6 points, one just-noticeable difference" in text
+    assert "step 6 points (one just-noticeable difference)" in text
     rows = list(csv.DictReader(io.StringIO(run(path, "--quality", "vmaf", "--csv").stdout)))
     assert len(rows) == 13
     by_name = {row["name"]: row for row in rows}
