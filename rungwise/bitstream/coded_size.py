@@ -1,9 +1,9 @@
-"""How large each frame was coded, by its headers: an encoder may code fewer samples than are shown.
+"""Coded size of each frame, from its headers: an encoder may code fewer pixels than are displayed.
 
-HEVC and VVC change size with a parameter set, which a slice or picture header names (HEVC 7.4.7.1, VVC 7.4.3.8), VP8
-with a key frame (RFC 6386 9.1), VP9 and AV1 with any frame, which may take over the size of a reference (VP9 7.2.5, AV1
-5.9.7). AV1's super-resolution codes fewer columns still (AV1 5.9.8). Codecs whose decoders report block steps need no
-headers here: their decoded frames have a size (rungwise/bitstream/qp.py).
+The size changes with a parameter set that slice or picture headers refer to in HEVC (7.4.7.1) and VVC (7.4.3.8), at a
+key frame in VP8 (RFC 6386 9.1), and at any frame in VP9 (7.2.5) and AV1 (5.9.7), which may inherit the size of a
+reference. AV1 super-resolution codes fewer columns still (5.9.8). Codecs with per-block QP need no header parsing here:
+their frames are decoded (rungwise/bitstream/qp.py).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3]..\x08(..)(..)", re.DOTALL)  # ITU-T T.81 B.2.2
-CHROMA = {1: (2, 2), 2: (2, 1)}  # chroma_format_idc: samples that one unit of a crop stands for
+CHROMA = {1: (2, 2), 2: (2, 1)}  # chroma_format_idc -> luma samples (x, y) per cropping unit
 SUPERRES_UNITS, SUPERRES_LEAST = 8, 9  # AV1: SUPERRES_NUM, SUPERRES_DENOM_MIN
 ALL_SLOTS = 0xFF
 
 
 class CodedSize(NamedTuple):
-    """Samples of a decoded frame, 0 where no header says one; AV1's super-resolution codes fewer columns of them."""
+    """Size of a decoded frame, and its coded width, which is smaller with AV1 super-resolution; 0 if unknown."""
 
     width: int = 0
     height: int = 0
@@ -30,7 +30,7 @@ class CodedSize(NamedTuple):
 
 
 def jpeg_size(data: bytes) -> CodedSize:
-    """The size that a JPEG's frame header states."""
+    """Size from a JPEG frame header; zeros if there is none."""
     header = JPEG_FRAME.search(data)
     if header is None:
         return CodedSize()
@@ -39,19 +39,19 @@ def jpeg_size(data: bytes) -> CodedSize:
 
 
 class SizeReader:
-    """Follows the headers of one stream: each packet's fields in coded order."""
+    """Tracks the frame size through the headers of one stream, in coded order."""
 
     def __init__(self) -> None:
-        self.size = CodedSize()  # of the last frame
-        self.largest = CodedSize()  # AV1: of a frame that states none
+        self.size = CodedSize()  # size of the last frame
+        self.largest = CodedSize()  # AV1: size of a frame without an override
         self.sets = ParameterSets()
-        self.slots: dict[int, CodedSize] = {}  # VP9 and AV1: the references
-        self.refreshed = 0  # a bit for each slot that keeps the frame
-        self.references: list[int] = []  # slots, in the frame's order
-        self.num_tried = 0  # of the references, for their size
+        self.slots: dict[int, CodedSize] = {}  # VP9 and AV1: sizes of the reference frames
+        self.refreshed = 0  # bit mask of the slots that the frame refreshes
+        self.references: list[int] = []  # reference slots of the frame
+        self.num_tried = 0  # references whose found_ref was read
 
-    def take(self, fields: Sequence[tuple[str, int]]) -> CodedSize:
-        """The size of the frame that a packet shows, its last."""
+    def read_packet(self, fields: Sequence[tuple[str, int]]) -> CodedSize:
+        """Size of a packet's last frame, the one that is shown."""
         for name, value in fields:
             if name in ("frame_width_minus_1", "width"):
                 width = value + (name != "width")
@@ -69,15 +69,15 @@ class SizeReader:
                 columns = (self.size.width * SUPERRES_UNITS + denominator // 2) // denominator
                 self.size = self.size._replace(coded_width=columns)
             else:
-                self._take_reference(name, value)
-                self.size = self.sets.take(name, value) or self.size
-        self._keep()
+                self._read_reference(name, value)
+                self.size = self.sets.read_field(name, value) or self.size
+        self._refresh_slots()
         return self.size
 
-    def _take_reference(self, name: str, value: int) -> None:
-        if name == "show_existing_frame":  # a frame's first field
-            self._keep()
-            self.refreshed = 0 if value else ALL_SLOTS  # a key frame states no slots: it fills all
+    def _read_reference(self, name: str, value: int) -> None:
+        if name == "show_existing_frame":  # the first field of a frame
+            self._refresh_slots()
+            self.refreshed = 0 if value else ALL_SLOTS  # a key frame refreshes all slots without stating them
             self.references, self.num_tried = [], 0
         elif name == "frame_to_show_map_idx":
             self.size = self.slots.get(value, self.size)
@@ -91,22 +91,22 @@ class SizeReader:
                 self.size = size._replace(coded_width=size.width)
             self.num_tried += 1
 
-    def _keep(self) -> None:
-        """The frame has ended: the slots that it refreshes hold it."""
+    def _refresh_slots(self) -> None:
+        """Store the size of the finished frame in the slots that it refreshes."""
         self.slots.update({slot: self.size for slot in range(ALL_SLOTS.bit_length()) if self.refreshed >> slot & 1})
         self.refreshed = 0
 
 
 class ParameterSets:
-    """The sizes that HEVC's and VVC's parameter sets state, and which of them frames name."""
+    """Sizes in HEVC and VVC parameter sets."""
 
     def __init__(self) -> None:
         self.sequences: dict[int, dict[str, int]] = {}
         self.pictures: dict[int, dict[str, int]] = {}
-        self.fields: dict[str, int] = {}  # of the set that is being read
+        self.fields: dict[str, int] = {}  # of the set being read
 
-    def take(self, name: str, value: int) -> CodedSize | None:
-        """The size of a frame, with the field by which it names its parameter set."""
+    def read_field(self, name: str, value: int) -> CodedSize | None:
+        """Size of the frame if this field refers to its parameter set, else None."""
         if name == "sps_seq_parameter_set_id":
             self.fields = self.sequences[value] = {}
         elif name == "pps_pic_parameter_set_id":
@@ -120,7 +120,7 @@ class ParameterSets:
 
 
 def _cropped(fields: dict[str, int]) -> CodedSize | None:
-    """The size within the conformance window."""
+    """Size within the conformance window."""
     width, height = (fields.get(f"pic_{side}_in_luma_samples", 0) for side in ("width", "height"))
     across, down = CHROMA.get(fields.get("chroma_format_idc", 1), (1, 1))
     width -= across * sum(fields.get(f"conf_win_{side}_offset", 0) for side in ("left", "right"))
@@ -129,9 +129,9 @@ def _cropped(fields: dict[str, int]) -> CodedSize | None:
 
 
 def frame_pixels(sizes: Sequence[CodedSize]) -> NDArray[np.float64]:
-    """(N, 2): pixels of each frame as coded and as decoded, more with super-resolution.
+    """(N, 2): coded pixels and decoded pixels of each frame; they differ only with super-resolution.
 
-    A frame that states no size has that of the one before it; all are 1 where none states one.
+    A frame of unknown size gets that of the frame before it. If no size is known, all are 1.
     """
     last = next((size for size in sizes if size.width and size.height), CodedSize(1, 1, 1))
     pixels_N2 = np.empty((len(sizes), 2))

@@ -231,7 +231,7 @@ def cut_master(source: Path, destination: Path, *, num_frames: int) -> None:
     try:
         run_ffmpeg([*command, "-bitexact", str(destination.absolute())], writes=destination)
     except FfmpegError as error:
-        raise FfmpegError(f"{source}: could not be cut to {num_frames} frames", error.words) from error
+        raise FfmpegError(f"{source}: could not be cut to {num_frames} frames", error.stderr) from error
 
 
 def encoder_arguments(spec: EncodeSpec, fps: float) -> list[str]:
@@ -295,7 +295,7 @@ def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
             raise FfmpegError("frames were lost", f"no error, but the file has {num_written} of {num_given} frames")
         os.replace(partial, destination)
     except FfmpegError as error:
-        raise EncodeError(spec, error.words) from error
+        raise EncodeError(spec, error.stderr) from error
     finally:
         partial.unlink(missing_ok=True)
     return ["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", *command]

@@ -208,17 +208,17 @@ def _filter_graph(comparison: _Comparison, models: Sequence[str], num_threads: i
 
 def _explained(error: FfmpegError, models: Sequence[str], comparison: _Comparison) -> Exception:
     """A ValueError for a missing model or a too small picture, else the error itself."""
-    if "could not load libvmaf model" in error.words:
+    if "could not load libvmaf model" in error.stderr:
         return ValueError(
             f"models is {list(models)}; ffmpeg {ffmpeg_version()} does not have all of them built in; "
             "use others, such as vmaf_v0.6.1, or an ffmpeg with a newer libvmaf "
-            f"(a newer imageio-ffmpeg, or IMAGEIO_FFMPEG_EXE); ffmpeg reported:\n{error.words}"
+            f"(a newer imageio-ffmpeg, or IMAGEIO_FFMPEG_EXE); ffmpeg reported:\n{error.stderr}"
         )
-    if re.search(r"image too small|no feature '", error.words):
+    if re.search(r"image too small|no feature '", error.stderr):
         return ValueError(
             f"the comparison size is {comparison.width}x{comparison.height}, too small for one of {', '.join(models)} "
             "(VMAF v1 needs a short side of 160 for 3h, about 270 for 5h, and a long side of 216); "
-            f"raise display_height or use vmaf_v0.6.1; ffmpeg reported:\n{error.words}"
+            f"raise display_height or use vmaf_v0.6.1; ffmpeg reported:\n{error.stderr}"
         )
     return error
 

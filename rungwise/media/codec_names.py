@@ -1,4 +1,4 @@
-"""One name for a codec, whatever a table calls it."""
+"""Canonical codec names for the names used in tables, encoders and containers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CODEC_ALIASES = {
 _CODEC_BY_ALIAS = {alias: codec for codec, aliases in CODEC_ALIASES.items() for alias in aliases.split()}
 
 
-def codec_name(written: str) -> str:
-    """A codec by its usual name, whatever it is called: H.264, avc1.64001f and x264 are h264; unknown ones stay."""
-    text = written.strip()
+def codec_name(name: str) -> str:
+    """Canonical codec name: H.264, avc1.64001f and x264 give h264. Unknown names are returned stripped."""
+    text = name.strip()
     compact = re.sub(r"[^a-z0-9]", "", text.lower())
     first = re.sub(r"[^a-z0-9]", "", text.lower().split(".")[0])  # RFC 6381: avc1.64001f
     return _CODEC_BY_ALIAS.get(compact) or _CODEC_BY_ALIAS.get(first) or text

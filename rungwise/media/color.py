@@ -1,6 +1,7 @@
-"""What colors a video's samples mean: names of ITU-T H.273, what we can convert, and what a container alone states.
+"""Color description of video (ITU-T H.273): names, supported matrices, and values that only the container states.
 
-A decoder says of a frame what the bitstream says. Where that says nothing, the container's word holds, as in players.
+A decoder sets a frame's color description from the bitstream. Values that it leaves unspecified are taken from the
+container, as players do.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ COLOR_TRANSFERS = {
     14: "bt2020-10",
 }
 COLOR_RANGES = {1: "limited", 2: "full"}
-# swscale's matrices by H.273 matrix_coefficients. Files that say nothing are taken as BT.709: most encoders of
-# today mean it, and a y4m pipe, which cannot say, then gives the same pixels as the file.
+# swscale's matrices by H.273 matrix_coefficients. Unspecified is taken as BT.709: most encoders mean it, and a y4m
+# pipe, which can't state a matrix, then gives the same pixels as its file.
 MATRICES: dict[int, int] = {
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
@@ -62,14 +63,14 @@ MATRICES: dict[int, int] = {
     9: Colorspace.BT2020,
 }
 
-UNSPECIFIED = (0, 2, 3)  # of transfers and primaries; a matrix of 0 is RGB's
-CONVERTIBLE = {0, 1, 2, 3, *MATRICES}  # matrices that frames can be converted by, or that say nothing
-NO_BASE_LAYER = {5: "profile 5, whose pictures are neither SDR nor HDR10"}  # of Dolby Vision
+UNSPECIFIED = (0, 2, 3)  # transfer or primaries; matrix 0 is RGB
+CONVERTIBLE = {0, 1, 2, 3, *MATRICES}  # matrices with a conversion, and unspecified
+NO_BASE_LAYER = {5: "profile 5, whose base layer is neither SDR nor HDR10"}  # Dolby Vision profiles
 
 
 @dataclass(frozen=True)
 class StatedColor:
-    """What a container states of its video, in numbers of H.273."""
+    """Color description in a container, as H.273 code points."""
 
     matrix: int
     transfer: int
@@ -77,8 +78,8 @@ class StatedColor:
     range: int
     codec: str = ""
 
-    def given_to(self, frame: VideoFrame) -> VideoFrame:
-        """The frame, with what the container states where the frame says nothing."""
+    def applied_to(self, frame: VideoFrame) -> VideoFrame:
+        """The frame itself, with unspecified values replaced by the container's."""
         if self.range == 2 and self._has_default_range(frame):
             frame.color_range = 2
         if int(frame.colorspace) in (2, 3) and self.matrix not in (0, 2, 3):
@@ -92,13 +93,13 @@ class StatedColor:
         return frame
 
     def _has_default_range(self, frame: VideoFrame) -> bool:
-        """Whether libav calls an HEVC frame limited only because the bitstream describes no colors (H.265 E.3.1)."""
+        """Whether an HEVC frame is limited range only by default, without a color description (H.265 E.3.1)."""
         described = [int(frame.colorspace), int(frame.color_trc), int(frame.color_primaries)]
         return self.codec == "hevc" and int(frame.color_range) == 1 and described == [2, 2, 2]
 
 
 def stated_color(stream: Any) -> StatedColor:
-    """What the container states; to be asked before anything is decoded, which overwrites it."""
+    """The container's color description; call before decoding, which overwrites it."""
     context = stream.codec_context
     return StatedColor(
         int(context.colorspace),
@@ -110,24 +111,24 @@ def stated_color(stream: Any) -> StatedColor:
 
 
 def with_color(stated: StatedColor, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Frames with what the container states of them."""
-    return (stated.given_to(frame) for frame in frames)
+    """Frames with unspecified color values replaced by the container's."""
+    return (stated.applied_to(frame) for frame in frames)
 
 
 def hdr_name(transfer: int, dolby_vision_profile: int | None) -> str:
-    """Why a video is not SDR: its Dolby Vision profile if that has no base layer, or its transfer; "" if it is SDR."""
+    """Name of the HDR format: a Dolby Vision profile without base layer, or the HDR transfer; "" for SDR."""
     if dolby_vision_profile in NO_BASE_LAYER:
         return f"Dolby Vision {NO_BASE_LAYER[dolby_vision_profile]}"
     return HDR_TRANSFERS.get(transfer, "")
 
 
 def check_matrix(frame: VideoFrame, name: str) -> None:
-    """Refuse colors that we would show wrongly.
+    """Refuse a frame whose colors can't be converted.
 
     Raises:
         ValueError: no conversion to RGB is known for the frame's matrix.
     """
     matrix = int(frame.colorspace)
     if matrix not in CONVERTIBLE:
-        known = COLOR_SPACES.get(matrix, f"number {matrix}")
-        raise ValueError(f"{name}: its color matrix ({known}) can't be converted; convert the video to BT.709 first")
+        matrix_name = COLOR_SPACES.get(matrix, f"number {matrix}")
+        raise ValueError(f"{name}: unsupported color matrix ({matrix_name}); convert the video to BT.709 first")

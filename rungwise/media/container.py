@@ -1,4 +1,4 @@
-"""Open a video file, choose the stream that a player shows, and decode it in the colors that the file means."""
+"""Open a video file, select the stream that a player shows, and decode it with the file's color description."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-RAW = ("h264", "hevc", "vvc", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h263")  # streams that carry no times
+RAW = ("h264", "hevc", "vvc", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h263")  # raw streams without timestamps
 ANIMATED_WEBP = 2  # flag of a VP8X chunk (WebP container specification, Extended File Format)
-PICTURES = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside another codec a cover or a preview
-ASSUMED_RATE = Fraction(25)  # libav's, of such
+PICTURES = ("mjpeg", "png", "bmp", "webp", "tiff")  # next to another codec: cover art or a preview
+ASSUMED_RATE = Fraction(25)  # libav's assumption for raw streams
 
 
 def open_video(path: Path, threads: int | None = None) -> av.container.InputContainer:
-    """Open a file for decoding with so many threads, as many as pay if None; their number changes no pixel.
+    """Open a file for decoding.
+
+    Args:
+        path: the video.
+        threads: decoder threads; None lets the decoder choose. Pixels do not depend on it.
 
     Raises:
-        ValueError: no such file, no video, or a playlist.
+        ValueError: the file is missing, encrypted, too large, a playlist, or not a video.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    _refuse_list(path)
+    _refuse_playlist(path)
     check_tables(path)
     options = {"protocol_whitelist": "file"} | DECODER_OPTIONS
     try:
@@ -52,18 +56,18 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     stream = video_stream(container)
     if container.format.name == "mpegts" and (scheme := transport_encryption(path)):
         container.close()
-        raise ValueError(f"{path}: encrypted ({scheme}); score it before it is packaged")
+        raise ValueError(f"{path}: encrypted ({scheme}); score the video before packaging")
     if stream is None:
-        others = {track.coding for track in video_tracks(path)} if container.streams.video else set()
+        codings = {track.coding for track in video_tracks(path)} if container.streams.video else set()
         covers = all(stream.disposition & STILLS for stream in container.streams.video)
         container.close()
         if covers:
-            raise ValueError(f"{path}: holds no video stream")
-        raise ValueError(f"{path}: no decoder for its video ({', '.join(sorted(others)) or 'unknown coding'})")
+            raise ValueError(f"{path}: has no video stream")
+        raise ValueError(f"{path}: no decoder for its video ({', '.join(sorted(codings)) or 'unknown coding'})")
     track = track_of(container, stream, path)
     if track is not None and track.encryption:
         container.close()
-        raise ValueError(f"{path}: encrypted ({track.encryption}); score it before it is packaged")
+        raise ValueError(f"{path}: encrypted ({track.encryption}); score the video before packaging")
     try:
         check_stated_size(path, stream)
     except ValueError:
@@ -75,36 +79,35 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
 
 
 def video_stream(container: av.container.InputContainer) -> Any:
-    """The stream that a player shows: of those that move the default one, or the largest; no cover picture, and none
-    that has no decoder.
+    """The stream that a player shows, or None: moving pictures first, then the default stream, then the largest.
 
-    None if there is none.
+    Cover art and streams without a decoder do not count.
     """
     streams = [stream for stream in container.streams.video
                if stream.codec_context is not None and not stream.disposition & STILLS]  # fmt: skip
 
     def rank(stream: Any) -> tuple[bool, bool, int]:
         context = stream.codec_context
-        return _moves(stream), bool(stream.disposition & Disposition.default), context.width * context.height
+        return _is_moving(stream), bool(stream.disposition & Disposition.default), context.width * context.height
 
     return max(streams, key=rank, default=None)
 
 
-def _moves(stream: Any) -> bool:
+def _is_moving(stream: Any) -> bool:
     context = stream.codec_context
     return stream.frames != 1 and (context is None or context.codec.canonical_name not in PICTURES)
 
 
 def stream_rate(container: av.container.InputContainer, stream: Any) -> tuple[Fraction, bool]:
-    """Frames a second, and whether that is `ASSUMED_RATE`, since a raw stream states none."""
+    """Frame rate, and whether it is `ASSUMED_RATE` because a raw stream states none."""
     raw = container.format.name in RAW or container.format.name.endswith("_pipe")
-    # Of raw streams libav gives its own assumption as their rate, or that of fields.
+    # For raw streams, libav's guessed rate is an assumption or a field rate.
     stated = stream.codec_context.framerate if raw else stream.guessed_rate or stream.average_rate
     return Fraction(stated or ASSUMED_RATE), raw and not stated
 
 
 def track_of(container: av.container.InputContainer, stream: Any, path: Path) -> VideoTrack | None:
-    """What the file says of a stream's track, where it says anything (rungwise/media/tracks.py)."""
+    """The file's description of a stream's track, or None (rungwise/media/tracks.py)."""
     if not container.format.name.startswith(("mov", "matroska")):
         return None
     tracks = video_tracks(path)
@@ -115,28 +118,28 @@ def track_of(container: av.container.InputContainer, stream: Any, path: Path) ->
 
 
 def container_notes(container: av.container.InputContainer, path: Path) -> list[str]:
-    """What a reader of a score should know of the file and of what is looked at in it."""
+    """Remarks about the file and the stream that is scored."""
     stream, notes = video_stream(container), []
     others = [other for other in container.streams.video if other.index != stream.index
               and not other.disposition & STILLS]  # fmt: skip
-    videos = [other for other in others if _moves(other) or not _moves(stream)]
+    videos = [other for other in others if _is_moving(other) or not _is_moving(stream)]
     if videos:
-        notes.append(f"{len(videos) + 1} video streams: stream {stream.index} is looked at, as players do")
+        notes.append(f"{len(videos) + 1} video streams: stream {stream.index} is scored, as players choose")
     elif others:
-        notes.append(f"a still picture beside the video is left out (stream {others[0].index})")
+        notes.append(f"a still picture next to the video is ignored (stream {others[0].index})")
     if stream.metadata.get("alpha_mode") == "1":
-        notes.append("alpha is left out: the colors are scored as stored")
+        notes.append("alpha is ignored: colors are scored as stored")
     track = track_of(container, stream, path)
     if track is not None and track.crop:
-        notes.append(f"the container asks to crop ({track.crop}): not followed, all of the picture is looked at")
+        notes.append(f"cropping in the container ({track.crop}) is ignored: the whole frame is scored")
     return notes
 
 
 def refuse_unshowable(container: av.container.InputContainer, frame: VideoFrame, path: Path | str) -> None:
-    """Refuse what we would show in wrong colors.
+    """Refuse a video whose colors can't be decoded correctly.
 
     Raises:
-        ValueError: Dolby Vision without a base layer that others show, or a matrix without a conversion.
+        ValueError: Dolby Vision without an SDR or HDR10 base layer, or an unsupported color matrix.
     """
     track = track_of(container, video_stream(container), path) if isinstance(path, Path) else None
     if track is not None and track.dolby_vision_profile in NO_BASE_LAYER:
@@ -145,9 +148,9 @@ def refuse_unshowable(container: av.container.InputContainer, frame: VideoFrame,
 
 
 def field_problem(codec: str, interlaced: bool, width: int, height: int) -> str | None:
-    """What is wrong with pictures that are single fields: half of the lines at twice the rate; None of frames.
+    """The problem with field-coded pictures, which have half the height at twice the rate; None for frames.
 
-    libav flags an HEVC picture as interlaced only where it is one field (H.265 D.3.3, pic_struct 1 or 2).
+    libav flags an HEVC picture as interlaced only if it is a single field (H.265 D.3.3, pic_struct 1 or 2).
     """
     if codec != "hevc" or not interlaced:
         return None
@@ -158,7 +161,7 @@ def field_problem(codec: str, interlaced: bool, width: int, height: int) -> str 
 
 
 def refuse_fields(frame: VideoFrame, codec: str, path: Path) -> None:
-    """Refuse pictures that are single fields.
+    """Refuse a picture that is a single field.
 
     Raises:
         ValueError: it is one.
@@ -169,35 +172,39 @@ def refuse_fields(frame: VideoFrame, codec: str, path: Path) -> None:
 
 
 def set_threads(stream: Any, threads: int | None) -> None:
-    """Let a stream's decoder use so many threads, as many as pay if None."""
+    """Set the decoder threads of a stream; None lets the decoder choose."""
     threads = decoder_threads(threads, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO" if threads is None or threads > 1 else "NONE"
     if threads is not None:
         stream.codec_context.thread_count = threads
 
 
-def _refuse_list(path: Path) -> None:
-    # The decoder would follow what such a file points to, wherever that lies.
+def _refuse_playlist(path: Path) -> None:
+    # The decoder would open the files that it points to, wherever they are.
     with path.open("rb") as stream:
         head = stream.read(MAX_Y4M_HEADER_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
     check_y4m(head, str(path))
     if head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and head[20] & ANIMATED_WEBP:
-        raise ValueError(f"{path}: an animated WebP, which can't be decoded; convert it to a video first")
+        raise ValueError(f"{path}: animated WebP is not supported; convert it to a video first")
     if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
-        raise ValueError(f"{path}: not a video but a list of others (playlist, manifest or script)")
+        raise ValueError(f"{path}: not a video but a playlist, manifest or script")
 
 
 def decode_all(container: av.container.InputContainer, path: Path) -> Iterator[VideoFrame]:
-    """Every frame of the video that is looked at, in presentation order, in the colors that the file means."""
+    """Every frame of the selected stream, in presentation order, with the file's color description.
+
+    Raises:
+        ValueError: decoding fails, or a frame is larger than `MAX_PIXELS`.
+    """
     stream = video_stream(container)
     try:
-        yield from as_meant(container, with_color(stated_color(stream), container.decode(stream)))
+        yield from with_chroma_siting(container, with_color(stated_color(stream), container.decode(stream)))
     except av.error.FFmpegError as error:
         raise decoding_error(path, error, stream.codec_context.width) from error
 
 
-def as_meant(container: av.container.InputContainer, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Frames with their chroma where the video's own was: left, which y4m of 10 bits and more can't say.
+def with_chroma_siting(container: av.container.InputContainer, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Frames with left chroma siting where y4m of more than 8 bits can't state it.
 
     Raises:
         ValueError: a frame is larger than `MAX_PIXELS`.
@@ -228,12 +235,12 @@ def demux(container: av.container.InputContainer, stream: Any, path: Path) -> It
     """The packets of one stream.
 
     Raises:
-        ValueError: the container is broken; libav asks for impossible amounts of memory, or finds streams that it did
-            not announce, where a damaged file's sizes and numbers say so.
+        ValueError: the container is broken. With damaged sizes and numbers, libav also runs out of memory or meets
+            streams that were not in the header.
     """
     try:
         yield from container.demux(stream)
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: broken while reading ({error.strerror})") from error
     except IndexError as error:
-        raise ValueError(f"{path}: broken while reading (another stream begins)") from error
+        raise ValueError(f"{path}: broken while reading (an unannounced stream begins)") from error

@@ -1,7 +1,7 @@
-"""What a file may ask for before it is refused: pixels of a frame, the number of frames, the shape of a sample.
+"""Limits on input files: pixels of a frame, number of frames, sample aspect ratio.
 
-A file's header may state any number, and its frames may be larger than its header states. The limits are checked where
-a file is opened, by libav before it allocates a frame, and on every decoded frame.
+A header may state any number, and frames may be larger than the header states. Limits are checked when a file is
+opened, by libav before it allocates a frame, and on every decoded frame.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import IO, Any
 
 import av
 
-from rungwise.media.tracks import announced_samples
+from rungwise.media.tracks import stated_samples
 
 MAX_PIXELS = 8192 * 8192  # 8K video has 7680 x 4320; H.264, HEVC and AV1 define levels up to 8192 x 4352
-MAX_FRAMES = 2**22  # 19 hours at 60 frames a second; about 400 bytes of memory each
-MAX_SAMPLE_ASPECT = 16  # width of a sample over its height, or height over width; real ones stay below 4
+MAX_FRAMES = 2**22  # 19 hours at 60 fps; about 400 bytes of memory per frame
+MAX_SAMPLE_ASPECT = 16  # or its reciprocal; real ones are below 4
 MAX_Y4M_HEADER_BYTES = 4096
-# libav compares with rows that it pads to a multiple of 64 pixels, so its own limit is a little higher.
+# libav compares padded rows (multiples of 64 pixels), so its limit is a little higher.
 DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS * 9 // 8)}
 
 
 def check_size(width: int, height: int, name: str, *, scaled: bool = False) -> None:
-    """Refuse frames of too many pixels, as decoded or as scaled to the display height.
+    """Refuse frames with too many pixels, as decoded or (`scaled`) at the display height.
 
     Raises:
         ValueError: more than `MAX_PIXELS`.
@@ -38,48 +38,49 @@ def check_size(width: int, height: int, name: str, *, scaled: bool = False) -> N
 
 
 def check_tables(path: Path) -> None:
-    """Refuse a file whose tables announce more samples than it has bytes, or more frames than `MAX_FRAMES`. To be
-    called before libav opens it, which makes an entry of 24 bytes for each.
+    """Refuse a file whose sample tables state more samples than it has bytes, or more frames than `MAX_FRAMES`.
+
+    Call this before libav opens the file: it allocates 24 bytes per stated sample.
 
     Raises:
-        ValueError: it does.
+        ValueError: the tables state too many.
     """
     num_bytes = path.stat().st_size
-    num_frames, num_samples = announced_samples(path)
+    num_frames, num_samples = stated_samples(path)
     if num_samples > num_bytes:
-        raise ValueError(f"{path}: broken sample table: it announces {num_samples:,} samples in {num_bytes:,} bytes")
+        raise ValueError(f"{path}: broken sample table: it states {num_samples:,} samples in {num_bytes:,} bytes")
     check_frames(num_frames, path)
 
 
 def check_frames(num_frames: int, name: object) -> None:
-    """Refuse a video of too many frames.
+    """Refuse a video with too many frames.
 
     Raises:
         ValueError: more than `MAX_FRAMES`.
     """
     if num_frames > MAX_FRAMES:
-        raise ValueError(f"{name}: too long; the limit is {MAX_FRAMES:,} frames (19 hours at 60 frames a second)")
+        raise ValueError(f"{name}: too long; the limit is {MAX_FRAMES:,} frames (19 hours at 60 fps)")
 
 
 def check_stated_size(path: Path, stream: Any) -> None:
-    """Refuse a file by the size of the frames that its header states.
+    """Refuse a file by the frame size that its header states.
 
     Args:
         path: the video.
-        stream: the one that is looked at, of a container opened with `DECODER_OPTIONS`.
+        stream: the selected stream, of a container opened with `DECODER_OPTIONS`.
 
     Raises:
         ValueError: more than `MAX_PIXELS`.
     """
     context = stream.codec_context
     width, height = context.width, context.height
-    if not width or not height:  # libav forgets the size of a frame that it refuses while it probes
+    if not width or not height:  # libav drops the size of a frame that it refuses while probing
         width, height = _stated_size(path, stream.index)
     check_size(width, height, str(path))
 
 
 def _stated_size(path: Path, index: int) -> tuple[int, int]:
-    """Width and height by the container and the parser, no decoder opened; 0 where they state none."""
+    """(width, height) from container and parser without opening a decoder; (0, 0) if unknown."""
     options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
     try:
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
@@ -90,37 +91,37 @@ def _stated_size(path: Path, index: int) -> tuple[int, int]:
 
 
 def decoder_threads(threads: int | None, width: int, height: int) -> int | None:
-    """Threads of a decoder, each of which holds frames of its own: together at most `MAX_PIXELS` of them.
+    """Decoder threads, limited so that the frames they hold have at most `MAX_PIXELS` together.
 
-    None, for as many as libav likes, stays None up to a sixteenth of that, which 2560 x 1600 has.
+    None (libav's choice) is kept for frames up to `MAX_PIXELS` / 16, which is about 2560 x 1600.
     """
     pixels = width * height
     if threads is None and pixels <= MAX_PIXELS // 16:
         return None
-    at_most = max(1, MAX_PIXELS // max(1, pixels))
-    return at_most if threads is None else min(threads, at_most)
+    max_threads = max(1, MAX_PIXELS // max(1, pixels))
+    return max_threads if threads is None else min(threads, max_threads)
 
 
 def decoding_error(name: object, error: av.error.FFmpegError, width: int) -> ValueError:
-    """One line for a failed decoder, whose `width` is 0 where it refused a frame by its size."""
+    """One-line error for a failed decoder; `width` is 0 if it refused a frame by its size."""
     may_be_large = not width and isinstance(error, av.error.ArgumentError)
     hint = f", or a frame of more than {MAX_PIXELS:,} pixels" if may_be_large else ""
     return ValueError(f"{name}: broken while decoding ({error.strerror}{hint})")
 
 
 def stated_aspect(stream: Any) -> Fraction | None:
-    """Width of a sample over its height as the file states it, None where it does not, or states an absurd one."""
+    """The sample aspect ratio that the file states; None if it states none or an absurd one."""
     ratio = stream.sample_aspect_ratio
     return Fraction(ratio) if ratio and not is_absurd_aspect(ratio) else None
 
 
 def is_absurd_aspect(ratio: Fraction | None) -> bool:
-    """Whether a stated sample aspect ratio lies outside 1:16 and 16:1; such samples are taken as square."""
+    """Whether a stated sample aspect ratio is outside 1:16 to 16:1; it is then treated as square."""
     return ratio is not None and ratio > 0 and not 1 / MAX_SAMPLE_ASPECT <= ratio <= MAX_SAMPLE_ASPECT
 
 
 class CheckedY4m:
-    """A y4m stream whose header line is checked before libav, which reads a whole frame on opening, sees any of it.
+    """A y4m stream whose header is checked before libav reads it, since libav reads a whole frame on opening.
 
     Raises:
         ValueError: its frames are too large.
@@ -133,14 +134,14 @@ class CheckedY4m:
         self.read: Callable[[int], bytes] = self._read_head
 
     def _read_head(self, size: int) -> bytes:
-        part, self.head = self.head[:size], self.head[size:]
+        data, self.head = self.head[:size], self.head[size:]
         if not self.head:
             self.read = self.stream.read
-        return part or self.stream.read(size)
+        return data or self.stream.read(size)
 
 
 def check_y4m(head: bytes, name: str) -> None:
-    """Refuse a y4m header line by its W and H.
+    """Refuse a y4m stream by the W and H in its header line.
 
     Raises:
         ValueError: its frames are too large.

@@ -1,4 +1,4 @@
-"""What a file's packets tell without decoding: times, sizes and key frames, one entry a shown frame."""
+"""Packets of a video stream, read without decoding: times, sizes and key frames, one entry per shown frame."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from rungwise.media.clock import Clock, shown_clock, shown_order
 from rungwise.media.container import demux, open_video, stream_rate, video_stream
 from rungwise.media.limits import check_frames
 
-UNINDEXED = ("mpegts", "mpeg")  # containers in which a seek finds some place near the wanted time
+UNINDEXED = ("mpegts", "mpeg")  # containers in which a seek is only approximate
 
 
 class BitstreamReader(Protocol):
-    """Reads what the coded stream tells, packet by packet (rungwise/bitstream/qp.py)."""
+    """Reads bitstream data packet by packet (rungwise/bitstream/qp.py)."""
 
-    def take(self, packet: Any) -> None:
-        """The next packet in coded order."""
+    def add_packet(self, packet: Any) -> None:
+        """Read the next packet in coded order."""
 
     def log2_qsteps(self) -> list[float]:
-        """Of each packet, log2 of its quantizer step size; NaN if unknown."""
+        """log2 quantizer step size of each packet; NaN if unknown."""
 
     def pixels(self) -> NDArray[np.float64]:
-        """Of each packet, (pixels as coded, pixels as decoded)."""
+        """(N, 2): coded pixels and decoded pixels of each packet."""
 
 
 @dataclass(frozen=True)
 class HiddenKeyFrame:
-    """A key frame that an edit list hides and that the first shown frames look back at: its bytes, its step and its
-    coded pixels."""
+    """A key frame that an edit list hides and that the first shown frames reference: its bytes, log2 quantizer step
+    size and coded pixels."""
 
     size: int
     log2_qstep: float
@@ -44,15 +44,22 @@ class HiddenKeyFrame:
 
 @dataclass(frozen=True)
 class Packets:
-    """What the packets of a video stream say, one entry a shown frame in presentation order.
+    """Packets of a video stream: N shown frames in presentation order.
 
-    `ticks_N` are int64 presentation times in units of `time_base`, None where the file carries none; they fall where
-    the file's clock restarts. Decoding can be started exactly at `is_key_N`; `is_intra_N` are all that the file calls
-    key frames. `sizes_N` are coded bytes, `num_bytes` those of all coded frames, of which `num_hidden` are not shown.
-    `rate` is the rate that the file states, `codec` the short name. `log2_qsteps_N`, where asked for, are log2 of each
-    frame's quantizer step (rungwise/bitstream/qp.py), NaN if unknown; `pixels_N2`, with them, the pixels of each frame
-    as coded and as decoded (rungwise/bitstream/coded_size.py). `is_rate_assumed`: the file states no rate.
-    `num_empty` places for a frame hold no data.
+    Attributes:
+        ticks_N: presentation times in units of `time_base`; None if the file has none. They fall where the file's
+            clock restarts.
+        is_key_N: frames at which decoding can start.
+        is_intra_N: frames that the file marks as key frames.
+        sizes_N: coded bytes.
+        rate: frame rate that the file states, or the assumed one (`is_rate_assumed`).
+        num_bytes: coded bytes of all frames, shown or hidden.
+        codec: short codec name, such as "h264".
+        log2_qsteps_N: log2 quantizer step size (rungwise/bitstream/qp.py), NaN if unknown; None if not read.
+        pixels_N2: coded pixels and decoded pixels (rungwise/bitstream/coded_size.py); None if not read.
+        num_hidden: coded frames that the container hides.
+        num_empty: frame slots of an AVI without data.
+        clock_ticks_N: `ticks_N` with clock jumps moved to where they are shown; None for `ticks_N`.
     """
 
     ticks_N: NDArray[np.int64] | None
@@ -69,12 +76,12 @@ class Packets:
     hidden_key_frame: HiddenKeyFrame | None = None
     is_rate_assumed: bool = False
     num_empty: int = 0
-    clock_ticks_N: NDArray[np.int64] | None = None  # `ticks_N`, but with a jump where it is shown; None: `ticks_N`
+    clock_ticks_N: NDArray[np.int64] | None = None
 
     @functools.cached_property
     def clock(self) -> Clock:
         """When frames are shown."""
-        if self.ticks_N is None:  # raw streams carry no times: equal steps at the stated rate
+        if self.ticks_N is None:  # raw streams have no times: constant rate
             return Clock(np.arange(len(self.is_key_N)) / float(self.rate))
         return shown_clock(self.ticks_N if self.clock_ticks_N is None else self.clock_ticks_N, self.time_base)
 
@@ -85,35 +92,35 @@ class Packets:
 
     @property
     def breaks(self) -> tuple[int, ...]:
-        """Frames with which something new begins: the clock jumps or restarts, and they look back at nothing."""
+        """Key frames at which the clock jumps or restarts."""
         return tuple(index for index in self.clock.breaks if self.is_intra_N[index])
 
     @property
     def restarts(self) -> bool:
-        """Whether the file's clock restarts, so that a time names more than one frame."""
+        """Whether the file's clock restarts, so that times do not identify frames."""
         return self.ticks_N is not None and bool((np.diff(self.ticks_N) < 0).any())
 
     def bitrate_kbps(self, duration_seconds: float) -> float:
-        """Bytes of all coded frames over the time that they would be shown; 0 without a duration."""
-        shown = len(self.is_key_N)
-        coded_seconds = duration_seconds * (shown + self.num_hidden) / shown
+        """Bitrate of all coded frames, hidden ones included; 0 if the duration is 0."""
+        num_shown = len(self.is_key_N)
+        coded_seconds = duration_seconds * (num_shown + self.num_hidden) / num_shown
         return self.num_bytes * 8 / 1000 / coded_seconds if coded_seconds else 0.0
 
     def notes(self) -> list[str]:
-        """What is odd about the file's times."""
+        """Remarks about the file's times."""
         notes = list(self.clock.notes)
         if self.num_hidden:
             notes.append(f"trimmed: {self.num_hidden} coded frames are hidden by the container")
         if self.is_rate_assumed and len(self.is_key_N) > 1:
-            notes.append(f"the file states no frame rate: {float(self.rate):g} frames a second are assumed")
+            notes.append(f"the file states no frame rate: {float(self.rate):g} fps assumed")
         if self.num_empty:
-            notes.append(f"empty frames: {self.num_empty} hold no data, the others are scored")
+            notes.append(f"empty frames: {self.num_empty} have no data and are not scored")
         return notes
 
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """A coded frame as the container has it."""
+    """One coded frame as stored in the container."""
 
     pts: int | None
     dts: int | None
@@ -124,10 +131,14 @@ class _Packet:
 
 
 def read_packets(path: Path, bitstream_reader: Callable[[Any], BitstreamReader] | None = None) -> Packets:
-    """Read a file once without decoding; a `bitstream_reader` of its stream adds quantizer steps and coded sizes.
+    """Read all packets of a file without decoding.
+
+    Args:
+        path: the video.
+        bitstream_reader: makes a reader of quantizer step sizes and coded sizes for the stream.
 
     Raises:
-        ValueError: not a video, or no frame in it.
+        ValueError: not a video, or it has no frames.
     """
     with open_video(path) as container:
         stream = video_stream(container)
@@ -142,14 +153,14 @@ def read_packets(path: Path, bitstream_reader: Callable[[Any], BitstreamReader] 
             hidden = bool(packet.is_discard)
             coded.append(_Packet(packet.pts, packet.dts, packet.size, is_key, packet.is_keyframe, hidden))
             if reader is not None:
-                reader.take(packet)
+                reader.add_packet(packet)
             check_frames(len(coded), path)
         rate, is_rate_assumed = stream_rate(container, stream)
         num_empty = _num_empty([packet.dts for packet in coded]) if container.format.name == "avi" else 0
         base = Fraction(stream.time_base or 1)
         reorders = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
     if all(packet.is_hidden for packet in coded):
-        raise ValueError(f"{path}: the video stream holds no frame")
+        raise ValueError(f"{path}: the video stream has no frames")
     log2_qsteps = None if reader is None else np.asarray(reader.log2_qsteps())
     pixels = None if reader is None else reader.pixels()
     packets = _shown_packets(coded, log2_qsteps, pixels, base, rate, codec, reorders)
@@ -157,7 +168,7 @@ def read_packets(path: Path, bitstream_reader: Callable[[Any], BitstreamReader] 
 
 
 def _num_empty(decode_ticks: list[int | None]) -> int:
-    """Places of an AVI between its frames that hold none. A steady rate below the file's clock leaves no such place."""
+    """Empty frame slots of an AVI, beyond those of a constant rate below the file's clock."""
     known = [tick for tick in decode_ticks if tick is not None]
     steps = np.diff(known)
     return int((np.round(steps / max(1.0, float(np.median(steps)))) - 1).clip(0).sum()) if len(steps) else 0
@@ -172,16 +183,16 @@ def _shown_packets(
     codec: str,
     reorders: bool,
 ) -> Packets:
-    """Packets in coded order, hidden ones among them, as shown frames in presentation order."""
+    """Shown frames in presentation order, from packets in coded order that include hidden ones."""
     shown = np.flatnonzero([not packet.is_hidden for packet in coded])
     ticks = _presentation_ticks(coded, reorders)
     order, clock_ticks = shown, None
     if ticks is not None:
         visible = [coded[i] for i in shown]
-        own, clock_ticks = shown_order(
+        display_order, clock_ticks = shown_order(
             ticks[shown], [packet.dts for packet in visible], [packet.is_intra for packet in visible], base
         )
-        order = shown[own]
+        order = shown[display_order]
     hidden_keys = [i for i, packet in enumerate(coded[: shown[0]]) if packet.is_intra]
     hidden_key_frame = None
     if hidden_keys and not coded[shown[0]].is_intra:
@@ -208,8 +219,11 @@ def _shown_packets(
 
 
 def _presentation_ticks(coded: list[_Packet], reorders: bool) -> NDArray[np.int64] | None:
-    """Presentation times in coded order. A container without them (AVI) has decoding times, which are the same where no
-    frame is reordered; where some are (`reorders`), libav may make times up, each as far from its decoding time."""
+    """Presentation times in coded order, or None.
+
+    AVI has decoding times only, which are presentation times unless frames are reordered. If they are (`reorders`),
+    libav may invent presentation times at a constant offset, which are not used.
+    """
     ahead = {None if p.pts is None or p.dts is None else p.pts - p.dts for p in coded[:-1]}
     if reorders and (len(ahead) == 1 or None in ahead):
         return None
@@ -221,28 +235,28 @@ def _presentation_ticks(coded: list[_Packet], reorders: bool) -> NDArray[np.int6
 
 
 def _holds_idr(packet: Any, stream: Any) -> bool:
-    """Whether an H.264 key frame is an IDR: what follows a mere I frame may look back over it."""
-    data, setup = bytes(packet), stream.codec_context.extradata
-    if setup and setup[0] == 1:  # avcC: each unit after its length
-        width, place = (setup[4] & 3) + 1, 0
-        while place + width < len(data):
-            if data[place + width] & 31 == 5:
+    """Whether an H.264 key frame is an IDR; frames after a non-IDR I frame may reference frames before it."""
+    data, extradata = bytes(packet), stream.codec_context.extradata
+    if extradata and extradata[0] == 1:  # avcC: length-prefixed NAL units
+        length_size, start = (extradata[4] & 3) + 1, 0
+        while start + length_size < len(data):
+            if data[start + length_size] & 31 == 5:
                 return True
-            place += width + int.from_bytes(data[place : place + width], "big")
+            start += length_size + int.from_bytes(data[start : start + length_size], "big")
         return False
-    place = data.find(b"\0\0\1")
-    while 0 <= place < len(data) - 3:
-        kind = data[place + 3] & 31
-        if kind in (1, 5):
-            return kind == 5
-        place = data.find(b"\0\0\1", place + 3)
+    start = data.find(b"\0\0\1")
+    while 0 <= start < len(data) - 3:
+        nal_type = data[start + 3] & 31
+        if nal_type in (1, 5):
+            return nal_type == 5
+        start = data.find(b"\0\0\1", start + 3)
     return False
 
 
 def timestamps_seconds(path: Path) -> NDArray[np.float64]:
-    """Presentation times of all frames, (N,), ascending, in seconds from the first; reads packets, decodes nothing.
+    """Presentation times of all frames, (N,), in seconds from the first, ascending; nothing is decoded.
 
     Raises:
-        ValueError: not a video, or no frame in it.
+        ValueError: not a video, or it has no frames.
     """
     return read_packets(path).times_N

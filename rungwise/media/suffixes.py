@@ -1,4 +1,4 @@
-"""Which files of a folder are videos, by their names: one list for every verb."""
+"""Which files of a folder are videos, by file name suffix; one list for every command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = (
     *(".mxf", ".gxf", ".dv", ".dif", ".y4m", ".ivf", ".obu", ".av1", ".h264", ".264", ".avc", ".h265", ".265", ".hevc"),
     *(".h266", ".266", ".vvc", ".h263", ".263", ".h261", ".261", ".mjpeg", ".mjpg", ".gif", ".apng"),
 )
-"""Endings of video files, lower case; `.yuv` is not among them, as nothing in it says its size."""
+"""Suffixes of video files, lower case. `.yuv` is not among them: raw video does not state its size."""
 
 _SIDECARS = frozenset(
     [
@@ -24,18 +24,18 @@ _SIDECARS = frozenset(
         *(".partial", ".stats", ".mbtree", ".cutree", ".onnx", ".key", ".m4s", ".cmfv", ".cmfa", *PLAYLIST_SUFFIXES),
     ]
 )
-_NAMES_SHOWN = 5
+_MAX_NAMES = 5
 
 
 def is_video_name(path: Path) -> bool:
-    """Whether a file is called like a video."""
+    """Whether a file has the suffix of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def unread_files(files: Iterable[Path]) -> str:
-    """One line that names files which may be videos and are not called so, "" if there is none.
+    """One line naming files with an unknown suffix, which may be videos; "" if there are none.
 
-    Hidden files and what usually lies beside videos (texts, tables, subtitles, sound, stills, segments) are not named.
+    Hidden files and usual sidecars (text, tables, subtitles, audio, stills, segments) are not named.
     """
     names = sorted(
         path.name
@@ -44,5 +44,5 @@ def unread_files(files: Iterable[Path]) -> str:
     )
     if not names:
         return ""
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"not looked at, by the ending of its name: {', '.join(names[:_NAMES_SHOWN])}{more}"
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"skipped, unknown suffix: {', '.join(names[:_MAX_NAMES])}{more}"

@@ -1,9 +1,8 @@
-"""What a file says of its video tracks that the decoder library keeps to itself: how a track is coded, whether it is
-encrypted, which Dolby Vision profile it has, and what part of its pictures it asks to be shown.
+"""Video track descriptions that libav does not expose: coding, encryption, Dolby Vision profile, crop.
 
-Two kinds of file say such things: ISO base media (MP4, MOV; ISO/IEC 14496-12), whose boxes are a 32-bit size, four
-letters and contents, and Matroska (RFC 9559), whose elements are an identifier, a size and contents. Only what lies on
-the way to a track's description is read, at most `MAX_BYTES` of it; damaged files have no tracks.
+Two container families have them: ISO base media (MP4, MOV; ISO/IEC 14496-12), with boxes of 32-bit size, four-character
+type and contents, and Matroska (RFC 9559), with elements of identifier, size and contents. Only the path to the track
+descriptions is parsed, at most `MAX_BYTES`. Damaged files have no tracks.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_BYTES = 64 * 2**20  # ten hours at 60 frames a second take less
-MAX_BOXES = 500_000  # outermost ones: ten hours of fragments of 150 ms
+MAX_BYTES = 64 * 2**20  # enough for ten hours at 60 fps
+MAX_BOXES = 500_000  # top-level boxes: ten hours of 150 ms fragments
 FIRST_BOXES = (
     b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx", b"uuid", b"pnot", b"udta", b"junk",
     b"prfl", b"ediw", b"pict", b"emsg", b"prft",
 )  # fmt: skip
-PLAIN_BYTES = {b"stsd": 8, b"meta": 4}  # of fields before the boxes in a box
-VISUAL_ENTRY_BYTES = 78  # fields of a VisualSampleEntry before its own boxes (12.1.3)
+PLAIN_BYTES = {b"stsd": 8, b"meta": 4}  # bytes of fields before the child boxes
+VISUAL_ENTRY_BYTES = 78  # fields of a VisualSampleEntry before its child boxes (12.1.3)
 SEGMENT, TRACKS, ENTRY, TYPE, CODEC, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x86, 0xE0
 CROPS = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # PixelCrop: left, top, right, bottom
 ENCODINGS, ENCODING, ENCRYPTION = 0x6D80, 0x6240, 0x5035
@@ -29,24 +28,30 @@ ADDITION, ADDITION_TYPE, ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """A video track as its file describes it: its coding (four letters or a Matroska codec), the scheme that encrypts
-    it ("" if none; of any of its descriptions), its Dolby Vision profile if it has one, and the crop that is asked for
-    ("" if none)."""
+    """A video track as described by its file.
+
+    Attributes:
+        coding: four-character sample entry type, or Matroska codec ID.
+        encryption: encryption scheme of any of its sample entries; "" if none.
+        dolby_vision_profile: None if it has no Dolby Vision configuration.
+        crop: crop that the container asks for; "" if none.
+        number: track_ID in MP4 and MOV.
+    """
 
     coding: str
     encryption: str = ""
     dolby_vision_profile: int | None = None
     crop: str = ""
-    number: int = 0  # track_ID of an MP4 or MOV file
+    number: int = 0
 
 
 def video_tracks(path: Path) -> tuple[VideoTrack, ...]:
-    """Video tracks in the file's order; none of another kind of file, or of one whose description is damaged."""
+    """Video tracks in file order; empty for other containers and damaged files."""
     state = path.stat()
     return _video_tracks(path, state.st_mtime_ns, state.st_size)
 
 
-@functools.lru_cache(maxsize=4)  # a file is opened several times for one score
+@functools.lru_cache(maxsize=4)  # a file is opened several times per score
 def _video_tracks(path: Path, modified: int, size: int) -> tuple[VideoTrack, ...]:
     with path.open("rb") as stream:
         start = stream.read(4)
@@ -61,7 +66,7 @@ def _find_moov(path: Path) -> bytes:
 
 
 def _top_boxes(path: Path, *names: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and contents of a file's outermost boxes of these names; none if it begins as another kind of file does."""
+    """(type, contents) of top-level boxes of these types; none if the file is not ISO base media."""
     with path.open("rb") as stream:
         end = stream.seek(0, 2)
         at = 0
@@ -97,43 +102,42 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _inside(data: bytes, *names: bytes) -> bytes:
-    """Contents of the first box on a path of names, without its own fields; empty if there is none."""
+    """Contents of the first box on a path of types, without its leading fields; empty if there is none."""
     for name in names:
-        data = next((contents[PLAIN_BYTES.get(name, 0) :] for found, contents in _boxes(data) if found == name), b"")
+        data = next((contents[PLAIN_BYTES.get(name, 0) :] for kind, contents in _boxes(data) if kind == name), b"")
     return data
 
 
-def announced_samples(path: Path) -> tuple[int, int]:
-    """Samples that the tables of an MP4 or MOV file count: of its video tracks, and of these and all fragments; (0, 0)
-    of another kind of file.
+def stated_samples(path: Path) -> tuple[int, int]:
+    """(video samples, all samples) that the tables of an MP4 or MOV file state; (0, 0) for other containers.
 
-    Tables may count without listing (samples of one size, runs of one duration), so a few bytes can announce billions,
-    for each of which libav makes an entry. The largest count of a track holds; those of fragments (8.8.8) are added.
+    Tables can state a count without listing samples (constant size, runs of one duration), so a few bytes can state
+    billions, each of which libav allocates. The largest count of a track is used; fragments (8.8.8) are added.
     """
     state = path.stat()
-    return _announced_samples(path, state.st_mtime_ns, state.st_size)
+    return _stated_samples(path, state.st_mtime_ns, state.st_size)
 
 
 @functools.lru_cache(maxsize=4)
-def _announced_samples(path: Path, modified: int, size: int) -> tuple[int, int]:
-    of_video, of_others = 0, 0
+def _stated_samples(path: Path, modified: int, size: int) -> tuple[int, int]:
+    num_video, num_others = 0, 0
     numbers = set()
     for name, data in _top_boxes(path, b"moov", b"moof"):
         for track in [contents for kind, contents in _boxes(data) if kind in (b"trak", b"traf")]:
             if name == b"moof":
                 count = sum(_count(contents, 4) for kind, contents in _boxes(track) if kind == b"trun")
                 if _count(_inside(track, b"tfhd"), 4) in numbers:
-                    of_video += count
+                    num_video += count
                 else:
-                    of_others += count
+                    num_others += count
             elif _inside(track, b"mdia", b"hdlr")[8:12] == b"vide":
                 header = _inside(track, b"tkhd")
                 numbers.add(_count(header, 20 if header[:1] == b"\1" else 12))
                 table = list(_boxes(_inside(track, b"mdia", b"minf", b"stbl")))
                 sizes = [_count(contents, 8) for kind, contents in table if kind in (b"stsz", b"stz2")]
                 runs = [_run_total(contents) for kind, contents in table if kind in (b"stts", b"ctts")]
-                of_video += max(sizes + runs, default=0)
-    return of_video, of_video + of_others
+                num_video += max(sizes + runs, default=0)
+    return num_video, num_video + num_others
 
 
 def _count(box: bytes, at: int) -> int:
@@ -141,7 +145,7 @@ def _count(box: bytes, at: int) -> int:
 
 
 def _run_total(box: bytes) -> int:
-    """Samples of all runs of a box of (samples, duration or offset) pairs (8.6.1)."""
+    """Total samples of a box of (sample count, duration or offset) pairs (8.6.1)."""
     return sum(_count(box, at) for at in range(8, len(box) - 7, 8))
 
 
@@ -158,10 +162,10 @@ def _iso_track(trak: bytes) -> VideoTrack | None:
             protection = boxes.get(b"sinf", b"")
             encryption = _letters(_inside(protection, b"schm")[4:8]) or "unknown scheme"
             coding = _inside(protection, b"frma")[:4] or name
-        vision = next((boxes[kind] for kind in (b"dvcC", b"dvvC", b"dvwC") if kind in boxes), b"")
+        dolby_vision = next((boxes[kind] for kind in (b"dvcC", b"dvvC", b"dvwC") if kind in boxes), b"")
         crop = _clean_aperture(entry, boxes)
-        tracks.append(VideoTrack(_letters(coding), encryption, _dolby_vision(vision), crop, number))
-    # A clear lead has a description of its own, before or after that of the encrypted rest.
+        tracks.append(VideoTrack(_letters(coding), encryption, _dolby_vision(dolby_vision), crop, number))
+    # A clear lead has its own sample entry, before or after that of the encrypted rest.
     return next((track for track in tracks if track.encryption), tracks[0] if tracks else None)
 
 
@@ -171,16 +175,16 @@ def _dolby_vision(configuration: bytes) -> int | None:
 
 
 def _clean_aperture(entry: bytes, boxes: dict[bytes, bytes]) -> str:
-    """ "WxH" where a clap box (12.1.4.2) shows less than the coded width and height."""
+    """ "WxH" of a clap box (12.1.4.2) smaller than the coded size; "" otherwise."""
     clap = boxes.get(b"clap", b"")
     if len(clap) < 32:
         return ""
-    numbers = [int.from_bytes(clap[at : at + 4], "big") for at in range(0, 16, 4)]
-    size = int.from_bytes(entry[24:26], "big"), int.from_bytes(entry[26:28], "big")
-    if not numbers[1] or not numbers[3]:
+    terms = [int.from_bytes(clap[at : at + 4], "big") for at in range(0, 16, 4)]
+    coded = int.from_bytes(entry[24:26], "big"), int.from_bytes(entry[26:28], "big")
+    if not terms[1] or not terms[3]:
         return ""
-    shown = numbers[0] // numbers[1], numbers[2] // numbers[3]
-    return "" if shown[0] >= size[0] and shown[1] >= size[1] else f"{shown[0]}x{shown[1]}"
+    cropped = terms[0] // terms[1], terms[2] // terms[3]
+    return "" if cropped[0] >= coded[0] and cropped[1] >= coded[1] else f"{cropped[0]}x{cropped[1]}"
 
 
 def _letters(name: bytes) -> str:
@@ -189,7 +193,7 @@ def _letters(name: bytes) -> str:
 
 def _matroska_tracks(path: Path) -> Iterator[VideoTrack]:
     with path.open("rb") as stream:
-        data = stream.read(2**20)  # tracks come before pictures
+        data = stream.read(2**20)  # tracks come before the clusters
     for entry in _elements(data, SEGMENT, TRACKS, ENTRY):
         if _number(entry, TYPE) != 1:
             continue
@@ -214,11 +218,11 @@ def _number(data: bytes, name: int) -> int:
 
 
 def _elements(data: bytes, name: int, *inner: int) -> Iterator[bytes]:
-    """Contents of all elements on a path of identifiers; of the last in `data` what there is of it."""
+    """Contents of all elements on a path of identifiers; the last one may be truncated."""
     at = 0
     while at < len(data):
         width = _vint_bytes(data[at])
-        found, at = int.from_bytes(data[at : at + width], "big"), at + width
+        identifier, at = int.from_bytes(data[at : at + width], "big"), at + width
         if at >= len(data):
             return
         width = _vint_bytes(data[at])
@@ -226,7 +230,7 @@ def _elements(data: bytes, name: int, *inner: int) -> Iterator[bytes]:
         at += width
         if size == (1 << 7 * width) - 1:  # unknown: to the end
             size = len(data) - at
-        if found == name:
+        if identifier == name:
             contents = data[at : at + size]
             yield from _elements(contents, *inner) if inner else (contents,)
         at += size

@@ -1,19 +1,19 @@
-"""How the video of an MPEG transport stream (ISO/IEC 13818-1) is encrypted, which the decoder does not report."""
+"""Encryption of the video of an MPEG transport stream (ISO/IEC 13818-1), which libav does not report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_BYTES = 4 * 2**20  # program tables are repeated every 0.5 s
-PACKET_BYTES = ((188, 0), (192, 4), (204, 0))  # of a packet and before its sync byte: plain, Blu-ray, with parity
+MAX_BYTES = 4 * 2**20  # program tables repeat every 0.5 s
+PACKET_BYTES = ((188, 0), (192, 4), (204, 0))  # (packet size, offset of the sync byte): plain, Blu-ray, with parity
 NUM_SYNC_BYTES = 5
 SAMPLE_AES_H264 = 0xDB  # stream_type (MPEG-2 Stream Encryption Format for HTTP Live Streaming)
 VIDEO_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x24, 0x33, 0xEA)  # MPEG-1, -2, -4, H.264, HEVC, VVC, VC-1
 
 
 def transport_encryption(path: Path) -> str:
-    """The scheme that encrypts the video of a transport stream, as far as its start shows; "" if none."""
+    """Encryption scheme of the video, from the first `MAX_BYTES`; "" if none."""
     with path.open("rb") as stream:
         packets = list(_packets(stream.read(MAX_BYTES)))
     map_pids = {pid for packet in packets if _pid(packet) == 0 for pid in _programs(_section(packet))}
@@ -41,7 +41,7 @@ def _pid(packet: bytes) -> int:
 
 
 def _section(packet: bytes) -> bytes:
-    """The table section that begins in a packet, without its checksum, as far as the packet holds it."""
+    """The part of a table section that starts in this packet, without its checksum."""
     begins, has_adaptation, has_payload = packet[1] & 0x40, packet[3] & 0x20, packet[3] & 0x10
     start = 5 + packet[4] if has_adaptation else 4
     if not begins or not has_payload or start >= len(packet):
@@ -55,7 +55,7 @@ def _length(data: bytes, at: int) -> int:
 
 
 def _programs(section: bytes) -> list[int]:
-    """PIDs of the program maps that a program association section lists (2.4.4.3)."""
+    """Program map PIDs of a program association section (2.4.4.3)."""
     return [
         int.from_bytes(section[at + 2 : at + 4], "big") & 0x1FFF
         for at in range(8, len(section) - 3, 4)

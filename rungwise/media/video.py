@@ -1,8 +1,8 @@
-"""What is in a video file, and its frames as RGB.
+"""Probe a video file and decode its frames to RGB.
 
-One decoder (PyAV) serves probing, training and scoring, so a frame has the same pixels everywhere. Frames are
-numbered in presentation order; rotation tags are applied. Shapes: H, W are the frame as shown after rotation.
-Only the named file is ever read: a playlist, which points elsewhere, is refused here.
+One decoder (PyAV) is used for probing, training and scoring, so that a frame has the same pixels everywhere. Frames
+are numbered in presentation order; rotation tags are applied. Shapes: H, W are the frame size after rotation. Only the
+named file is read: playlists, which point to other files, are refused.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
 
-# Without accurate rounding and full chroma swscale's RGB is darker by about one code value.
+# Without accurate rounding and full chroma interpolation, swscale's RGB is about one code value too dark.
 RGB_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 
 
 class VideoInfo(BaseModel):
-    """What `rungwise probe` sees. Width and height are as shown, after rotation, before sample aspect ratio."""
+    """Result of `rungwise probe`. Width and height are after rotation, before the sample aspect ratio is applied."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,10 +74,10 @@ class VideoInfo(BaseModel):
 
 
 def probe(path: Path) -> VideoInfo:
-    """Look at a file: container facts, the packets' times, and the first frame.
+    """Describe a file from its container, its packets and its first frame.
 
     Raises:
-        ValueError: the file is missing, is no video, or holds no frame.
+        ValueError: the file is missing, is not a video, or has no frame that decodes.
     """
     packets = read_packets(path)
     times = packets.times_N
@@ -116,19 +116,19 @@ def probe(path: Path) -> VideoInfo:
 
 
 def is_variable(times_N: NDArray[np.float64]) -> bool:
-    """Whether frames come at varying steps."""
+    """Whether the frame rate is variable."""
     steps = np.diff(times_N)
-    # A container's clock rounds times (Matroska to 1 ms): only a jitter beyond that is a varying rate.
+    # Containers round times (Matroska to 1 ms): only larger jitter is a variable rate.
     return bool(len(steps) and float(np.ptp(steps)) > max(0.0021, 0.02 * float(np.median(steps))))
 
 
 def _oriented(plane: NDArray[Any], rotation_degrees: int) -> NDArray[Any]:
-    # PyAV gives the counter-clockwise turn that sets the picture upright.
+    # PyAV reports the counter-clockwise rotation that makes the frame upright.
     return np.rot90(plane, (rotation_degrees % 360) // 90) if rotation_degrees % 360 else plane
 
 
 def luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The luma plane as decoded, (H, W), at its own bit depth; converted only where there is none."""
+    """The luma plane as decoded, (H, W), at its own bit depth; formats without one are converted to 8-bit gray."""
     deep = max(component.bits for component in frame.format.components) > 8
     planar = frame.format.name.startswith(("yuv", "gray", "nv"))
     if not planar:
@@ -141,12 +141,12 @@ def luma(frame: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB, (H, W, 3) uint8, full range, by the file's own matrix and range; sRGB-like transfer is left as it is."""
+    """RGB, (H, W, 3) uint8, full range, by the frame's matrix and range; the transfer function is not changed."""
     return converted(frame, "rgb24")
 
 
 def tone_mapped(frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB, (H, W, 3) uint8, of an HDR frame as an SDR screen would show it; that of any other frame as it is."""
+    """RGB, (H, W, 3) uint8: HDR frames tone-mapped to SDR, other frames as `rgb`."""
     if int(frame.color_trc) not in HDR_TRANSFERS:
         return rgb(frame)
     from rungwise.media.hdr import tone_map
@@ -155,23 +155,23 @@ def tone_mapped(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def converted(frame: VideoFrame, pixel_format: str, reformatter: VideoReformatter | None = None) -> NDArray[Any]:
-    """A frame as interleaved RGB of `pixel_format`, upright; a reformatter that is used again saves its setting up."""
+    """A frame as packed RGB of `pixel_format`, upright; reusing a `reformatter` saves its setup."""
     matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU709)
     source_range = ColorRange.JPEG if int(frame.color_range) == 2 else ColorRange.MPEG
-    picture = (reformatter or VideoReformatter()).reformat(
+    reformatted = (reformatter or VideoReformatter()).reformat(
         frame,
         format=pixel_format,
         src_colorspace=matrix,
         src_color_range=source_range,
         dst_color_range=ColorRange.JPEG,
         interpolation=RGB_FLAGS,
-        threads=1,  # more change no pixel, and clips are already worked on side by side
+        threads=1,  # videos are already processed in parallel
     )
-    return _oriented(picture.to_ndarray(), frame.rotation)
+    return _oriented(reformatted.to_ndarray(), frame.rotation)
 
 
 def filter_graph(frame: VideoFrame, name: str, arguments: str) -> Graph:
-    """One of ffmpeg's filters for frames like this one, on one thread: push frames in, pull them out."""
+    """A graph of one ffmpeg filter for frames like this one, on one thread."""
     from av.filter import Graph
 
     graph = Graph()
@@ -183,15 +183,17 @@ def filter_graph(frame: VideoFrame, name: str, arguments: str) -> Graph:
 
 
 def sample_aspect(stream: Any, rotation_degrees: int = 0) -> float:
-    """Width of a sample by its height as shown; 1 where it is within 2 % of square, which only rounding makes, and
-    where the file states an absurd one (rungwise/media/limits.py)."""
+    """Sample aspect ratio (width over height) after rotation.
+
+    It is 1 within 2 % of square, which is rounding, and for absurd values (rungwise/media/limits.py).
+    """
     ratio = float(stated_aspect(stream) or 1)
     ratio = 1 / ratio if rotation_degrees % 180 else ratio
     return ratio if abs(ratio - 1) > 0.02 else 1.0
 
 
 def first_frame(path: Path) -> tuple[NDArray[Any], float]:
-    """Luma of the first frame, (H, W), at its own bit depth; and its sample aspect ratio as shown.
+    """Luma of the first frame, (H, W), at its own bit depth, and its sample aspect ratio after rotation.
 
     Raises:
         ValueError: not a video, or no frame can be decoded.
@@ -212,31 +214,34 @@ def first_luma(path: Path) -> NDArray[Any]:
 
 
 def luma_planes(path: Path) -> Iterator[NDArray[Any]]:
-    """Luma of every frame in order, (H, W), at its own bit depth; one frame in memory at a time."""
+    """Luma of every frame in order, (H, W), at its own bit depth, one at a time.
+
+    Raises:
+        ValueError: not a video, or no frame can be decoded.
+    """
     with open_video(path) as container:
-        seen = False
+        frame = None
         for frame in decode_all(container, path):
-            seen = True
             yield luma(frame)
-        if not seen:
+        if frame is None:
             raise ValueError(f"{path}: no frame can be decoded")
 
 
 def rgb_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode in order and yield (index, (H, W, 3) uint8 RGB) for the wanted frame numbers, ascending.
+    """Decode all frames in order and yield (index, (H, W, 3) uint8 RGB) of those requested, ascending.
 
     Raises:
-        ValueError: the file ends before a wanted frame; both counts are named.
+        ValueError: the file ends before a requested frame; both numbers are given.
     """
-    wanted = sorted(set(indices))
+    requested = sorted(set(indices))
     with open_video(path) as container:
         position = 0
         for index, frame in enumerate(decode_all(container, path)):
             if index == 0:
                 refuse_unshowable(container, frame, path)
-            if index == wanted[position]:
+            if index == requested[position]:
                 yield index, rgb(frame)
                 position += 1
-                if position == len(wanted):
+                if position == len(requested):
                     return
-    raise ValueError(f"{path}: only {index + 1} frames decode, frame {wanted[position]} was wanted")
+    raise ValueError(f"{path}: only {index + 1} frames decode, frame {requested[position]} was requested")

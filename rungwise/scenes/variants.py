@@ -84,4 +84,4 @@ def write_variant(source: Path, destination: Path, variant: Variant, *, num_fram
     try:
         run_ffmpeg([*command, str(destination.absolute())], writes=destination)
     except FfmpegError as error:
-        raise FfmpegError(f"{source}: could not be filtered by {variant.filters}", error.words) from error
+        raise FfmpegError(f"{source}: could not be filtered by {variant.filters}", error.stderr) from error

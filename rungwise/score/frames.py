@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rungwise.media.color import StatedColor, stated_color, with_color
-from rungwise.media.container import as_meant, decode_all, open_video, refuse_fields, video_stream
+from rungwise.media.container import decode_all, open_video, refuse_fields, video_stream, with_chroma_siting
 from rungwise.media.packets import Packets
 from rungwise.media.video import filter_graph
 
@@ -121,7 +121,7 @@ def _decode(container: Any, stream: Any, stated: StatedColor, missing: set[int] 
         for packet in container.demux(stream):
             if missing is not None:
                 context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in missing else "NONREF"
-            yield from as_meant(container, with_color(stated, iter(packet.decode())))
+            yield from with_chroma_siting(container, with_color(stated, iter(packet.decode())))
     except av.error.FFmpegError as error:
         raise DecodeMismatch(f"broken while decoding ({error.strerror})") from error
 

@@ -1,4 +1,4 @@
-"""When frames are shown: jumps, restarts, stray times and trims, on the clock and in files."""
+"""Display times with clock jumps, restarts, stray timestamps and trims, in arrays and in files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TICK = Fraction(1, 1000)
 STEADY = np.arange(100) * 40
 
 
-def test_an_ordinary_clock_is_the_files_own_to_the_bit() -> None:
+def test_regular_timestamps_are_kept_bit_for_bit() -> None:
     uneven = np.array([5, 45, 91, 20_091, 20_131])  # a still of 20 s is shown for 20 s
     clock = shown_clock(uneven, TICK)
     assert clock.seconds_N.tolist() == ((uneven - 5) * float(TICK)).tolist()
     assert (clock.notes, clock.breaks, clock.left_out_seconds) == ((), (), 0.0)
 
 
-def test_a_gap_of_hours_lasts_one_step() -> None:
+def test_a_gap_of_hours_becomes_one_typical_step() -> None:
     jumped = np.where(np.arange(100) < 60, STEADY, STEADY + 8_000_000)
     clock = shown_clock(jumped, TICK)
     assert clock.seconds_N == pytest.approx(STEADY / 1000)
@@ -43,7 +43,7 @@ def order_of(ticks: np.ndarray, decode: np.ndarray, keys: set[int]) -> tuple[lis
     return order.tolist(), times
 
 
-def test_a_restart_goes_on_where_the_clock_was() -> None:
+def test_a_restart_continues_the_clock() -> None:
     times = np.concatenate([STEADY, STEADY])
     order, shown = order_of(times, times, {0, 50, 100, 150})
     assert order == list(range(200))
@@ -52,7 +52,7 @@ def test_a_restart_goes_on_where_the_clock_was() -> None:
     assert clock.breaks == (100,)
 
 
-def test_a_small_fall_is_a_restart_before_a_key_frame_alone() -> None:
+def test_a_small_fall_is_a_restart_only_at_a_key_frame() -> None:
     times = np.array([0, 40, 80, 70, 110, 150])
     assert order_of(times, times, {0, 3})[0] == [0, 1, 2, 3, 4, 5]
     assert order_of(times, times, {0})[0] == [0, 1, 3, 2, 4, 5]
@@ -62,19 +62,19 @@ STRAY = STEADY.copy()
 STRAY[30] += 8_000_000
 
 
-@pytest.mark.parametrize("decode", [STEADY - 40, STRAY - 40], ids=["its time", "both of its times"])
-def test_a_stray_frame_is_shown_in_its_place(decode: np.ndarray) -> None:
+@pytest.mark.parametrize("decode", [STEADY - 40, STRAY - 40], ids=["pts", "pts and dts"])
+def test_a_stray_timestamp_is_corrected(decode: np.ndarray) -> None:
     order, shown = order_of(STRAY, decode, {0})
     assert order == list(range(100))
     clock = shown_clock(shown, TICK)
     assert clock.seconds_N == pytest.approx(STEADY / 1000)
     assert clock.breaks == ()
     assert len(clock.notes) == 1
-    assert "1.200 s by 8000 s" in clock.notes[0]
+    assert "1.200 s, off by 8000 s" in clock.notes[0]
 
 
-@pytest.mark.parametrize(("frame", "note"), [(0, "at 0.000 s by 8000 s"), (99, "at 3.960 s by 8000 s")])
-def test_a_stray_frame_at_an_end_is_one(frame: int, note: str) -> None:
+@pytest.mark.parametrize(("frame", "note"), [(0, "at 0.000 s, off by 8000 s"), (99, "at 3.960 s, off by 8000 s")])
+def test_a_stray_first_or_last_timestamp_is_corrected(frame: int, note: str) -> None:
     ticks = STEADY.copy()
     ticks[frame] += 8_000_000
     order, shown = order_of(ticks, STEADY - 40, {0})
@@ -84,13 +84,13 @@ def test_a_stray_frame_at_an_end_is_one(frame: int, note: str) -> None:
     assert (len(clock.notes), note in clock.notes[0]) == (1, True)
 
 
-# Coded as I P B B P B B ..., each decoded a step after the one before.
+# Coded as I P B B P B B ..., with constant decoding steps.
 REORDERED = np.array([0, *(40 * (3 * group + place) for group in range(33) for place in (3, 1, 2))])
 
 
 @pytest.mark.parametrize("jump", [8_000_000, -8_000_000])
 @pytest.mark.parametrize("at", [70, 71, 72])
-def test_a_jump_inside_a_group_of_b_frames_changes_no_frames_place(at: int, jump: int) -> None:
+def test_a_jump_between_b_frames_does_not_change_the_order(at: int, jump: int) -> None:
     late = np.arange(100) >= at
     order, shown = order_of(REORDERED + jump * late, STEADY - 40 + jump * late, {0})
     assert order == np.argsort(REORDERED).tolist()
@@ -99,7 +99,7 @@ def test_a_jump_inside_a_group_of_b_frames_changes_no_frames_place(at: int, jump
     assert (len(clock.notes), len(clock.breaks)) == (1, 1)
 
 
-def test_missing_decoding_times_hide_no_restart() -> None:
+def test_missing_decoding_times_do_not_hide_a_restart() -> None:
     times = np.concatenate([STEADY, STEADY])
     decode = [None if index in (0, 7, 150) else int(tick) for index, tick in enumerate(times)]
     order, _ = shown_order(times, decode, [index % 50 == 0 for index in range(200)], TICK)
@@ -124,7 +124,7 @@ def shipped() -> Scorer:
     return Scorer(threads=1)
 
 
-def test_times_that_jump_or_stray_change_neither_duration_bitrate_nor_score(
+def test_jumps_and_stray_timestamps_do_not_change_duration_bitrate_or_score(
     long_gop: Path, tmp_path: Path, shipped: Scorer
 ) -> None:
     plain, score = probe(long_gop), shipped.score(long_gop).score
@@ -134,15 +134,15 @@ def test_times_that_jump_or_stray_change_neither_duration_bitrate_nor_score(
     ):
         path = tmp_path / f"{name}.mp4"
         run_ffmpeg(["-i", str(long_gop), "-c", "copy", "-bsf:v", f"setts={expression}", str(path)])
-        seen, judged = probe(path), shipped.score(path)
-        assert seen.duration_seconds == pytest.approx(plain.duration_seconds, abs=0.1)
-        assert seen.bitrate_kbps == pytest.approx(plain.bitrate_kbps, rel=0.02)
-        assert judged.score == pytest.approx(score, abs=0.5)
-        assert (seen.fps, seen.variable_frame_rate) == (plain.fps, False)
-        assert any("8000 s" in note for note in judged.notes)
+        info, result = probe(path), shipped.score(path)
+        assert info.duration_seconds == pytest.approx(plain.duration_seconds, abs=0.1)
+        assert info.bitrate_kbps == pytest.approx(plain.bitrate_kbps, rel=0.02)
+        assert result.score == pytest.approx(score, abs=0.5)
+        assert (info.fps, info.variable_frame_rate) == (plain.fps, False)
+        assert any("8000 s" in note for note in result.notes)
 
 
-def test_a_recorder_that_restarts_weighs_both_halves(tmp_path: Path, shipped: Scorer) -> None:
+def test_both_halves_of_a_restarted_recording_count(tmp_path: Path, shipped: Scorer) -> None:
     parts = {}
     for name, crf, offset in (("good", "20", "0"), ("bad", "48", "0"), ("late", "48", "3600")):
         options = ["-crf", crf, "-output_ts_offset", offset, "-f", "mpegts"]
@@ -152,61 +152,57 @@ def test_a_recorder_that_restarts_weighs_both_halves(tmp_path: Path, shipped: Sc
     for second in ("bad", "late"):
         joined = tmp_path / f"joined_{second}.ts"
         joined.write_bytes(parts["good"].read_bytes() + parts[second].read_bytes())
-        judged, seen = shipped.score(joined), probe(joined)
-        assert seen.duration_seconds == pytest.approx(6, abs=0.1)
-        assert judged.score == pytest.approx((good + bad) / 2, abs=2)
-        assert judged.bitstream_used
-        assert len(seen.notes) == 1
+        result, info = shipped.score(joined), probe(joined)
+        assert info.duration_seconds == pytest.approx(6, abs=0.1)
+        assert result.score == pytest.approx((good + bad) / 2, abs=2)
+        assert result.bitstream_used
+        assert len(info.notes) == 1
 
 
-def test_a_trim_counts_the_time_of_hidden_frames_and_their_key_frame(
-    long_gop: Path, tmp_path: Path, shipped: Scorer
-) -> None:
+def test_a_trimmed_file_uses_hidden_frames_and_their_key_frame(long_gop: Path, tmp_path: Path, shipped: Scorer) -> None:
     trimmed = tmp_path / "trimmed.mp4"
     run_ffmpeg(["-ss", "3", "-i", str(long_gop), "-c", "copy", str(trimmed)])
-    whole, seen, packets = probe(long_gop), probe(trimmed), read_packets(trimmed, QstepReader)
-    assert seen.duration_seconds == pytest.approx(3, abs=0.1)
-    assert seen.bitrate_kbps == pytest.approx(whole.bitrate_kbps, rel=0.02)
+    whole, info, packets = probe(long_gop), probe(trimmed), read_packets(trimmed, QstepReader)
+    assert info.duration_seconds == pytest.approx(3, abs=0.1)
+    assert info.bitrate_kbps == pytest.approx(whole.bitrate_kbps, rel=0.02)
     assert packets.num_hidden == 72
     assert packets.hidden_key_frame is not None
     assert packets.hidden_key_frame.size == read_packets(long_gop).sizes_N[0]
     assert "72 coded frames are hidden" in "; ".join(shipped.score(trimmed).notes)
 
 
-def test_a_stream_copied_without_times_scores_as_the_stream(tmp_path: Path, shipped: Scorer) -> None:
+def test_a_raw_stream_copied_without_timestamps_scores_like_the_stream(tmp_path: Path, shipped: Scorer) -> None:
     raw = make(tmp_path / "raw.264", "-g", "250", "-crf", "30")
     copied = tmp_path / "copied.mp4"
     run_ffmpeg(["-i", str(raw), "-c", "copy", str(copied)])
-    judged = shipped.score(copied)
-    assert judged.bitstream_used
-    assert judged.score == pytest.approx(shipped.score(raw).score, abs=3)
+    result = shipped.score(copied)
+    assert result.bitstream_used
+    assert result.score == pytest.approx(shipped.score(raw).score, abs=3)
 
 
-def test_containers_that_start_late_or_carry_no_times_give_rise_to_no_note(
-    long_gop: Path, tmp_path: Path, shipped: Scorer
-) -> None:
+def test_a_late_start_or_missing_timestamps_give_no_note(long_gop: Path, tmp_path: Path, shipped: Scorer) -> None:
     score = shipped.score(long_gop)
     late, avi = tmp_path / "late.mkv", tmp_path / "clip.avi"
     run_ffmpeg(["-i", str(long_gop), "-c", "copy", "-output_ts_offset", "5", str(late)])
     run_ffmpeg(["-i", str(long_gop), "-c", "copy", str(avi)])
     for path in (late, avi):
-        judged, seen = shipped.score(path), probe(path)
-        assert judged.notes == score.notes
-        assert judged.score == pytest.approx(score.score, abs=0.2)
-        assert (seen.fps, seen.variable_frame_rate) == (24.0, False)
-        assert seen.duration_seconds == pytest.approx(6, abs=1e-3)
+        result, info = shipped.score(path), probe(path)
+        assert result.notes == score.notes
+        assert result.score == pytest.approx(score.score, abs=0.2)
+        assert (info.fps, info.variable_frame_rate) == (24.0, False)
+        assert info.duration_seconds == pytest.approx(6, abs=1e-3)
 
 
-def test_frames_before_the_first_key_frame_leave_the_rest_hybrid(tmp_path: Path, shipped: Scorer) -> None:
+def test_undecodable_frames_before_the_first_key_frame_keep_the_score_hybrid(tmp_path: Path, shipped: Scorer) -> None:
     whole = make(tmp_path / "whole.ts", "-g", "24", "-f", "mpegts", seconds=3).read_bytes()
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole[len(whole) // 4 // 188 * 188 :])
-    judged = shipped.score(cut)
-    assert judged.bitstream_used
-    assert not any("match" in note for note in judged.notes)
+    result = shipped.score(cut)
+    assert result.bitstream_used
+    assert not any("match" in note for note in result.notes)
 
 
-def test_a_rung_joined_from_two_recordings_does_not_set_a_titles_length(tmp_path: Path, model: Path) -> None:
+def test_a_rung_joined_from_two_recordings_does_not_change_a_titles_duration(tmp_path: Path, model: Path) -> None:
     for name, crf in (("a.mp4", "24"), ("b.mp4", "34")):
         make(tmp_path / name, "-crf", crf, seconds=2)
     parts = [

@@ -1,4 +1,4 @@
-"""What a file is: which stream is shown, in what colors, and what is refused."""
+"""Stream selection, color description, and files that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rungwise.score.scorer import Scorer
 
 SOURCE = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=12:d=1"]
 X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-pix_fmt", "yuv420p"]
-SILENT = ["-bsf:v", "h264_metadata=transfer_characteristics=2:matrix_coefficients=2:colour_primaries=2"]
+NO_COLOR_DESCRIPTION = ["-bsf:v", "h264_metadata=transfer_characteristics=2:matrix_coefficients=2:colour_primaries=2"]
 
 
 @pytest.fixture(scope="module")
@@ -26,40 +26,40 @@ def scorer(model: Path) -> Scorer:
 
 
 @pytest.fixture(scope="module")
-def unsaid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """H.264 whose bitstream says nothing of its colors."""
-    path = tmp_path_factory.mktemp("kinds") / "unsaid.mp4"
-    run_ffmpeg([*SOURCE, *X264, *SILENT, str(path)])
+def untagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """H.264 without a color description in the bitstream."""
+    path = tmp_path_factory.mktemp("kinds") / "untagged.mp4"
+    run_ffmpeg([*SOURCE, *X264, *NO_COLOR_DESCRIPTION, str(path)])
     return path
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 @pytest.mark.parametrize(("transfer", "name"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG")])
-def test_hdr_that_the_container_alone_states_is_refused_or_tone_mapped(
-    scorer: Scorer, unsaid: Path, tmp_path: Path, suffix: str, transfer: str, name: str
+def test_hdr_stated_only_by_the_container_is_refused_or_tone_mapped(
+    scorer: Scorer, untagged: Path, tmp_path: Path, suffix: str, transfer: str, name: str
 ) -> None:
     path = tmp_path / f"hdr{suffix}"
     stated = ["-color_trc", transfer, "-color_primaries", "bt2020", "-colorspace", "bt2020nc"]
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", *stated, "-movflags", "+write_colr", str(path)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", *stated, "-movflags", "+write_colr", str(path)])
     assert name in probe(path).hdr
     with pytest.raises(ValueError, match=name):
         scorer.score(path)
     mapped = scorer.score(path, hdr="tonemap")
-    assert mapped.score != scorer.score(unsaid).score
+    assert mapped.score != scorer.score(untagged).score
     assert any(name in note for note in mapped.notes)
 
 
-def test_the_containers_matrix_holds_where_the_bitstream_has_none(unsaid: Path, tmp_path: Path) -> None:
+def test_the_containers_matrix_is_used_if_the_bitstream_has_none(untagged: Path, tmp_path: Path) -> None:
     path, tagged = tmp_path / "bt601.mp4", tmp_path / "tagged.mp4"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-colorspace", "smpte170m", "-movflags", "+write_colr", str(path)])
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=6", str(tagged)])
-    (_, of_container), (_, of_stream), (_, plain) = (next(rgb_frames(p, [0])) for p in (path, tagged, unsaid))
-    assert np.array_equal(of_container, of_stream)
-    assert not np.array_equal(of_container, plain)
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-colorspace", "smpte170m", "-movflags", "+write_colr", str(path)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=6", str(tagged)])
+    (_, by_container), (_, by_bitstream), (_, plain) = (next(rgb_frames(p, [0])) for p in (path, tagged, untagged))
+    assert np.array_equal(by_container, by_bitstream)
+    assert not np.array_equal(by_container, plain)
 
 
 def _with_box(path: Path, out: Path, box: bytes, coding: bytes | None = None) -> Path:
-    """A copy of an MP4 with one more box in its sample entry, sizes of all boxes around it made right."""
+    """A copy of an MP4 with one more box in its sample entry; sizes of the enclosing boxes are updated."""
     data = bytearray(path.read_bytes())
     entry = data.index(b"avc1", data.index(b"stsd")) - 4
     end = entry + int.from_bytes(data[entry : entry + 4], "big")
@@ -73,94 +73,94 @@ def _with_box(path: Path, out: Path, box: bytes, coding: bytes | None = None) ->
     return out
 
 
-def test_dolby_vision_without_a_base_layer_is_refused(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_dolby_vision_without_a_base_layer_is_refused(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     for profile, is_refused in ((5, True), (8, False)):
         box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, profile << 1, 0)
-        path = _with_box(unsaid, tmp_path / f"dv{profile}.mp4", box)
+        path = _with_box(untagged, tmp_path / f"dv{profile}.mp4", box)
         assert [track.dolby_vision_profile for track in video_tracks(path)] == [profile]
         if is_refused:
             with pytest.raises(ValueError, match="profile 5"):
                 scorer.score(path, hdr="tonemap")
             assert "profile 5" in probe(path).hdr
         else:
-            assert scorer.score(path).score == scorer.score(unsaid).score
+            assert scorer.score(path).score == scorer.score(untagged).score
 
 
-def test_an_encrypted_file_is_called_encrypted(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_an_encrypted_mp4_is_refused(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     key = ["-encryption_key", "0" * 32, "-encryption_kid", "1" * 32]
     whole, pieces = tmp_path / "cenc.mp4", tmp_path / "pieces.mp4"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-encryption_scheme", "cenc-aes-ctr", *key, str(whole)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-encryption_scheme", "cenc-aes-ctr", *key, str(whole)])
     fragments = ["-movflags", "frag_keyframe+empty_moov"]
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-encryption_scheme", "cenc-aes-ctr", *key, *fragments, str(pieces)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-encryption_scheme", "cenc-aes-ctr", *key, *fragments, str(pieces)])
     for path in (whole, pieces):
-        for look in (scorer.score, probe):
+        for read in (scorer.score, probe):
             with pytest.raises(ValueError, match="encrypted"):
-                look(path)
+                read(path)
 
 
-def test_a_matrix_that_cannot_be_converted_is_refused(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_an_unsupported_matrix_is_refused(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     for number, name in ((8, "ycgco"), (14, "ictcp")):
         path = tmp_path / f"{name}.mp4"
         run_ffmpeg(
-            ["-i", str(unsaid), "-c", "copy", "-bsf:v", f"h264_metadata=matrix_coefficients={number}", str(path)]
+            ["-i", str(untagged), "-c", "copy", "-bsf:v", f"h264_metadata=matrix_coefficients={number}", str(path)]
         )
         assert probe(path).color_space == name
         with pytest.raises(ValueError, match=name):
             scorer.score(path)
 
 
-def test_a_cover_before_the_video_is_passed_over(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_cover_art_before_the_video_is_ignored(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     path = tmp_path / "cover.mkv"
     cover = ["-f", "lavfi", "-i", "color=c=red:s=640x640:r=1:d=1"]
     coding = ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-c:v:1", "copy"]
-    run_ffmpeg([*cover, "-i", str(unsaid), "-map", "0:v", "-map", "1:v", *coding, str(path)])
-    judged = scorer.score(path)
-    assert judged.score == scorer.score(unsaid).score
-    assert (judged.width, judged.height) == (160, 96)
+    run_ffmpeg([*cover, "-i", str(untagged), "-map", "0:v", "-map", "1:v", *coding, str(path)])
+    result = scorer.score(path)
+    assert result.score == scorer.score(untagged).score
+    assert (result.width, result.height) == (160, 96)
 
 
-def test_of_several_videos_the_default_one_is_looked_at_and_the_others_are_named(
-    scorer: Scorer, unsaid: Path, tmp_path: Path
+def test_the_default_of_several_video_streams_is_scored_with_a_note(
+    scorer: Scorer, untagged: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "two.mkv"
     other = ["-f", "lavfi", "-i", "mandelbrot=s=320x192:r=12", "-t", "1"]
     maps = ["-map", "0:v", "-map", "1:v", *X264, "-disposition:v:0", "0", "-disposition:v:1", "default"]
-    run_ffmpeg([*other[:4], "-i", str(unsaid), *maps[:4], "-t", "1", *maps[4:], str(path)])
-    seen, judged = probe(path), scorer.score(path)
-    assert (seen.width, seen.height) == (160, 96)
-    assert (judged.width, judged.height) == (160, 96)
-    assert any("2 video streams" in note for note in judged.notes)
-    assert any("2 video streams" in note for note in seen.notes)
+    run_ffmpeg([*other[:4], "-i", str(untagged), *maps[:4], "-t", "1", *maps[4:], str(path)])
+    info, result = probe(path), scorer.score(path)
+    assert (info.width, info.height) == (160, 96)
+    assert (result.width, result.height) == (160, 96)
+    assert any("2 video streams" in note for note in result.notes)
+    assert any("2 video streams" in note for note in info.notes)
 
 
-def test_a_still_beside_the_video_is_not_taken_for_it(unsaid: Path, tmp_path: Path) -> None:
+def test_a_still_next_to_the_video_is_ignored(untagged: Path, tmp_path: Path) -> None:
     path = tmp_path / "motion_photo.mp4"
     still = ["-f", "lavfi", "-i", "color=c=red:s=640x384:r=1:d=1"]
-    run_ffmpeg([*still, "-i", str(unsaid), "-map", "0:v", "-map", "1:v", *X264, str(path)])
+    run_ffmpeg([*still, "-i", str(untagged), "-map", "0:v", "-map", "1:v", *X264, str(path)])
     with open_video(path) as container:
         assert video_stream(container).codec_context.width == 160
 
 
-def test_a_crop_that_the_container_asks_for_is_said(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_a_container_crop_gives_a_note(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     clap = struct.pack(">I4s8I", 40, b"clap", 128, 1, 72, 1, 0, 1, 0, 1)
-    path = _with_box(unsaid, tmp_path / "clap.mp4", clap)
+    path = _with_box(untagged, tmp_path / "clap.mp4", clap)
     assert any("128x72" in note for note in scorer.score(path).notes)
     assert any("128x72" in note for note in probe(path).notes)
 
 
-def test_a_raw_stream_says_that_its_rate_is_assumed(scorer: Scorer, tmp_path: Path) -> None:
+def test_an_assumed_frame_rate_gives_a_note(scorer: Scorer, tmp_path: Path) -> None:
     path = tmp_path / "raw.hevc"
     run_ffmpeg([*SOURCE, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params",
                 "log-level=error:pools=none:frame-threads=1:vui-timing-info=0", str(path)])  # fmt: skip
-    assert any("25 frames a second" in note for note in probe(path).notes)
-    assert any("25 frames a second" in note for note in scorer.score(path).notes)
+    assert any("25 fps assumed" in note for note in probe(path).notes)
+    assert any("25 fps assumed" in note for note in scorer.score(path).notes)
 
 
-def test_a_second_description_tells_that_a_file_with_a_clear_lead_is_encrypted(unsaid: Path, tmp_path: Path) -> None:
+def test_an_encrypted_mp4_with_a_clear_lead_is_refused(untagged: Path, tmp_path: Path) -> None:
     scheme = struct.pack(">I4sI4sI", 20, b"schm", 0, b"cenc", 0x10000)
     protection = struct.pack(">I4sI4s4s", 20 + len(scheme), b"sinf", 12, b"frma", b"avc1") + scheme
     entry = struct.pack(">I4s", 8 + 78 + len(protection), b"encv") + bytes(78) + protection
-    path = _with_entry(unsaid, tmp_path / "lead.mp4", entry)
+    path = _with_entry(untagged, tmp_path / "lead.mp4", entry)
     with pytest.raises(ValueError, match=r"encrypted \(cenc\)"):
         probe(path)
 
@@ -181,9 +181,9 @@ def _element(name: int, contents: bytes) -> bytes:
     return name.to_bytes((name.bit_length() + 7) // 8, "big") + (len(contents) | 1 << 56).to_bytes(8, "big") + contents
 
 
-def test_an_encrypted_matroska_track_is_called_encrypted(unsaid: Path, tmp_path: Path) -> None:
+def test_an_encrypted_matroska_track_is_refused(untagged: Path, tmp_path: Path) -> None:
     plain, path = tmp_path / "plain.webm", tmp_path / "encrypted.webm"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-f", "matroska", str(plain)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-f", "matroska", str(plain)])
     data = plain.read_bytes()
     header = data[: data.index(b"\x18\x53\x80\x67")]
     encryption = _element(0x5035, _element(0x47E1, b"\x05"))  # ContentEncAlgo: AES
@@ -192,9 +192,9 @@ def test_an_encrypted_matroska_track_is_called_encrypted(unsaid: Path, tmp_path:
     entry += _element(0xE0, _element(0xB0, b"\xa0") + _element(0xBA, b"\x60"))
     cluster = _element(0x1F43B675, _element(0xE7, b"\x00") + _element(0xA3, b"\x81\0\0\x80" + bytes(range(64))))
     path.write_bytes(header + _element(0x18538067, _element(0x1654AE6B, _element(0xAE, entry)) + cluster))
-    for look in (probe, open_video):
+    for read in (probe, open_video):
         with pytest.raises(ValueError, match="encrypted"):
-            look(path)
+            read(path)
 
 
 def _packets(data: bytes) -> list[bytearray]:
@@ -212,11 +212,11 @@ def _checksum(section: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("scheme", "m2ts"), [("SAMPLE-AES", False), ("scrambled", False), ("scrambled", True)])
-def test_an_encrypted_transport_stream_is_called_encrypted(
-    scorer: Scorer, unsaid: Path, tmp_path: Path, scheme: str, m2ts: bool
+def test_an_encrypted_transport_stream_is_refused(
+    scorer: Scorer, untagged: Path, tmp_path: Path, scheme: str, m2ts: bool
 ) -> None:
     plain, path = tmp_path / "plain.ts", tmp_path / "encrypted.ts"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-f", "mpegts", str(plain)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-f", "mpegts", str(plain)])
     assert probe(plain).num_frames == 12
     packets = _packets(plain.read_bytes())
     for packet in packets:
@@ -228,13 +228,13 @@ def test_an_encrypted_transport_stream_is_called_encrypted(
             packet[17] = 0xDB
             packet[end : end + 4] = _checksum(bytes(packet[5:end]))
     path.write_bytes(b"".join((bytes(4) if m2ts else b"") + bytes(packet) for packet in packets))
-    for look in (scorer.score, probe):
+    for read in (scorer.score, probe):
         with pytest.raises(ValueError, match=f"encrypted.*{scheme}"):
-            look(path)
+            read(path)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_full_range_that_the_container_alone_states_holds_for_hevc(tmp_path: Path, suffix: str) -> None:
+def test_full_range_stated_only_by_the_container_is_used_for_hevc(tmp_path: Path, suffix: str) -> None:
     plain, stated, tagged = tmp_path / "plain.mp4", tmp_path / f"stated{suffix}", tmp_path / "tagged.mp4"
     options = ["-pix_fmt", "yuv420p", "-c:v", "libx265", "-preset", "ultrafast"]
     run_ffmpeg([*SOURCE, *options, "-x265-params", "log-level=error:pools=none:frame-threads=1", str(plain)])
@@ -243,45 +243,45 @@ def test_full_range_that_the_container_alone_states_holds_for_hevc(tmp_path: Pat
     run_ffmpeg(["-i", str(plain), "-c", "copy", "-bsf:v", "hevc_metadata=video_full_range_flag=1", str(tagged)])
     assert probe(stated).color_range == "full"
     assert probe(plain).color_range == "limited"
-    (_, of_container), (_, of_stream) = (next(rgb_frames(p, [0])) for p in (stated, tagged))
-    assert np.array_equal(of_container, of_stream)
+    (_, by_container), (_, by_bitstream) = (next(rgb_frames(p, [0])) for p in (stated, tagged))
+    assert np.array_equal(by_container, by_bitstream)
 
 
-def test_matrices_that_differ_from_bt709_are_not_read_as_it(unsaid: Path, tmp_path: Path) -> None:
+def test_other_matrices_are_not_converted_as_bt709(untagged: Path, tmp_path: Path) -> None:
     fcc, constant_luminance = tmp_path / "fcc.mp4", tmp_path / "bt2020c.mp4"
     for path, number in ((fcc, 4), (constant_luminance, 10)):
         bits = f"h264_metadata=matrix_coefficients={number}"
-        run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-bsf:v", bits, str(path)])
-    (_, by_fcc), (_, by_bt709) = (next(rgb_frames(path, [0])) for path in (fcc, unsaid))
+        run_ffmpeg(["-i", str(untagged), "-c", "copy", "-bsf:v", bits, str(path)])
+    (_, by_fcc), (_, by_bt709) = (next(rgb_frames(path, [0])) for path in (fcc, untagged))
     assert not np.array_equal(by_fcc, by_bt709)
     with pytest.raises(ValueError, match="bt2020c"):
         next(rgb_frames(constant_luminance, [0]))
 
 
-def test_a_matrix_without_a_conversion_is_no_pair_of_an_untagged_reference(unsaid: Path, tmp_path: Path) -> None:
+def test_an_unsupported_matrix_does_not_pair_with_an_untagged_reference(untagged: Path, tmp_path: Path) -> None:
     path = tmp_path / "ycgco.mp4"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(path)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(path)])
     with pytest.raises(ValueError, match="ycgco"):
-        check_pair(read_format(path), read_format(unsaid))
+        check_pair(read_format(path), read_format(untagged))
     check_pair(read_format(path), read_format(path))
 
 
-def test_dolby_vision_without_a_base_layer_is_no_pair_of_an_sdr_reference(unsaid: Path, tmp_path: Path) -> None:
+def test_dolby_vision_without_a_base_layer_does_not_pair_with_an_sdr_reference(untagged: Path, tmp_path: Path) -> None:
     box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, 5 << 1, 0)
-    path = _with_box(unsaid, tmp_path / "dv5.mp4", box)
+    path = _with_box(untagged, tmp_path / "dv5.mp4", box)
     with pytest.raises(ValueError, match="profile 5"):
-        check_pair(read_format(path), read_format(unsaid))
+        check_pair(read_format(path), read_format(untagged))
 
 
-def test_a_raw_stream_has_the_rate_that_its_bitstream_states(scorer: Scorer, unsaid: Path, tmp_path: Path) -> None:
+def test_a_raw_stream_has_the_rate_in_its_bitstream(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
     path = tmp_path / "stated.h264"
-    run_ffmpeg(["-i", str(unsaid), "-c", "copy", str(path)])
+    run_ffmpeg(["-i", str(untagged), "-c", "copy", str(path)])
     assert probe(path).fps == 12
     assert probe(path).duration_seconds == 1
     assert not any("assumed" in note for note in (*probe(path).notes, *scorer.score(path).notes))
 
 
-def test_an_animated_webp_is_refused_by_name(tmp_path: Path) -> None:
+def test_animated_webp_is_refused(tmp_path: Path) -> None:
     moving, still = tmp_path / "moving.webp", tmp_path / "still.webp"
     run_ffmpeg([*SOURCE, "-c:v", "libwebp_anim", str(moving)])
     run_ffmpeg([*SOURCE, "-c:v", "libwebp", "-frames:v", "1", str(still)])
@@ -290,14 +290,14 @@ def test_an_animated_webp_is_refused_by_name(tmp_path: Path) -> None:
     assert probe(still).num_frames == 1
 
 
-def test_the_still_of_an_animated_avif_is_left_out_and_named(tmp_path: Path) -> None:
+def test_the_still_of_an_animated_avif_is_ignored_with_a_note(tmp_path: Path) -> None:
     path = tmp_path / "moving.avif"
     run_ffmpeg([*SOURCE, "-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-pix_fmt", "yuv420p",
                 "-frames:v", "4", str(path)])  # fmt: skip
-    facts = probe(path)
-    assert facts.num_frames == 4
-    assert any("still" in note for note in facts.notes)
-    assert not any("2 video streams" in note for note in facts.notes)
+    info = probe(path)
+    assert info.num_frames == 4
+    assert any("still" in note for note in info.notes)
+    assert not any("2 video streams" in note for note in info.notes)
 
 
 def test_empty_frames_of_an_avi_are_named(scorer: Scorer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that ask for too much: frames, sample tables and sample shapes beyond the stated limits."""
+"""Files beyond the limits: frame size, sample tables, frame count, sample aspect ratio."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_frame_over_the_limit_is_refused_by_its_size(
     assert scored(model, files / name).exit_code == 0
     set_limit(monkeypatch, 160 * 96 - 1, decoder_pixels)
     done = scored(model, files / name)
-    # Only the decoder of WebP knows the size.
+    # Only the WebP decoder knows the size.
     size = "160x96" if decoder_pixels is None or name != "still.webp" else "15,359"
     assert done.exit_code == 1
     assert size in done.stderr
@@ -88,14 +88,14 @@ def test_a_frame_that_grows_over_the_limit_is_refused(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_8k_lies_within_the_limit() -> None:
+def test_8k_is_within_the_limit() -> None:
     limits.check_size(7680, 4320, "8k")
     limits.check_size(8192, 8192, "square")
     with pytest.raises(ValueError, match=r"big: .*8193x8192.*67,108,864"):
         limits.check_size(8193, 8192, "big")
 
 
-def test_a_header_of_a_huge_picture_is_refused(files: Path, model: Path, tmp_path: Path) -> None:
+def test_a_huge_frame_size_in_a_header_is_refused(files: Path, model: Path, tmp_path: Path) -> None:
     data = bytearray((files / "moving.gif").read_bytes())
     data[6:10] = struct.pack("<HH", 20000, 20000)
     (tmp_path / "huge.gif").write_bytes(data)
@@ -105,7 +105,7 @@ def test_a_header_of_a_huge_picture_is_refused(files: Path, model: Path, tmp_pat
 
 
 class Pipe(io.RawIOBase):
-    """Zeros without end behind a header; counts what is read."""
+    """Endless zeros after a header; counts bytes read."""
 
     def __init__(self, head: bytes) -> None:
         self.head, self.num_read = head, 0
@@ -121,7 +121,7 @@ class Pipe(io.RawIOBase):
         return line + b"\n"
 
 
-def test_a_huge_y4m_pipe_is_refused_before_a_frame_is_read(model: Path) -> None:
+def test_a_huge_y4m_pipe_is_refused_before_reading_a_frame(model: Path) -> None:
     pipe = Pipe(b"YUV4MPEG2 W16000 H16000 F25:1 C420\nFRAME\n")
     with pytest.raises(ValueError, match=r"16000x16000.*67,108,864"):
         Scorer(model).score(pipe)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def test_a_huge_y4m_pipe_is_refused_before_a_frame_is_read(model: Path) -> None:
 
 
 def with_start(path: Path, box: bytes, contents: bytes) -> bytes:
-    """A file whose box of that name begins with other contents."""
+    """A file with the start of a box of this type overwritten."""
     data = bytearray(path.read_bytes())
     at = data.index(box) + 4
     data[at : at + len(contents)] = contents
@@ -148,7 +148,7 @@ def test_a_sample_table_longer_than_its_file_is_refused(
     name: str, box: bytes, contents: bytes, files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert scored(model, files / name).exit_code == 0
-    monkeypatch.delattr("rungwise.media.container.av.open")  # which would fill the memory
+    monkeypatch.delattr("rungwise.media.container.av.open")  # it would exhaust the memory
     (tmp_path / name).write_bytes(with_start(files / name, box, contents))
     done = scored(model, tmp_path / name)
     assert done.exit_code == 1
@@ -164,7 +164,7 @@ def test_more_frames_than_the_limit_are_refused(
     assert scored(model, files / name).exit_code == 0
     monkeypatch.setattr(limits, "MAX_FRAMES", 5)
     if name.endswith("mp4"):
-        monkeypatch.delattr("rungwise.media.container.av.open")  # the tables say it before libav reads them
+        monkeypatch.delattr("rungwise.media.container.av.open")  # refused before libav opens it
     done = scored(model, files / name)
     assert done.exit_code == 1
     assert "5 frames" in done.stderr
@@ -174,24 +174,26 @@ def test_more_frames_than_the_limit_are_refused(
 
 
 @pytest.mark.parametrize("ratio", [(1_000_000, 1), (1, 1_000_000), (17, 1)])
-def test_samples_of_an_absurd_shape_are_taken_as_square(ratio: tuple[int, int], model: Path, tmp_path: Path) -> None:
+def test_an_absurd_sample_aspect_ratio_is_treated_as_square(
+    ratio: tuple[int, int], model: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "absurd.mp4"
     run_ffmpeg([*SOURCE, "-c:v", "mpeg4", "-pix_fmt", "yuv420p", "-vf", "setsar=17/1", str(path)])
     path.write_bytes(with_start(path, b"pasp", struct.pack(">2I", *ratio)))
     score = Scorer(model).score(path)
     assert score.display_height == 96
-    assert any("taken as square" in note and "16:1" in note for note in score.notes)
-    assert not any("shown at" in note for note in score.notes)
+    assert any("treated as square" in note and "16:1" in note for note in score.notes)
+    assert not any("evaluated at" in note for note in score.notes)
 
 
-def test_samples_within_the_limit_are_stretched(model: Path, tmp_path: Path) -> None:
+def test_a_sample_aspect_ratio_within_the_limit_is_applied(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     run_ffmpeg([*SOURCE, *X264, "-vf", "setsar=16/1", str(path)])
     assert any("2560x96" in note for note in Scorer(model).score(path).notes)
 
 
 @pytest.mark.parametrize("name", ["named.mkv", "named.avi", "named.mp4"])
-def test_a_title_that_is_no_utf8_stops_nothing(name: str, model: Path, tmp_path: Path) -> None:
+def test_a_title_that_is_not_utf8_is_no_error(name: str, model: Path, tmp_path: Path) -> None:
     path = tmp_path / name
     run_ffmpeg([*SOURCE, *X264, "-metadata", "title=abcdef", str(path)])
     data = path.read_bytes()
@@ -217,14 +219,14 @@ def test_decoders_of_large_frames_get_few_threads(
     assert limits.decoder_threads(threads, width, height) == expected
 
 
-def test_a_stated_aspect_is_believed_within_the_limit() -> None:
+def test_a_sample_aspect_ratio_is_used_within_the_limit() -> None:
     for ratio in (Fraction(1, 16), Fraction(4, 3), Fraction(16)):
         assert not limits.is_absurd_aspect(ratio)
     assert limits.is_absurd_aspect(Fraction(1, 17))
     assert not limits.is_absurd_aspect(None)
 
 
-def test_the_decoder_keeps_the_limit_where_steps_are_read(files: Path) -> None:
+def test_the_decoder_for_block_qp_has_the_limit(files: Path) -> None:
     from rungwise.bitstream.qp import QstepReader
     from rungwise.media.container import open_video, video_stream
 

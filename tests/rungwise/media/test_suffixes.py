@@ -1,4 +1,4 @@
-"""Which files of a folder are taken for videos, and which are named as not looked at."""
+"""Which files of a folder are videos, and which are reported as skipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rungwise.ladder.encodes import find_encodes
 from rungwise.score.inputs import find_inputs
 
 
-def test_every_verb_takes_the_same_files_and_names_the_others(
+def test_every_command_reads_the_same_files_and_names_the_others(
     odd_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video = (odd_files / "plain.mp4").read_bytes()
@@ -21,7 +21,7 @@ def test_every_verb_takes_the_same_files_and_names_the_others(
         (tmp_path / name).write_bytes(b"")
     assert [encode.rung.name for encode in find_encodes(tmp_path, tmp_path).encodes] == names
     (ladder_note,) = capsys.readouterr().err.splitlines()
-    assert [Path(found.name).name for found in find_inputs([str(tmp_path)])] == names
+    assert [Path(item.name).name for item in find_inputs([str(tmp_path)])] == names
     (score_note,) = capsys.readouterr().err.splitlines()
     assert score_note == ladder_note
     assert ladder_note.endswith("noending, rung.xyz")

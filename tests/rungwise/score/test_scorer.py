@@ -57,9 +57,9 @@ EXPECTED_ERRORS = {
     "text.mp4": "not a video that can be opened",
     "empty.mp4": "not a video that can be opened",
     "truncated.mp4": "not a video that can be opened",
-    "sound.m4a": "holds no video stream",
-    "cover.m4a": "holds no video stream",
-    "list.mp4": "a list of others",
+    "sound.m4a": "has no video stream",
+    "cover.m4a": "has no video stream",
+    "list.mp4": "not a video but a playlist",
     "absent.mp4": "no such file",
 }
 
