@@ -1,6 +1,6 @@
-"""Rungwise: a small no-reference model that judges compressed video, and the road that makes it.
+"""Rungwise: no-reference quality prediction for compressed video, and the pipeline that trains the models.
 
-This package is what a scoring box needs and what all stages share. It imports no torch.
+This package scores videos and is shared by all training stages. It does not import torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """`from rungwise import Scorer` without paying for onnxruntime at `import rungwise`."""
+    """`from rungwise import Scorer`; `import rungwise` alone does not import onnxruntime."""
     if name == "Scorer":
         from rungwise.score.scorer import Scorer
 

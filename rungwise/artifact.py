@@ -1,9 +1,9 @@
-"""Stages and what they leave behind.
+"""Pipeline stages and their artifacts.
 
-A stage is a function (params, inputs) -> directory `runs/<stage>/<id>/`. The id is the hash of everything that
-can change the answer: stage, stage version, params, and the content hashes of the inputs. Device, workers and
-paths are not hashed. Work happens in `<id>.partial/`, which survives a kill so that the next run resumes there;
-the manifest is written last and the directory renamed once: no manifest, no artifact.
+A stage is a function (params, inputs) -> folder `runs/<stage>/<id>/`. The id is the hash of everything that can change
+the result: stage, stage version, params, and the content hashes of the inputs. Device, number of workers and paths are
+not hashed. A stage works in `<id>.partial/`, where a run after a kill resumes. The manifest is written last, then the
+folder is renamed: a folder without a manifest is not an artifact.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 from rungwise.ranks import ranks
 
-POLL_SECONDS = 0.2  # between looks at a shared folder
-SCRATCH = "scratch"  # removed before the manifest is written: checkpoints of unfinished work
+POLL_SECONDS = 0.2  # interval of checks of a shared folder
+SCRATCH = "scratch"  # subfolder removed before the manifest is written, such as for training checkpoints
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """JSON text with sorted keys, no spaces and no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -36,13 +36,13 @@ def sha256_json(value: object) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
+    """Hex sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside and rename, so that a reader sees the old text or the new one, never half."""
+    """Write a text file atomically: to a temporary file, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -50,13 +50,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_text` of readable JSON."""
+    """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)
 class StageKey:
-    """Everything that can change a stage's answer. `inputs` maps a role to a content hash."""
+    """Everything that can change a stage's result. `inputs` maps a role to a content hash."""
 
     stage: str
     version: int
@@ -64,7 +64,7 @@ class StageKey:
     inputs: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as the manifest keeps them."""
+        """Plain values, as in the manifest."""
         return {
             "stage": self.stage,
             "version": self.version,
@@ -80,7 +80,7 @@ class StageKey:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage: its folder, its key, and the hash of all its files."""
+    """A finished stage: its folder, its key, and the hash of all its files. `hit`: it existed already."""
 
     path: Path
     key: StageKey
@@ -98,36 +98,36 @@ def open_artifact(path: Path, *, expect: StageKey | None = None) -> Artifact:
     """Read a finished stage's manifest.
 
     Raises:
-        ValueError: there is no manifest, or its key differs from `expect`; the message names each field,
-            "params.num_frames: cached 8, wanted 16".
+        ValueError: there is no manifest, or its key differs from `expect`; the message names each field, such as
+            "params.num_frames: cached 8, expected 16".
     """
     manifest_path = path / "manifest.json"
     if not manifest_path.is_file():
-        raise ValueError(f"{path}: no manifest.json, so this is not a finished artifact; run its stage again")
+        raise ValueError(f"{path}: no manifest.json: not a finished artifact; rerun its stage")
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     key = StageKey(**{name: manifest[name] for name in ("stage", "version", "params", "inputs")})
     if expect is not None:
         differences = list(mismatches(key.as_dict(), expect.as_dict()))
         if differences:
-            raise ValueError(f"{path}: made for something else: " + "; ".join(differences))
+            raise ValueError(f"{path}: built from other settings: " + "; ".join(differences))
     return Artifact(path, key, manifest["content_sha256"], manifest["seconds"], hit=True)
 
 
-def mismatches(cached: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The fields in which two nested mappings differ, as "a.b: cached 8, wanted 16"."""
-    for name in sorted(cached.keys() | wanted.keys()):
-        have, want = cached.get(name), wanted.get(name)
-        if isinstance(have, Mapping) and isinstance(want, Mapping):
-            yield from mismatches(have, want, f"{prefix}{name}.")
-        elif have != want:
-            yield f"{prefix}{name}: cached {have!r}, wanted {want!r}"
+def mismatches(cached: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Fields in which two nested mappings differ, such as "a.b: cached 8, expected 16"."""
+    for name in sorted(cached.keys() | expected.keys()):
+        actual, target = cached.get(name), expected.get(name)
+        if isinstance(actual, Mapping) and isinstance(target, Mapping):
+            yield from mismatches(actual, target, f"{prefix}{name}.")
+        elif actual != target:
+            yield f"{prefix}{name}: cached {actual!r}, expected {target!r}"
 
 
 def verify_files(artifact: Artifact) -> None:
-    """Hash every file again.
+    """Verify the hash of every file.
 
     Raises:
-        ValueError: a file is missing, new, or its bytes changed; the first one is named.
+        ValueError: a file is missing, new or changed; the first one is named.
     """
     manifest = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))
     for name, digest in hash_files(artifact.path).items():
@@ -140,14 +140,18 @@ def verify_files(artifact: Artifact) -> None:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Relative name -> sha256 of every file under a folder, but for its manifest."""
+    """Relative path -> sha256 of every file in a folder, except its manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): sha256_file(path) for path in files if path != folder / "manifest.json"}
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a folder's lock; a second process that wants the same artifact is told so at once."""
+    """Hold a folder's lock.
+
+    Raises:
+        ValueError: another process holds it.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -164,19 +168,22 @@ def _locked(path: Path) -> Iterator[None]:
 def run_stage(
     runs: Path, key: StageKey, build: Callable[[Path], Mapping[str, Any] | None], *, shared: bool = False
 ) -> Artifact:
-    """Return the artifact of `key`, building it if it is not there.
+    """Return the artifact of `key`; build it if it does not exist.
 
-    `build(folder)` fills the folder and may return facts for the manifest; after a kill it is called again on the
-    same half-filled folder and must take up what is finished there. Files under `folder/scratch/` are dropped at
-    the end. Of several processes (rungwise/ranks.py) the first builds and the others wait, unless the work is
-    `shared`: then all call `build` on the one folder, and the first alone finishes it.
+    Args:
+        runs: root folder of all artifacts.
+        key: identity of the artifact.
+        build: fills the folder and may return values for the manifest. After a kill it is called again on the same
+            partial folder and must resume. Files in its `scratch/` subfolder are removed at the end.
+        shared: with several processes (rungwise/ranks.py), all call `build` on the same folder and rank 0 finishes it;
+            otherwise rank 0 builds and the others wait.
     """
     final = runs / key.stage / key.id
     if (final / "manifest.json").is_file():
         return open_artifact(final, expect=key)
     partial = final.with_name(f"{key.id}.partial")
     if ranks().rank > 0:
-        return _follow(final, partial, key, build if shared else None)
+        return _wait_for_rank_0(final, partial, key, build if shared else None)
     partial.mkdir(parents=True, exist_ok=True)
     with _locked(partial / ".lock"):
         (partial / SCRATCH).mkdir(exist_ok=True)
@@ -196,8 +203,8 @@ def run_stage(
     return Artifact(final, key, manifest["content_sha256"], seconds, hit=False)
 
 
-def _follow(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artifact:
-    """Wait for the first process to finish an artifact, lending a hand if `build` is given."""
+def _wait_for_rank_0(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artifact:
+    """Wait for rank 0 to finish an artifact; take part in the work if `build` is given."""
     while not (final / "manifest.json").is_file():
         if build is not None and (partial / "key.json").is_file():
             build(partial)
@@ -207,6 +214,6 @@ def _follow(final: Path, partial: Path, key: StageKey, build: Callable[[Path], o
 
 
 def read_facts(artifact: Artifact) -> dict[str, Any]:
-    """What the stage's build noted in the manifest, such as a cache's fields."""
+    """Values that the stage's `build` returned for the manifest."""
     facts: dict[str, Any] = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))["facts"]
     return facts

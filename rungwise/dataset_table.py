@@ -1,21 +1,21 @@
-"""The dataset table: one row an encode, Parquet (CSV accepted).
+"""The dataset table: one row per encode, in Parquet or CSV.
 
 | column | meaning |
 |---|---|
 | clip | unique name of the encode |
 | path | the video, relative to the table's folder |
-| content | the source scene; splits are made by it, never by encode |
-| group | contents that share a source; one group stays in one split |
-| codec, width, height, fps, duration_seconds, bitrate_kbps, rate_control | what the encoder was asked and gave |
-| display_height | the height at which the score holds |
-| score, score_std | the label and its deviation (NaN where unknown) |
-| score_kind | what the label is: mos, dmos, vmaf_v1.0.16_3d0h, ... |
+| content | the source scene; splits are by content |
+| group | contents that share a source; a group is in one split only |
+| codec, width, height, fps, duration_seconds, bitrate_kbps, rate_control | encoder settings and results |
+| display_height | height in pixels at which the score holds |
+| score, score_std | the label and its standard deviation (NaN if unknown) |
+| score_kind | kind of label: mos, dmos, vmaf_v1.0.16_3d0h, ... |
 | score_polarity | higher_is_better or lower_is_better |
-| score_min, score_max | the label's own range |
+| score_min, score_max | range of the label |
 | split | train, validation, test, or empty |
 | video_sha256 | hash of the video file's bytes |
 
-Further columns (psnr, ssim, predictions, ...) are kept as they are.
+Further columns (psnr, ssim, predictions, ...) are not changed.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ SPLITS = ("train", "validation", "test", "")
 
 
 def check_table(table: pd.DataFrame, where: str = "table") -> pd.DataFrame:
-    """Return the table if it keeps the contract.
+    """Validate a table and return it.
 
     Raises:
-        ValueError: every broken rule at once: missing columns, duplicate clips, unknown polarity or split, a
-            score outside its range, a group found in two splits.
+        ValueError: lists all problems: missing columns, duplicate clips, unknown polarity or split, scores outside
+            their range, a group in more than one split.
     """
     problems = [f"missing column {name!r}" for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if name not in table.columns]
     if problems:
@@ -76,7 +76,7 @@ def check_table(table: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     for column, allowed in (("score_polarity", POLARITIES), ("split", SPLITS)):
         unknown = sorted(set(table[column]) - set(allowed))
         if unknown:
-            problems.append(f"{column} {unknown[0]!r} is none of {', '.join(repr(value) for value in allowed)}")
+            problems.append(f"{column} {unknown[0]!r} is not one of {', '.join(repr(value) for value in allowed)}")
     outside = table[(table["score"] < table["score_min"]) | (table["score"] > table["score_max"])]
     if len(outside):
         row = outside.iloc[0]
@@ -85,26 +85,26 @@ def check_table(table: pd.DataFrame, where: str = "table") -> pd.DataFrame:
             f"{row['score']} not in {row['score_min']}..{row['score_max']}"
         )
     splits_per_group = table.groupby("group")["split"].nunique()
-    torn = splits_per_group[splits_per_group > 1]
-    if len(torn):
-        problems.append(f"group {torn.index[0]!r} is in more than one split")
+    divided = splits_per_group[splits_per_group > 1]
+    if len(divided):
+        problems.append(f"group {divided.index[0]!r} is in more than one split")
     if problems:
         raise ValueError(f"{where}: " + "; ".join(problems))
     return table
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read and check a table, of the files that `read_table_file` reads.
+    """Read and validate a table in any format of `read_table_file`.
 
     Raises:
-        ValueError: as `check_table`, or another file ending.
+        ValueError: as `check_table` and `read_table_file`.
     """
     table = read_table_file(path, text_columns=TEXT_COLUMNS)
     return check_table(table, str(path))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a checked table, beside and renamed; `.parquet` or `.csv`."""
+    """Validate a table and write it atomically, as `.parquet` or `.csv`."""
     check_table(table, str(path))
     partial = path.with_name(f"{path.name}.partial")
     if path.suffix == ".csv":
@@ -123,31 +123,31 @@ def assign_splits(
 
     Args:
         groups: content -> group.
-        validation, test: number of groups set aside for each, drawn by a seeded hash; or contents by name, whose
-            whole groups are set aside.
-        seed: changes the draw; the same seed and groups always give the same splits, in any order of contents.
+        validation, test: number of groups to hold out, drawn by a seeded hash; or names of contents, whose whole
+            groups are held out.
+        seed: of the draw. The same seed and groups give the same splits, in any order of contents.
 
     Raises:
-        ValueError: a named content is not there or in both splits, or no group is left to train on.
+        ValueError: a named content is unknown or in both splits, or no group is left to train on.
     """
     ranked = sorted(set(groups.values()), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).hexdigest())
     held_out: dict[str, str] = {}
-    for split, wanted in (("test", test), ("validation", validation)):
-        if not isinstance(wanted, int):
-            unknown = sorted(set(wanted) - set(groups))
+    for split, selection in (("test", test), ("validation", validation)):
+        if not isinstance(selection, int):
+            unknown = sorted(set(selection) - set(groups))
             if unknown:
                 raise ValueError(f"splits.{split}: no content {unknown[0]!r} among the {len(groups)} contents")
-            for content in wanted:
+            for content in selection:
                 if held_out.setdefault(groups[content], split) != split:
                     raise ValueError(f"splits.{split}: {content!r} shares its group with a test content")
-    for split, wanted in (("test", test), ("validation", validation)):
-        if isinstance(wanted, int):
+    for split, selection in (("test", test), ("validation", validation)):
+        if isinstance(selection, int):
             left = [group for group in ranked if group not in held_out]
-            held_out |= dict.fromkeys(left[:wanted], split)
-            if len(left) <= wanted:
+            held_out |= dict.fromkeys(left[:selection], split)
+            if len(left) <= selection:
                 raise ValueError(
                     f"splits: {validation} validation + {test} test leave none of {len(ranked)} groups to train on"
                 )
     if len(held_out) == len(ranked):
-        raise ValueError(f"splits: all {len(ranked)} groups are set aside and none is left to train on")
+        raise ValueError(f"splits: all {len(ranked)} groups are held out and none is left to train on")
     return {content: held_out.get(group, "train") for content, group in groups.items()}

@@ -1,7 +1,7 @@
-"""What is said where one input fails, so that the others go on: the one boundary of every verb.
+"""Error messages for one failed input of a batch, used by every command.
 
-A user's error (a file that is missing or broken, a wrong option) is said in its own words. Anything else is ours: one
-line names the input and the kind of error and asks for a report, and `--debug` prints its traceback.
+A user's error, such as a missing or broken file or a wrong option, is reported with its own message. Any other error is
+a bug: one line names the input and the exception and asks for a report, and `--debug` prints the traceback.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ _show = {"tracebacks": False}
 
 
 class ToolError(RuntimeError):
-    """A program that we run failed; its own words are for the user."""
+    """An external program failed; the message is for the user."""
 
 
 def show_tracebacks() -> None:
-    """From now on `failure` prints tracebacks to stderr: `--debug`."""
+    """Make `failure` print tracebacks to stderr (`--debug`)."""
     _show["tracebacks"] = True
 
 
 def is_users_error(error: BaseException) -> bool:
-    """Whether an error speaks to the user: ours of an input, a tool's words, or the operating system's.
+    """Whether an error is the user's: a ValueError of ours, a failed tool, or an operating system error.
 
-    torch raises OSError without an error number for faults of its own, and libav's errors are a file's only where we
-    have said so (as ValueError). Libraries derive their own errors from ValueError (UnicodeDecodeError): those name no
-    file and are no message to a user.
+    Not included: OSError without errno, which torch raises for internal errors; libav errors, which we raise again as
+    ValueError where the file is at fault; and library subclasses of ValueError, such as UnicodeDecodeError, which do
+    not name a file.
     """
     if isinstance(error, av.error.FFmpegError):
         return False
-    system = isinstance(error, OSError) and error.errno is not None
+    is_system_error = isinstance(error, OSError) and error.errno is not None
     package = type(error).__module__.partition(".")[0]
-    stated = type(error) is ValueError or (isinstance(error, ValueError) and package in OWN_PACKAGES)
-    return system or stated or isinstance(error, ToolError)
+    is_own_error = type(error) is ValueError or (isinstance(error, ValueError) and package in OWN_PACKAGES)
+    return is_system_error or is_own_error or isinstance(error, ToolError)
 
 
 def failure(name: str, error: Exception) -> str:
-    """Why an input failed, as one line or a tool's own lines; the line names the input, unless `name` is empty.
+    """Why an input failed: one line, or a tool's own lines. It names the input unless `name` is empty.
 
     Raises:
-        BrokenPipeError: nobody reads our output any more, which is no input's fault.
+        BrokenPipeError: stdout was closed, which is not the input's fault.
     """
     if isinstance(error, BrokenPipeError):
         raise error

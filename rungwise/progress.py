@@ -1,4 +1,4 @@
-"""Progress on stderr, with a rate and an ETA; stdout is kept for results."""
+"""Progress on stderr, with rate and ETA; stdout is for results only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rich.text import Text
 from rungwise.ranks import ranks
 
 Item = TypeVar("Item")
-QUIET_INTERVAL_SECONDS = 30.0  # between lines where stderr is a file and a moving bar would be noise
+LOG_INTERVAL_SECONDS = 30.0  # between progress lines where stderr is not a terminal
 
 
 _quiet = {"progress": False}
@@ -38,18 +38,18 @@ class _Rate(ProgressColumn):
 
 
 def set_quiet(quiet: bool) -> None:
-    """Whether `note` and `track` print nothing from now on: `--quiet`."""
+    """Silence `note` and `track` (`--quiet`), or undo it."""
     _quiet["progress"] = quiet
 
 
 def note(message: str) -> None:
-    """One line of progress to stderr; of several processes the first speaks for all."""
+    """Print one line of progress to stderr, on rank 0 only."""
     if not _quiet["progress"]:
         warn(message)
 
 
 def warn(message: str) -> None:
-    """One line about a failed input or a doubtful result, to stderr, whether quiet or not."""
+    """Print one line about a failed input or a doubtful result to stderr, on rank 0 only, even with `--quiet`."""
     if ranks().rank > 0:
         return
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
@@ -58,9 +58,9 @@ def warn(message: str) -> None:
 def track(
     items: Iterable[Item], description: str, total: int, describe: Callable[[], str] | None = None
 ) -> Iterator[Item]:
-    """Pass items through, showing how many of `total` are done; a bar on a terminal, sparse lines in a log.
+    """Yield items and show how many of `total` are done: a bar on a terminal, otherwise occasional lines.
 
-    `describe` adds what else is worth saying, such as shares of time.
+    `describe` gives further text, such as time per step.
     """
     if ranks().rank > 0 or _quiet["progress"]:
         yield from items
@@ -91,7 +91,7 @@ def _log_lines(
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - last >= QUIET_INTERVAL_SECONDS or done == total:
+        if now - last >= LOG_INTERVAL_SECONDS or done == total:
             rate = done / max(now - started, 1e-9)
             more = f", {describe()}" if describe else ""
             note(f"{description}: {done}/{total}, {rate:.1f}/s, eta {(total - done) / rate:.0f} s{more}")
@@ -100,22 +100,22 @@ def _log_lines(
 
 @contextlib.contextmanager
 def to_stderr() -> Iterator[None]:
-    """For libraries that speak to stdout, which is kept for results; their compilers write to the descriptor."""
+    """Redirect stdout to stderr, at the file descriptor too, for libraries and compilers that print to it."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout_copy = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout_copy, 1)
+        os.close(stdout_copy)
 
 
 def run_jobs(
     pool: Executor, jobs: Mapping[str, Callable[[], object]], description: str
 ) -> Iterator[tuple[str, BaseException | None]]:
-    """Run named jobs; yield each name with its error, or None, as they finish. Ctrl-C drops those not begun."""
+    """Run named jobs; yield (name, error or None) as they finish. Ctrl-C cancels jobs that have not started."""
     futures = {pool.submit(job): name for name, job in jobs.items()}
     try:
         for future in track(as_completed(futures), description, total=len(futures)):

@@ -1,7 +1,7 @@
-"""Tables as files, as spreadsheets and other tools write them: one reader for every verb.
+"""Read table files as spreadsheets and other tools write them; one reader for every command.
 
-Text tables (.csv, .tsv, .txt) may be separated by commas, semicolons or tabs, begin with a byte-order mark, have blank
-lines, spaces around names, and decimal commas where the separator isn't the comma or the number is quoted.
+Text tables (.csv, .tsv, .txt) may use commas, semicolons or tabs as separators. They may have a byte-order mark, blank
+lines and spaces around names. Numbers may have decimal commas if they are quoted or the separator is not a comma.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ def read_text(path: Path) -> str:
     """A text file without its byte-order mark.
 
     Raises:
-        ValueError: it is of another encoding than UTF-8, which UTF-16's mark names.
+        ValueError: the encoding is not UTF-8.
     """
     return decode_text(path.read_bytes(), str(path))
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """As `read_text`, of bytes that errors call `name`."""
+    """As `read_text`, for bytes; errors refer to them as `name`."""
     if data.startswith(_UTF16_MARKS):
-        raise ValueError(f"{name}: is UTF-16 text; save it as UTF-8")
+        raise ValueError(f"{name}: UTF-16 text; save it as UTF-8")
     if b"\0" in data:
-        raise ValueError(f"{name}: no UTF-8 text (it holds zero bytes; UTF-16?); save it as UTF-8")
+        raise ValueError(f"{name}: not UTF-8 text (it has zero bytes; UTF-16?); save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise ValueError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def read_table_file(path: Path, *, text_columns: Collection[str] = (), notes: list[str] | None = None) -> pd.DataFrame:
-    """A table as it is: .csv, .tsv, .txt, .parquet, or .json (a list of records).
+    """Read a table from .csv, .tsv, .txt, .parquet, or .json (a list of records).
 
     Args:
         path: the file.
-        text_columns: columns that stay text, empty cells "".
-        notes: takes a line for what was not read as written: a separator, decimal commas, repeated rows.
+        text_columns: columns that stay text; empty cells become "".
+        notes: collects a line for each unusual separator or number format.
 
     Raises:
-        ValueError: no such file, another ending, it can't be parsed, or two columns of one name.
+        ValueError: the file is missing, has another suffix or can't be parsed, or two columns have the same name.
     """
     import pandas as pd
 
@@ -76,7 +76,7 @@ def read_table_file(path: Path, *, text_columns: Collection[str] = (), notes: li
         elif suffix == ".json":
             table = pd.DataFrame(json.loads(read_text(path)))
         else:
-            raise ValueError(f"{path}: a table ends in .csv, .tsv, .txt, .parquet or .json")
+            raise ValueError(f"{path}: not a table file; its suffix must be .csv, .tsv, .txt, .parquet or .json")
     except (ValueError, OSError) as error:
         message = str(error)
         if message.startswith(str(path)):
@@ -97,46 +97,46 @@ def _read_text_table(path: Path, text_columns: Collection[str], notes: list[str]
         raise ValueError(f"{path}: can't be read as a table (it is empty)")
     separator = _separator(header)
     if separator != {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower(), separator):
-        notes.append(f"{path.name} is separated by {_SEPARATORS[separator]}, and was read so")
+        notes.append(f"{path.name}: separated by {_SEPARATORS[separator]}")
     names = [name.strip() for name in next(csv.reader([header.strip("\r\n")], delimiter=separator))]
-    doubles = sorted({name for name in names if name and names.count(name) > 1})
-    if doubles:
-        raise ValueError(f"{path}: has {names.count(doubles[0])} columns called {doubles[0]!r}; leave one")
-    kept_text = dict.fromkeys(text_columns, "string")
-    table = pd.read_csv(io.StringIO(text), sep=separator, dtype=kept_text, skipinitialspace=separator != "\t")
+    duplicates = sorted({name for name in names if name and names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"{path}: {names.count(duplicates[0])} columns called {duplicates[0]!r}; keep one")
+    dtypes = dict.fromkeys(text_columns, "string")
+    table = pd.read_csv(io.StringIO(text), sep=separator, dtype=dtypes, skipinitialspace=separator != "\t")
     if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"{path}: its rows have more cells than its header; quote numbers with decimal commas")
+        raise ValueError(f"{path}: rows have more cells than the header; quote numbers with decimal commas")
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     table = table.loc[:, [not name.startswith("Unnamed:") or table[name].notna().any() for name in table.columns]]
-    table = table[table.notna().any(axis=1)].reset_index(drop=True)  # rows of separators alone
+    table = table[table.notna().any(axis=1)].reset_index(drop=True)  # rows of separators only
     for name in text_columns:
         if name in table.columns:
             table[name] = table[name].fillna("").astype(object)
     others = [name for name in table.columns if name not in text_columns]
-    written = [name for name in others if table[name].dtype.kind not in "fiub"]
-    local = {name: _local_numbers(table[name], separator == ",") for name in written}
-    if any(DECIMAL_COMMA in found[1] for found in local.values() if found):  # then 4.800 is 4800
+    non_numeric = [name for name in others if table[name].dtype.kind not in "fiub"]
+    localized = {name: _localized_numbers(table[name], separator == ",") for name in non_numeric}
+    if any(DECIMAL_COMMA in parsed[1] for parsed in localized.values() if parsed):  # then 4.800 means 4800
         cells = pd.read_csv(io.StringIO(text), sep=separator, dtype="string", skipinitialspace=separator != "\t")
         cells.columns = pd.Index([str(name).strip() for name in cells.columns])
         cells = cells[cells.notna().any(axis=1)].reset_index(drop=True)
-        local |= {name: _dotted_thousands(cells[name]) for name in others if name not in written}
-    for name, found in local.items():
-        if found:
-            table[name] = found[0]
-            if found[1]:
-                notes.append(f"column {name!r}: read as numbers with {', '.join(found[1])}")
+        localized |= {name: _dotted_thousands(cells[name]) for name in others if name not in non_numeric}
+    for name, parsed in localized.items():
+        if parsed:
+            table[name] = parsed[0]
+            if parsed[1]:
+                notes.append(f"column {name!r}: read as numbers with {', '.join(parsed[1])}")
     return table
 
 
 def _separator(header: str) -> str:
     unquoted = re.sub(r'"[^"]*"', "", header)
-    return max(_SEPARATORS, key=unquoted.count)  # the first, a comma, where there is none
+    return max(_SEPARATORS, key=unquoted.count)  # a comma if there is no separator
 
 
-def _local_numbers(column: pd.Series[str], comma_separated: bool) -> tuple[pd.Series[float], list[str]] | None:
-    """A text column as numbers, and what is unusual in how they are written; None where a cell is none.
+def _localized_numbers(column: pd.Series[str], comma_separated: bool) -> tuple[pd.Series[float], list[str]] | None:
+    """A text column as numbers, with the notations used; None if a cell is not a number.
 
-    "1,234" is taken as the other cells are written, else with a decimal comma unless commas separate the cells.
+    "1,234" is read in the notation of the other cells, else with a decimal comma unless commas separate the cells.
     """
     import pandas as pd
 
@@ -148,7 +148,7 @@ def _local_numbers(column: pd.Series[str], comma_separated: bool) -> tuple[pd.Se
         return None
     kinds = {kind for _, kind in numbers}
     if any(kind.startswith(_UNIT_NOTE) for kind in kinds):
-        return None  # 1080p may be a name
+        return None  # cells such as 1080p may be names
     if {DECIMAL_COMMA, THOUSANDS} <= kinds or (AMBIGUOUS in kinds and comma_separated and kinds <= {"", AMBIGUOUS}):
         return None
     factor = 1000.0 if THOUSANDS in kinds else 1.0
@@ -162,10 +162,10 @@ def _local_numbers(column: pd.Series[str], comma_separated: bool) -> tuple[pd.Se
 
 
 def to_numbers(column: pd.Series[Any], name: str, path: object) -> pd.Series[float]:
-    """A column as numbers, empty cells NaN, with units such as 1080p or 300 kbps left off.
+    """A column as numbers: empty cells become NaN, and units such as in 1080p or 300 kbps are removed.
 
     Raises:
-        ValueError: a cell that is neither.
+        ValueError: a cell is not a number.
     """
     import pandas as pd
 
@@ -176,17 +176,17 @@ def to_numbers(column: pd.Series[Any], name: str, path: object) -> pd.Series[flo
         parsed = parse_number(str(text.iloc[row]))
         if parsed is not None and parsed[1].startswith(_UNIT_NOTE):
             numbers.iloc[int(row)] = parsed[0]
-    wrong = np.flatnonzero(numbers.isna() & ~empty)
-    if wrong.size:
+    invalid = np.flatnonzero(numbers.isna() & ~empty)
+    if invalid.size:
         raise ValueError(
-            f"{path}: {name!r} holds {column.iloc[wrong[0]]!r} in row {wrong[0] + 1}, which is no number "
-            f"({wrong.size} such rows)"
+            f"{path}: {name!r} has {column.iloc[invalid[0]]!r} in row {invalid[0] + 1}, which is not a number "
+            f"({invalid.size} such rows)"
         )
     return numbers
 
 
 def _dotted_thousands(cells: pd.Series[str]) -> tuple[pd.Series[float], list[str]] | None:
-    """Numbers such as 4.800 as 4800, where every cell of a column is a whole number so written."""
+    """A column of whole numbers with points between thousands, such as 4.800 for 4800; None for any other column."""
     filled = cells.dropna().str.strip()
     whole = filled.str.fullmatch(r"[-+]?\d{1,3}(\.\d{3})*")
     if not whole.all() or not filled.str.contains(".", regex=False).any():
@@ -197,7 +197,7 @@ def _dotted_thousands(cells: pd.Series[str]) -> tuple[pd.Series[float], list[str
 
 
 def parse_number(text: str) -> tuple[float, str] | None:
-    """A number in English or continental notation, and what is unusual about it; None where it is none."""
+    """(number, unusual notation or "") of text in English or continental notation; None if it is not a number."""
     unit = _UNIT.search(text)
     plain = text[: unit.start()] if unit else text
     plain = re.sub(r"(?<=\d)[ '\u00a0\u202f\u2019](?=\d{3}(\D|$))", "", plain).strip()

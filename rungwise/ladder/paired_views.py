@@ -17,7 +17,7 @@ from rungwise.media.video import probe, rgb
 from rungwise.score.flat import is_flat
 from rungwise.score.frames import InterlacedFrame, deinterlace
 from rungwise.score.scorer import Scorer
-from rungwise.score.views import Pictures, View, make_views, read_views
+from rungwise.score.views import RgbFrames, View, make_views, read_views
 
 
 def choose_places(scorer: Scorer, top: Path, count: int, display_height: int | None) -> list[View]:
@@ -33,7 +33,7 @@ def shows_flat(path: Path, view: View) -> bool:
         return False  # scoring raises the same error, for its own rung
 
 
-def shown_frames(path: Path, indices: Sequence[int]) -> Pictures:
+def shown_frames(path: Path, indices: Sequence[int]) -> RgbFrames:
     """RGB frames, deinterlaced where flagged, as for a video's own score. A frame may come twice: the last counts.
 
     Raises:
@@ -45,7 +45,7 @@ def shown_frames(path: Path, indices: Sequence[int]) -> Pictures:
         yield from _frames(path, indices, deinterlaced=True)
 
 
-def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> Pictures:
+def _frames(path: Path, indices: Sequence[int], *, deinterlaced: bool) -> RgbFrames:
     missing = set(indices)
     with open_video(path) as container:
         frames = decode_all(container, path)

@@ -1,8 +1,7 @@
-"""The contract that a checkpoint or an export carries with its weights.
+"""The contract stored with the weights in every checkpoint and export.
 
-Weights alone give no score: a score also needs the view recipe, the label's scale and polarity, the calibration,
-and a proof that it was all loaded right: a golden input (made from a seed, so nothing is stored) and its output,
-re-run on load.
+A score needs more than weights: the view recipe, the label's scale and polarity, and the calibration. The contract also
+has golden outputs for a fixed input, which are re-run on load to verify that everything was loaded correctly.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from pydantic import BaseModel, ConfigDict
 
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
 
-# 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream; 4: its facts are five, an input
+# 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream; 4: five bitstream features, as a
+# graph input; 5: six
 CONTRACT_VERSION = 5
-METADATA_KEY = "rungwise"  # the contract's place in a file's own metadata
+METADATA_KEY = "rungwise"  # the contract's key in a file's metadata
 
 
 class Scale(BaseModel):
-    """What a score is: `kind` of label, its polarity and range."""
+    """The label that a score predicts: its kind, polarity and range."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,16 +32,20 @@ class Scale(BaseModel):
 
     @property
     def best(self) -> float:
-        """The end of the scale that stands for no visible loss."""
+        """The end of the scale that means no visible loss."""
         return self.minimum if self.polarity == "lower_is_better" else self.maximum
 
 
 class Calibration(BaseModel):
-    """Split-conformal half width of the interval round a score, in score units, from validation contents.
+    """Split-conformal interval around a score, from validation contents.
 
-    `half_width` is taken over validation clips, as is usual; clips of one content err alike, so for new contents it is
-    an estimate. `content_half_width` is the width that contents, not clips, vouch for: whatever the model, it holds in
-    expectation for the share `promised` of new contents' clips, and is wide where there are few contents.
+    Attributes:
+        coverage: nominal coverage of the interval.
+        half_width: half width in score units, over validation clips. Errors of clips of one content are correlated, so
+            the coverage on new contents is only approximate.
+        num_clips, num_contents: validation clips and their contents.
+        content_half_width: half width over contents instead of clips: for any model, it covers in expectation the
+            fraction `promised` of new contents' clips. It is wide if there are few contents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,9 +59,12 @@ class Calibration(BaseModel):
 
 
 class BitstreamContract(BaseModel):
-    """The codecs whose bitstream features (rungwise/bitstream/features.py) the model takes, and its interval with them.
+    """The bitstream part of a hybrid model (rungwise/bitstream/features.py).
 
-    `codecs` by name; `low` and `high` are the ends of the six facts among the train clips.
+    Attributes:
+        codecs: codecs that the model was trained on.
+        low, high: range of the six bitstream features over the training clips.
+        calibration: interval of hybrid scores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +76,7 @@ class BitstreamContract(BaseModel):
 
 
 class Golden(BaseModel):
-    """Outputs on `golden_input(shape)`; `tolerance` is absolute, in score units."""
+    """Scores of `golden_input`; `tolerance` is absolute, in score units."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,10 +86,17 @@ class Golden(BaseModel):
 
 
 class Contract(BaseModel):
-    """All that a scorer needs beside the weights.
+    """Everything that a scorer needs besides the weights.
 
-    `training_id` names the training's manifest, `inputs_sha256` what it read (role -> content hash), `dataset_sha256`
-    the labeled table. An export says its `precision`, its `opset`, and which operators of an int8 file are in float.
+    Attributes:
+        model: student or teacher architecture.
+        view: which frames and patches are scored.
+        training_id: artifact id of the training.
+        dataset_sha256: content hash of the labeled table.
+        inputs_sha256: artifacts that the training read, role -> content hash.
+        precision, opset: of an ONNX export.
+        left_in_float: operators of an int8 export that are not quantized.
+        stream: bitstream part of a hybrid model, else None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,17 +119,17 @@ class Contract(BaseModel):
 
 
 def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:
-    """Four fixed picture sequences, frames_BTHWC uint8, from integers alone: a drifting slope of gray, ever coarser.
+    """Four fixed views, frames_BTHWC uint8, from integer arithmetic: a drifting gradient at decreasing quality.
 
-    The first is clean, the second in pairs of pixels and steps of 8 under a little noise, the others in blocks of 4 and
-    8 pixels and steps of 16 and 32. A trained model scores them far apart and off the ends of its scale, where wrong
-    weights would not show.
+    The first is clean, the second has blocks of 2 pixels, steps of 8 and a little noise, the others have blocks of 4
+    and 8 pixels and steps of 16 and 32. A trained model scores them far apart and away from the ends of its scale,
+    where wrong weights would not show.
     """
     shape = (4, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
     b, t, y, x, c = np.indices(shape, dtype=np.int64, sparse=True)
     block, step = 2**b, np.array([1, 8, 16, 32])[b]
-    slope = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
-    gray = np.where(slope < 256, slope, 511 - slope) // step * step
+    gradient = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
+    gray = np.where(gradient < 256, gradient, 511 - gradient) // step * step
     noise = np.random.PCG64(20_26).random_raw(gray.size).reshape(shape) % np.uint64(8)
     pixels: NDArray[np.uint8] = np.clip(gray + noise.astype(np.int64) * (b == 1), 0, 255).astype(np.uint8)
     return pixels
@@ -127,23 +141,23 @@ def sha256_array(array: NDArray[np.uint8]) -> str:
 
 
 def golden_deviation(contract: Contract, scores: NDArray[np.float32], where: str) -> float:
-    """Largest deviation of the scores of `golden_input(contract.view)` from the contract's, in score units.
+    """Largest absolute difference between scores of `golden_input(contract.view)` and the contract's.
 
     Raises:
-        ValueError: there is no golden output, or this build makes another input.
+        ValueError: the contract has no golden output, or this version generates another input.
     """
     if contract.golden is None:
-        raise ValueError(f"{where}: the contract holds no golden output")
+        raise ValueError(f"{where}: the contract has no golden output")
     if sha256_array(golden_input(contract.view)) != contract.golden.input_sha256:
-        raise ValueError(f"{where}: this version makes another golden input; use the version that wrote the file")
+        raise ValueError(f"{where}: this version generates another golden input; use the version that wrote the file")
     return float(np.abs(scores - np.asarray(contract.golden.scores, np.float32)).max())
 
 
 def check_golden(contract: Contract, scores: NDArray[np.float32], where: str) -> None:
-    """Refuse weights whose golden scores don't come back.
+    """Refuse weights that do not reproduce the golden scores.
 
     Raises:
-        ValueError: as `golden_deviation`, or the deviation is above the contract's tolerance.
+        ValueError: as `golden_deviation`, or the difference exceeds the contract's tolerance.
     """
     deviation = golden_deviation(contract, scores, where)
     assert contract.golden is not None

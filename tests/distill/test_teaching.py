@@ -274,7 +274,7 @@ def test_another_teacher_or_another_clip_is_named(copied: Path) -> None:
     for part, name in (("inputs", "teacher"), ("params", "preprocessing"), ("inputs", "dataset")):
         other = changed | {part: changed[part] | {name: "0" * 64}}
         (cache / "manifest.json").write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=f"made for something else: {part}.{name}: cached '000"):
+        with pytest.raises(ValueError, match=f"built from other settings: {part}.{name}: cached '000"):
             verify_cache(cache, sample=2, seed=0, tolerance=None, device="cpu")
     (cache / "manifest.json").write_text(manifest)
     clip = sorted((ladder / "encodes").glob("*.mp4"))[0]
@@ -293,7 +293,7 @@ def test_a_cache_folder_of_another_teacher_is_never_taken_for_ours(small: Small,
     for stage in ("masters", "views"):
         shutil.copytree(small.runs / stage, copied / stage)
     path = small.config("internvideo2", layers=(small.bench.LAYERS["internvideo2"],))
-    with pytest.raises(ValueError, match=r"made for something else: inputs\.teacher: cached 'abc', wanted '"):
+    with pytest.raises(ValueError, match=r"built from other settings: inputs\.teacher: cached 'abc', expected '"):
         run(load_config(path), copied, until="cache")
 
 

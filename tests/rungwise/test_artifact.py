@@ -1,4 +1,4 @@
-"""Artifacts: hits, resume after a kill, mismatches by name, changed bytes."""
+"""Artifacts: cache hits, resuming after a kill, mismatched keys, changed files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_answer(folder: Path) -> None:
     (folder / "answer.txt").write_text("42")
 
 
-def test_the_id_follows_everything_that_changes_the_answer() -> None:
+def test_the_id_depends_on_everything_that_changes_the_result() -> None:
     other_keys = [
         StageKey("teach", 1, KEY.params, KEY.inputs),
         StageKey("cache", 2, KEY.params, KEY.inputs),
@@ -26,7 +26,7 @@ def test_the_id_follows_everything_that_changes_the_answer() -> None:
     assert StageKey("cache", 1, {"losses": {"rank": 1.0}, "num_frames": 8}, {"teacher": "aa"}).id == KEY.id
 
 
-def test_a_second_run_is_a_hit_and_equal_files_have_equal_content(tmp_path: Path) -> None:
+def test_a_second_run_is_a_hit_and_equal_files_have_equal_hashes(tmp_path: Path) -> None:
     first = run_stage(tmp_path, KEY, write_answer)
     second = run_stage(tmp_path, KEY, lambda folder: pytest.fail("built twice"))
     assert (first.hit, second.hit) == (False, True)
@@ -35,33 +35,33 @@ def test_a_second_run_is_a_hit_and_equal_files_have_equal_content(tmp_path: Path
     assert elsewhere.content_sha256 == first.content_sha256
 
 
-def test_a_killed_build_leaves_no_artifact_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    def dies(folder: Path) -> None:
+def test_a_killed_build_leaves_no_artifact_and_resumes(tmp_path: Path) -> None:
+    def killed(folder: Path) -> None:
         (folder / SCRATCH / "checkpoint").write_text("epoch 3")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_stage(tmp_path, KEY, dies)
+        run_stage(tmp_path, KEY, killed)
     assert not (tmp_path / "cache" / KEY.id).exists()
 
-    def goes_on(folder: Path) -> None:
+    def resumed(folder: Path) -> None:
         assert (folder / SCRATCH / "checkpoint").read_text() == "epoch 3"
-        (folder / "half.partial").write_text("never whole")
+        (folder / "half.partial").write_text("incomplete")
         write_answer(folder)
 
-    artifact = run_stage(tmp_path, KEY, goes_on)
+    artifact = run_stage(tmp_path, KEY, resumed)
     assert sorted(path.name for path in artifact.path.iterdir()) == ["answer.txt", "manifest.json"]
 
 
 def test_a_mismatch_names_the_field(tmp_path: Path) -> None:
     artifact = run_stage(tmp_path, KEY, write_answer)
-    wanted = StageKey("cache", 1, {"num_frames": 16, "losses": {"rank": 0.5}}, {"teacher": "aa"})
-    with pytest.raises(ValueError, match=r"num_frames: cached 8, wanted 16") as error:
-        open_artifact(artifact.path, expect=wanted)
-    assert "params.losses.rank: cached 1.0, wanted 0.5" in str(error.value)
+    expected = StageKey("cache", 1, {"num_frames": 16, "losses": {"rank": 0.5}}, {"teacher": "aa"})
+    with pytest.raises(ValueError, match=r"num_frames: cached 8, expected 16") as error:
+        open_artifact(artifact.path, expect=expected)
+    assert "params.losses.rank: cached 1.0, expected 0.5" in str(error.value)
 
 
-def test_changed_missing_and_new_files_are_found(tmp_path: Path) -> None:
+def test_changed_and_missing_files_are_errors(tmp_path: Path) -> None:
     artifact = run_stage(tmp_path, KEY, write_answer)
     verify_files(artifact)
     (artifact.path / "answer.txt").write_text("43")
@@ -72,7 +72,7 @@ def test_changed_missing_and_new_files_are_found(tmp_path: Path) -> None:
         verify_files(artifact)
 
 
-def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_not_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         open_artifact(tmp_path)
 

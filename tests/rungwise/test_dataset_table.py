@@ -1,4 +1,4 @@
-"""The dataset table: its contract, its files, splits by source group."""
+"""The dataset table: validation, files, splits by group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows(count: int = 3) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
+def test_a_table_survives_writing_and_reading(tmp_path: Path, suffix: str) -> None:
     table = rows().assign(split=["train", "", "test"], psnr=[30.0, 31.5, 40.25])
     write_table(tmp_path / f"t{suffix}", table)
     pd.testing.assert_frame_equal(read_table(tmp_path / f"t{suffix}"), table, check_dtype=False)
@@ -34,19 +34,19 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
     ("change", "message"),
     [
         ({"clip": "same"}, "2 duplicate clips, the first 'same'"),
-        ({"score_polarity": "up"}, "score_polarity 'up' is none of"),
-        ({"split": "val"}, "split 'val' is none of"),
+        ({"score_polarity": "up"}, "score_polarity 'up' is not one of"),
+        ({"split": "val"}, "split 'val' is not one of"),
         ({"score": 101.0}, "3 scores outside their range, the first 'clip0': 101.0"),
         ({"group": "g", "split": ["train", "test", "test"]}, "group 'g' is in more than one split"),
     ],
 )
-def test_broken_rules_are_named(change: dict[str, Any], message: str) -> None:
+def test_all_problems_are_reported(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="table: ") as error:
         check_table(rows().assign(**change))
     assert message in str(error.value)
 
 
-def test_all_missing_columns_are_named_at_once() -> None:
+def test_all_missing_columns_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match=r"'content'.*'score'"):
         check_table(rows().drop(columns=["content", "score"]))
 
@@ -61,7 +61,7 @@ def test_splits_keep_groups_whole_and_do_not_depend_on_order() -> None:
     assert splits != assign_splits(groups, validation=2, test=3, seed=1)
 
 
-def test_splits_need_something_to_train_on() -> None:
+def test_splits_leave_groups_to_train_on() -> None:
     with pytest.raises(ValueError, match="leave none of 2 groups"):
         assign_splits({"a": "a", "b": "b"}, validation=1, test=1, seed=0)
 

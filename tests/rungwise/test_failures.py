@@ -1,4 +1,4 @@
-"""One bad file never ends a batch: every verb's boundary, and what `main` says of our own faults."""
+"""A bad file never ends a batch, and `main` distinguishes user errors from bugs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ runner = CliRunner()
 
 @pytest.fixture
 def batch(odd_files: Path, tmp_path: Path) -> list[str]:
-    """A good file between two that no decoder is known for, and one whose second half is of another file."""
+    """A good file between two without a decoder, and a truncated transport stream."""
     good = (odd_files / "plain.mp4").read_bytes()
     transport = (odd_files / "late.ts").read_bytes()
     files = {"a.mp4": good.replace(b"avc1", b"BRAW"), "b.mp4": good, "c.mp4": good.replace(b"avc1", b"BRAW"),
@@ -35,7 +35,7 @@ def batch(odd_files: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def broken_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours in the scoring and probing of files called b.mp4."""
+    """A bug in scoring and probing files named b.mp4."""
 
     def fails(real: object) -> object:
         def call(*arguments: object, **options: object) -> object:
@@ -50,7 +50,7 @@ def broken_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_stream_without_a_decoder_is_named_and_the_rest_is_scored(model: Path, batch: list[str], jobs: str) -> None:
+def test_a_stream_without_a_decoder_is_an_error(model: Path, batch: list[str], jobs: str) -> None:
     done = runner.invoke(app, ["score", "-m", str(model), "--json", "--jobs", jobs, *batch])
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.exit_code == 1
@@ -71,7 +71,7 @@ def test_an_unexpected_error_is_one_line_that_asks_for_a_report(
     assert "\n" not in lines[1]["error"]
 
 
-def test_probe_goes_on_after_a_broken_file(batch: list[str], broken_for: None) -> None:
+def test_probe_continues_after_a_broken_file(batch: list[str], broken_for: None) -> None:
     done = runner.invoke(app, ["probe", *batch])
     assert done.exit_code == 1
     assert "d.ts" in done.stdout
@@ -81,7 +81,7 @@ def test_probe_goes_on_after_a_broken_file(batch: list[str], broken_for: None) -
     assert ["error" in json.loads(line) for line in as_json.stdout.splitlines()] == [True, True, True, False]
 
 
-def test_a_ladder_check_leaves_broken_rungs_out(model: Path, batch: list[str], odd_files: Path) -> None:
+def test_a_ladder_check_skips_broken_rungs(model: Path, batch: list[str], odd_files: Path) -> None:
     folder = Path(batch[0]).parent
     (folder / "d.ts").write_bytes((odd_files / "plain.mp4").read_bytes())
     done = runner.invoke(app, ["ladder", "check", str(folder), "-m", str(model), "--views", "1"])
@@ -91,7 +91,7 @@ def test_a_ladder_check_leaves_broken_rungs_out(model: Path, batch: list[str], o
     assert "2 rungs" in done.stdout
 
 
-def test_a_dataset_check_names_our_fault_and_looks_at_the_others(batch: list[str], broken_for: None) -> None:
+def test_a_dataset_check_reports_a_bug_and_checks_the_others(batch: list[str], broken_for: None) -> None:
     table = Path(batch[0]).with_name("table.csv")
     names = [Path(path).name for path in batch]
     rows = [f"{name},{name},c,c,50,mos,higher_is_better,0,100" for name in names]
@@ -105,18 +105,18 @@ def test_a_dataset_check_names_our_fault_and_looks_at_the_others(batch: list[str
 
 
 @pytest.mark.parametrize(
-    ("error", "ours"),
+    ("error", "is_bug"),
     [
         (RuntimeError("mat1 and mat2 shapes"), True),
-        (OSError("could not get source code"), True),  # as torch raises it, without a number
+        (OSError("could not get source code"), True),  # torch raises it without errno
         (ZeroDivisionError("float division"), True),
         (ValueError("x.mp4: no such file"), False),
         (FileNotFoundError(2, "No such file"), False),
         (ToolError("ffmpeg failed"), False),
     ],
 )
-def test_main_tells_our_faults_from_a_users(
-    error: Exception, ours: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_main_distinguishes_bugs_from_user_errors(
+    error: Exception, is_bug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(arguments: list[str]) -> None:
         raise error
@@ -125,23 +125,23 @@ def test_main_tells_our_faults_from_a_users(
     monkeypatch.setattr(sys, "argv", ["rungwise", "score"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert stopped.value.code == 1
-    assert said.count("\n") == 1
-    assert ("report" in said and type(error).__name__ in said) == ours
+    assert stderr.count("\n") == 1
+    assert ("report" in stderr and type(error).__name__ in stderr) == is_bug
 
 
-def test_debug_shows_the_traceback_wherever_it_stands(
+def test_debug_prints_the_traceback_at_any_position(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(failures._show, "tracebacks", False)
     monkeypatch.setattr(sys, "argv", ["rungwise", "probe", str(tmp_path / "none.mp4"), "--debug"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert stopped.value.code == 1
-    assert "Traceback" in said
-    assert "no such file" in said
+    assert "Traceback" in stderr
+    assert "no such file" in stderr
 
 
 def test_a_loop_of_links_among_the_inputs_is_one_bad_file(model: Path, batch: list[str], tmp_path: Path) -> None:
@@ -154,9 +154,7 @@ def test_a_loop_of_links_among_the_inputs_is_one_bad_file(model: Path, batch: li
     assert "score" in lines[1]
 
 
-def test_a_result_that_cannot_be_written_keeps_its_score_and_the_others(
-    model: Path, batch: list[str], tmp_path: Path
-) -> None:
+def test_a_result_that_can_not_be_written_keeps_all_scores(model: Path, batch: list[str], tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file where a folder should be")
     done = runner.invoke(
@@ -168,7 +166,7 @@ def test_a_result_that_cannot_be_written_keeps_its_score_and_the_others(
     assert "d.ts" in done.stderr
 
 
-def test_files_are_scored_where_stdin_is_closed(
+def test_files_are_scored_with_stdin_closed(
     model: Path, batch: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
@@ -181,13 +179,13 @@ def test_files_are_scored_where_stdin_is_closed(
     assert "score" in lines[1]
 
 
-def test_names_that_are_no_utf8_end_no_batch(model: Path, batch: list[str], tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_do_not_end_a_batch(model: Path, batch: list[str], tmp_path: Path) -> None:
     odd = tmp_path / "rungs" / "x\udcff.mp4"
     odd.parent.mkdir()
     try:
         odd.write_bytes(Path(batch[1]).read_bytes())
     except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
+        pytest.skip("this file system accepts UTF-8 names only")
     odd.with_name("y.mp4").write_bytes(Path(batch[1]).read_bytes())
     command = [sys.executable, "-m", "rungwise", "score", "-m", str(model), str(odd), str(odd.with_name("y.mp4"))]
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
@@ -199,21 +197,21 @@ def test_names_that_are_no_utf8_end_no_batch(model: Path, batch: list[str], tmp_
     assert len(json.loads((out / "check.json").read_text())["rungs"]) == 2
 
 
-def test_an_error_that_names_no_file_gets_the_inputs_name() -> None:
+def test_an_error_without_a_file_name_gets_the_name_of_the_input() -> None:
     assert failures.failure("d/x.mp4", ValueError("d/x.mp4: broken")) == "d/x.mp4: broken"
     assert failures.failure("d/x.mp4", OSError(20, "Not a directory", "cache")).startswith("d/x.mp4: ")
     library = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
     assert "UnicodeDecodeError" in failures.failure("d/x.mp4", library)
 
 
-def test_a_config_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_config_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"run\.yaml"):
         load_config(config)
 
 
-def test_a_cache_that_cannot_be_verified_is_named_and_the_others_are_looked_at(tmp_path: Path) -> None:
+def test_a_cache_that_can_not_be_verified_does_not_stop_the_others(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     for name in ("a", "b"):
         (tmp_path / "cache" / name).mkdir(parents=True)

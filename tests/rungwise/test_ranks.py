@@ -1,4 +1,4 @@
-"""Which process this is, as launchers say it."""
+"""Ranks from the environment variables of launchers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from rungwise.ranks import Ranks, ranks
 
 
-def test_launchers_and_none() -> None:
+def test_launchers_and_no_launcher() -> None:
     assert ranks({}) == Ranks(0, 1, 0)
     assert ranks({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Ranks(3, 4, 1)
     slurm = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}
@@ -17,7 +17,7 @@ def test_launchers_and_none() -> None:
     assert ranks({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == Ranks(0, 1, 0)
 
 
-def test_nonsense_is_named() -> None:
+def test_invalid_variables_are_errors() -> None:
     with pytest.raises(ValueError, match="not numbers"):
         ranks({"RANK": "one", "WORLD_SIZE": "2"})
     with pytest.raises(ValueError, match="RANK=2 is not below WORLD_SIZE=2"):

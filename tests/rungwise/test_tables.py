@@ -1,4 +1,4 @@
-"""Tables as spreadsheets write them, codecs by any name, and lists of inputs as editors write them."""
+"""Tables as spreadsheets write them, codec names, and input lists as editors write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(path: Path, separator: str = ",", header: list[str] = HEADER, rows: li
 
 
 def ladder(path: Path, quality: str = "vmaf") -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Name -> (kbps, quality) of what `ladder check` reads, and its notes."""
+    """Name -> (kbps, quality) as read by `ladder check`, and its notes."""
     found = find_encodes(path, path.parent)
     assert found.table is not None
     values = read_column(found.table, quality, found.encodes).values
@@ -52,7 +52,7 @@ def test_separators_and_decimal_commas(tmp_path: Path, name: str, separator: str
     assert any(word in note for note in score_notes)
 
 
-def test_a_spreadsheet_s_table(tmp_path: Path) -> None:
+def test_a_table_saved_by_a_spreadsheet(tmp_path: Path) -> None:
     lines = ["Name; Codec ;Height;Bitrate (kbps);VMAF", "", "a;H.264;360p;300;40,5", ";;;;", "b;x264;540p;1.200;70"]
     path = tmp_path / "t.CSV"
     path.write_bytes(codecs.BOM_UTF8 + "\r\n".join([*lines, "c;hvc1;1080p;4.800;92,25", ""]).encode())
@@ -80,9 +80,9 @@ def test_thousands(tmp_path: Path, cells: list[str], numbers: list[float | None]
         assert [None if value != value else value for value in column] == numbers
 
 
-def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_a_cell_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows=[*ROWS, ["d", "h264", "1080", "9000", "good"]])
-    with pytest.raises(ValueError, match=r"'vmaf' holds 'good' in row"):
+    with pytest.raises(ValueError, match=r"'vmaf' has 'good' in row"):
         ladder(path)
 
 
@@ -107,7 +107,7 @@ def test_cells_that_hold_lists(tmp_path: Path) -> None:
     assert ladder(path)[0] == VALUES
 
 
-def test_text_of_another_encoding_is_named(tmp_path: Path) -> None:
+def test_another_text_encoding_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for encoding, word in (("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("latin-1", "UTF-8")):
         path.write_text("name,vmaf\né,1\n", encoding=encoding)
@@ -127,11 +127,11 @@ def test_text_of_another_encoding_is_named(tmp_path: Path) -> None:
         ("dcvc", "dcvc"),
     ],
 )
-def test_codecs_by_any_name(codec: str, names: str) -> None:
+def test_codec_names(codec: str, names: str) -> None:
     assert {codec_name(name) for name in names.split()} == {codec}
 
 
-def test_rungs_of_one_codec_by_many_names(tmp_path: Path) -> None:
+def test_rungs_with_several_names_of_one_codec(tmp_path: Path) -> None:
     names = ("H.264", "avc1.64001f", "x264")
     rows = [[row[0], name, *row[2:]] for name, row in zip(names, ROWS, strict=True)]
     found = find_encodes(write(tmp_path / "t.csv", rows=rows), tmp_path)

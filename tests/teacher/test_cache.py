@@ -268,7 +268,9 @@ def test_a_clip_the_teacher_never_saw_is_named(tmp_path: Path) -> None:
 def test_a_cache_of_something_else_is_named(tmp_path: Path, name: str) -> None:
     cache = build(tmp_path)
     assert open_cache(cache.path, expect=INPUTS).content_sha256 == cache.content_sha256
-    with pytest.raises(ValueError, match=f"a cache of something else: {name}: cached '{INPUTS[name]}', wanted 'other'"):
+    with pytest.raises(
+        ValueError, match=f"a cache of something else: {name}: cached '{INPUTS[name]}', expected 'other'"
+    ):
         open_cache(cache.path, expect=INPUTS | {name: "other"})
 
 

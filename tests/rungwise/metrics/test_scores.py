@@ -131,7 +131,7 @@ def test_columns_can_swap_names(path: Path) -> None:
         ({"predictors": ["vmaf*"]}, "no column 'vmaf\\*'"),
         ({"columns": {"content": "clip"}}, "no column 'clip'"),
         ({"falling": ["niqe"]}, "'niqe' is declared lower-is-better but is not a predictor"),
-        ({"predictors": ["encoder"]}, "'encoder' holds 'x264' in row 1, which is no number \\(60 such rows\\)"),
+        ({"predictors": ["encoder"]}, "'encoder' has 'x264' in row 1, which is not a number \\(60 such rows\\)"),
         ({"value_range": (1.0, 2.0)}, "44 of 60 values of 'mos' are outside"),
     ],
 )
