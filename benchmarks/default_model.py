@@ -39,10 +39,12 @@ import untaught
 from numpy.typing import NDArray
 
 from distill.data import Data, read_data
+from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.pipeline import STAGES, run
-from distill.train import Examples, fit, judge
+from distill.predict import judge
+from distill.train import fit
 from rungwise.artifact import sha256_json, write_json, write_text
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import RunConfig, load_config

@@ -30,7 +30,7 @@ import yaml
 if TYPE_CHECKING:
     import pandas as pd
 
-    from distill.train import Examples
+    from distill.examples import Examples
     from rungwise.config import RunConfig
 
 SEEDS = (0, 1, 2)
@@ -98,8 +98,9 @@ def jobs(epochs: int) -> list[list[Job]]:
 def train_job(job: Job, folder: Path, config_path: Path, epochs: int) -> None:
     """Train one student and keep its scores of validation and test clips."""
     from distill.model import Upper
+    from distill.predict import predict
     from distill.students import load_state
-    from distill.train import fit, predict
+    from distill.train import fit
     from rungwise.artifact import write_json
     from rungwise.config import Augment, BitrateGroups, load_config
     from rungwise.score.contract import Scale
@@ -192,7 +193,7 @@ def save_examples(path: Path, examples: Examples) -> None:
 
 def load_examples(path: Path) -> Examples:
     """What `save_examples` left."""
-    from distill.train import Examples
+    from distill.examples import Examples
 
     facts = np.load(path)
     return Examples(

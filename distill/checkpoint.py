@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from distill.model import Model
-from distill.train import predict
+from distill.predict import predict
 from rungwise.artifact import canonical_json
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
 from student.models import STUDENTS

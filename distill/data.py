@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from distill.batches import bitrate_groups
-from distill.train import Examples
+from distill.examples import Examples
 from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
 from rungwise.bitstream.features import (

@@ -43,7 +43,8 @@ class Engine:
     ) -> None:
         self.module, self.device, self.precision = module.to(device), device, precision
         self.where = Ranks(0, 1, 0)
-        self.optimizer: Any = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        self.adamw = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        self.optimizer: Any = self.adamw
 
     def share(self, rows: int) -> list[int]:
         """Which of a batch's rows this process judges; all processes judge equally many, some twice if need be."""
@@ -121,11 +122,11 @@ class DeepSpeedEngine(Engine):
         self.device, self.precision, self.zero_stage, self.where = device, precision, zero_stage, ranks()
         if self.where.world > 1 and device != "cpu":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        self.adamw = torch.optim.AdamW(groups, weight_decay=weight_decay)
         with to_stderr():
             engine, self.optimizer, _, _ = self.deepspeed.initialize(
                 model=module,
-                optimizer=optimizer,
+                optimizer=self.adamw,
                 config=deepspeed_config(zero_stage) | {"gradient_clipping": CLIP_NORM},
                 dist_init_required=False,
             )

@@ -11,8 +11,8 @@ import pandas as pd
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
 from distill.exporting import FILES
+from distill.predict import predict
 from distill.stage import Artifacts, Inputs
-from distill.train import predict
 from rungwise.artifact import write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors

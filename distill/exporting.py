@@ -18,9 +18,9 @@ from torch import nn
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
+from distill.predict import predict
 from distill.stage import Artifacts, Inputs
 from distill.students import HELD_OUT, conformal
-from distill.train import predict
 from rungwise.artifact import SCRATCH, Artifact, read_facts, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.checkpoint import load_unchecked
-from distill.train import predict
+from distill.predict import predict
 from rungwise.config import load_config
 from rungwise.score.contract import METADATA_KEY, golden_deviation, golden_input
 from student.frame_student import FrameStudent

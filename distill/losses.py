@@ -7,18 +7,54 @@ tensor >= 0, but for `likelihood_loss`: the log of a density has no bound at 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+TEMPERATURE: Final = 0.1  # of both contrasts (CONVIQT, section 4; coarse to fine, section 6)
+HYBRID_PLCC: Final = 0.25  # weight of the PLCC loss in `stream`
 
+Function = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, the values that it is a function of (distill/objective.py), and the clips that it is taken over.
+
+    Clips: "labeled"; "ordered" by a label or by the teacher's score; "hybrid", with a label and bitstream features.
+    """
+
+    function: Function
+    needs: tuple[str, ...]
+    clips: Literal["all", "labeled", "ordered", "hybrid"] = "all"
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def register(
+    name: str, *needs: str, clips: Literal["all", "labeled", "ordered", "hybrid"] = "all"
+) -> Callable[[Function], Function]:
+    """Enter a loss under its name in `training.losses` (rungwise/config/losses.py)."""
+
+    def enter(function: Function) -> Function:
+        LOSSES[name] = Loss(function, needs, clips)
+        return function
+
+    return enter
+
+
+@register("label", "score", "label", clips="labeled")
 def label_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean squared error, mean((s - y)^2) (InternVQA, arXiv 2502.19026)."""
     return (score_B - label_B).square().mean()
 
 
+@register("plcc", "score", "label", clips="labeled")
 def plcc_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """(1 - rho) / 2 with rho the Pearson correlation, in 0..1; 0 where a side is constant (methods, section 7).
 
@@ -31,6 +67,7 @@ def plcc_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return torch.where(power > 1e-10, (1 - rho) / 2, 0 * rho)
 
 
+@register("rank", "score", "label", clips="labeled")
 def rank_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean over i, j of relu((s_i - s_j) sign(y_j - y_i)); ties in the label cost nothing (section 7)."""
     score_gap = score_B.unsqueeze(1) - score_B.unsqueeze(0)
@@ -38,6 +75,7 @@ def rank_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return (score_gap * label_order).relu().mean()
 
 
+@register("vector", "logits", "label", clips="labeled")
 def vector_loss(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     """Mean of 1 - cos(softmax(logits), p), p_k = softmax_k(-(y - k)^2), y = label * (K - 1) (CLIPVQA, section 3)."""
     levels = torch.arange(logits_BK.shape[1], dtype=label_B.dtype, device=label_B.device)
@@ -45,7 +83,8 @@ def vector_loss(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(logits_BK.softmax(-1), target_BK).mean()
 
 
-def contrast_loss(embeddings_BVZ: Tensor, class_B: Tensor, temperature: float = 0.1) -> Tensor:
+@register("contrast", "embeddings", "setting")
+def contrast_loss(embeddings_BVZ: Tensor, class_B: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """Supervised contrast of unit vectors over classes (CONVIQT, section 4); V views of each clip.
 
     L_i = log sum_{k != i} exp(z_i.z_k / tau) - 1/|P(i)| sum_{j in P(i)} z_i.z_j / tau, P(i) the others of i's
@@ -60,7 +99,10 @@ def contrast_loss(embeddings_BVZ: Tensor, class_B: Tensor, temperature: float = 
     return (others - (similarity * positive_NN).sum(1) / positive_NN.sum(1).clamp(min=1)).mean()
 
 
-def coarse_loss(embeddings_BZ: Tensor, group_B: Tensor, content_B: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
+@register("coarse", "embedding", "group", "content")
+def coarse_loss(
+    embeddings_BZ: Tensor, group_B: Tensor, content_B: Tensor, temperature: float | Tensor = TEMPERATURE
+) -> Tensor:
     """Supervised contrast of unit vectors between bitrate groups (SwinV2, arXiv 2401.08522, reconstructed).
 
     L_i = log sum_{k in A(i)} exp(z_i.z_k / tau) - 1/|P(i)| sum_{j in P(i)} z_i.z_j / tau; P(i) the rows of i's group
@@ -79,6 +121,7 @@ def coarse_loss(embeddings_BZ: Tensor, group_B: Tensor, content_B: Tensor, tempe
     return (terms * anchor_B).sum() / anchor_B.sum().clamp(min=1)
 
 
+@register("fine", "score", "order", "group", "margin", clips="ordered")
 def fine_loss(score_B: Tensor, label_B: Tensor, group_B: Tensor, margin: float = 0.5) -> Tensor:
     """Mean of relu(margin |y_i - y_j| - sign(y_i - y_j)(s_i - s_j)) over pairs of one bitrate group (SwinV2).
 
@@ -92,26 +135,37 @@ def fine_loss(score_B: Tensor, label_B: Tensor, group_B: Tensor, margin: float =
     return (cost * pair_BB).sum() / pair_BB.sum().clamp(min=1)
 
 
+@register("likelihood", "score", "deviation", "label", clips="labeled")
 def likelihood_loss(score_B: Tensor, deviation_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean of log d + (s - y)^2 / (2 d^2), d > 0: Gaussian negative log likelihood up to a constant; may be < 0."""
     return (deviation_B.log() + (score_B - label_B).square() / (2 * deviation_B.square())).mean()
 
 
+@register("stream", "hybrid_score", "label", clips="hybrid")
+def hybrid_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
+    """Label loss of the hybrid score, and a little of its PLCC loss."""
+    return label_loss(score_B, label_B) + HYBRID_PLCC * plcc_loss(score_B, label_B)
+
+
+@register("score_target", "score", "teacher_score")
 def score_target_loss(score_B: Tensor, target_B: Tensor) -> Tensor:
     """Mean squared error to the teacher's score, a constant (KVQ 2025, efficient track; methods, section 7)."""
     return (score_B - target_B.detach()).square().mean()
 
 
+@register("cosine_target", "logits", "teacher_levels")
 def cosine_target_loss(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
     """Mean of 1 - cos(softmax(logits), target), in 0..1, the teacher's level distribution being the target."""
     return 1 - functional.cosine_similarity(logits_BK.softmax(-1), target_BK.detach()).mean()
 
 
+@register("soft_target", "logits", "teacher_levels")
 def soft_target_loss(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
     """KL(target || softmax(logits)), the teacher's level distribution being the target; mean over clips."""
     return functional.kl_div(logits_BK.log_softmax(-1), target_BK, reduction="batchmean")
 
 
+@register("feature", "projected", "teacher_feature")
 def feature_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
     """SmoothL1(LN(f_S), LN(f_T); beta = 2), LN without affine (InternVQA). The target is a constant."""
     width = feature_BD.shape[-1:]
@@ -128,11 +182,13 @@ def _unit_rows(feature_BD: Tensor) -> Tensor:
     return rows * (power > 1e-6) / (power.clamp(min=1e-6) * rows.shape[-1]).sqrt()
 
 
+@register("feature_cosine", "projected", "teacher_feature")
 def feature_cosine_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
     """Mean of 1 - cos(LN(f_S), LN(f_T)), in 0..2, LN without affine; 1 for a constant row. The target is a constant."""
     return (1 - (_unit_rows(feature_BD) * _unit_rows(target_BD.detach())).sum(-1)).mean()
 
 
+@register("relation", "feature", "teacher_feature")
 def relation_loss(feature_BD: Tensor, target_BE: Tensor) -> Tensor:
     """Mean of (G_S - G_T)^2 over i != j, G = F F^T of unit rows after LN, in 0..4 (Tung and Mori 2019).
 

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.data import Data, make_contract, read_data, training_params
 from distill.engine import own_device
+from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
+from distill.predict import judge
 from distill.stage import Artifacts, Inputs
-from distill.train import Examples, fit, judge
+from distill.train import fit
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
 from rungwise.artifact import SCRATCH, sha256_file, verify_files, write_json

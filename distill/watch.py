@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
 
-from distill.train import Examples, Watch, predict
+from distill.examples import Examples
+from distill.predict import predict
+from distill.train import Watch
 
 SHOWN = 6  # validation clips in the picture
 

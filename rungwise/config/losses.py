@@ -1,44 +1,51 @@
-"""Loss terms and their weights."""
+"""Loss terms: weight, stages and needs of each. Their functions are in distill/losses.py, under the same names."""
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Any
 
-from rungwise.config.section import Section, Weight
+from pydantic import Field, model_validator
+
+from rungwise.config.section import Section
+
+
+def term(*stages: str, needs: str | None = None) -> Any:
+    """The weight of a loss for these stages; `needs` is a key of the student's section."""
+    return Field(default=0, ge=0, json_schema_extra={"stages": list(stages), "needs": needs})
 
 
 class LossWeights(Section):
     """Weights of the loss terms; a term without a weight is left out."""
 
-    label: Weight = 0
+    label: float = term("teach", "distill")
     """mean squared error between score and label"""
-    plcc: Weight = 0
+    plcc: float = term("teach", "distill")
     """(1 - PLCC) / 2 over the batch"""
-    rank: Weight = 0
+    rank: float = term("teach", "distill")
     """hinge on pairs of the batch that are out of the label's order"""
-    vector: Weight = 0
+    vector: float = term("teach", "distill")
     """1 - cosine between the level distribution and levels softened around the label"""
-    likelihood: Weight = 0
+    likelihood: float = term("distill", needs="aleatoric")
     """Gaussian negative log likelihood with the predicted error; needs `student.aleatoric`"""
-    stream: Weight = 0
+    stream: float = term("distill", needs="reencoded_weight")
     """mean squared error of the hybrid score; needs bitstream features"""
-    contrast: Weight = 0
+    contrast: float = term("teach", "pretrain")
     """contrast between encoder settings; only for CONVIQT and `student.pretrain`"""
-    score_target: Weight = 0
+    score_target: float = term("distill")
     """mean squared error to the teacher's score"""
-    soft_target: Weight = 0
+    soft_target: float = term("distill")
     """KL divergence from the teacher's level distribution"""
-    cosine_target: Weight = 0
+    cosine_target: float = term("distill")
     """1 - cosine between the level distributions of student and teacher"""
-    feature: Weight = 0
+    feature: float = term("distill")
     """smooth L1 between the normalized features of student and teacher"""
-    feature_cosine: Weight = 0
+    feature_cosine: float = term("distill")
     """1 - cosine between the normalized features of student and teacher"""
-    relation: Weight = 0
+    relation: float = term("distill")
     """squared difference between the clip-to-clip similarities of student and teacher"""
-    coarse: Weight = 0
+    coarse: float = term("distill", needs="bitrate_groups")
     """contrast between bitrate groups; needs `student.bitrate_groups`"""
-    fine: Weight = 0
+    fine: float = term("distill", needs="bitrate_groups")
     """order inside a bitrate group; needs `student.bitrate_groups`"""
 
     @model_validator(mode="after")
@@ -51,3 +58,25 @@ class LossWeights(Section):
     def used(self) -> dict[str, float]:
         """Term -> weight, of the terms that are in the sum."""
         return {name: weight for name, weight in self.model_dump().items() if weight > 0}
+
+    def misplaced(self, stage: str) -> list[str]:
+        """One line for each term in use that is not for this stage."""
+        stages = {name: _extra(name)["stages"] for name in self.used}
+        return [f"losses.{name} is for {' and '.join(of)}, not for {stage}"
+                for name, of in stages.items() if stage not in of]  # fmt: skip
+
+    @classmethod
+    def terms_by_need(cls) -> dict[str, list[str]]:
+        """Key of the student's section -> the terms that need it."""
+        terms: dict[str, list[str]] = {}
+        for name in cls.model_fields:
+            if need := _extra(name)["needs"]:
+                terms.setdefault(need, []).append(name)
+        return terms
+
+
+def _extra(name: str) -> dict[str, Any]:
+    """What `term` says of a loss."""
+    extra = LossWeights.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from rungwise.config.losses import LossWeights
 from rungwise.config.section import Positive, Rate, Section
 from rungwise.config.training import Execution, Training
 
@@ -55,17 +56,12 @@ class StudentSection(Section):
     @model_validator(mode="after")
     def _fits(self) -> StudentSection:
         used = self.training.losses.used
-        problems = []
-        if self.bitrate_groups is None and {"coarse", "fine"} & set(used):
-            problems.append("losses.coarse and losses.fine need `bitrate_groups`")
-        if "contrast" in used:
-            problems.append("losses.contrast belongs to `pretrain`, not to `training`")
-        if self.aleatoric != ("likelihood" in used):
-            problems.append("`aleatoric` and losses.likelihood go together")
-        if (self.reencoded_weight is not None) != ("stream" in used):
-            problems.append("`reencoded_weight` and losses.stream go together")
-        if self.pretrain is not None and set(self.pretrain.losses.used) != {"contrast"}:
-            problems.append("`pretrain` learns by losses.contrast alone")
+        problems = self.training.losses.misplaced("distill")
+        if self.pretrain is not None:
+            problems += self.pretrain.losses.misplaced("pretrain")
+        for need, terms in LossWeights.terms_by_need().items():
+            if bool(getattr(self, need)) != any(term in used for term in terms):
+                problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):
             problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
         if self.start is not None and self.pretrain is not None:

@@ -24,10 +24,8 @@ class TeacherSection(Section):
     def _whole_views_are_kept(self) -> TeacherSection:
         if self.execution.keep_frozen and self.training.augment is not None:
             raise ValueError("execution.keep_frozen keeps what whole views gave: set training.augment to null")
-        own = {"likelihood", "stream", "coarse", "fine", "score_target", "soft_target", "cosine_target", "feature",
-               "feature_cosine", "relation"} & set(self.training.losses.used)  # fmt: skip
-        if own:
-            raise ValueError(f"training.losses.{min(own)}: only a student learns by it")
+        if misplaced := self.training.losses.misplaced("teach"):
+            raise ValueError("training: " + "; ".join(misplaced))
         return self
 
 

@@ -17,12 +17,12 @@ import yaml
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-import distill.train
 from distill.checkpoint import load_checkpoint
 from distill.data import read_data
 from distill.pipeline import Outcome, run
+from distill.predict import predict
 from distill.students import HELD_OUT, predict_held_out
-from distill.train import predict
+from distill.training_state import TrainingState
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.cli import app
 from rungwise.config import RunConfig, load_config
@@ -188,8 +188,8 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
     ("student", "words"),
     [
         ({"tune": "styleprompt"}, "needs `start`"),
-        ({"training": {"losses": {"coarse": 1.0}}}, "need `bitrate_groups`"),
-        ({"training": {"losses": {"contrast": 1.0}}}, "belongs to `pretrain`"),
+        ({"training": {"losses": {"coarse": 1.0}}}, "go together"),
+        ({"training": {"losses": {"contrast": 1.0}}}, "is for teach and pretrain, not for distill"),
         ({"training": {"losses": {"label": 0.0}}}, "nothing would be learned"),
         ({"aleatoric": True}, "go together"),
         ({"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}}, "stem: frozen"),
@@ -249,14 +249,14 @@ def test_a_killed_run_that_gathers_gradients_goes_on_to_the_same_bits(
     for stage in ("ladder", "views", "teach", "cache", "masters"):
         (tmp_path / stage).symlink_to(moved[1].artifacts["ladder"].path.parents[1] / stage)
     config = load_config(moved[0])
-    real, calls = distill.train._checkpoint, []
+    real, calls = TrainingState.save, []
 
     def dies(*arguments: Any) -> None:
         real(*arguments)
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill.train, "_checkpoint", dies)
+    monkeypatch.setattr(TrainingState, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path, until="distill")
     monkeypatch.undo()

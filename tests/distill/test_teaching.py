@@ -383,12 +383,12 @@ def test_a_killed_deepspeed_run_goes_on_to_the_same_losses(small: Small) -> None
     path = small.config("internvideo2", training={"epochs": 3}, execution=execution)
     runs = {name: small.fresh_runs(name) for name in ("whole", "killed")}
     dies = (
-        "import os, sys, distill.train as train\n"
-        "real = train._checkpoint\n"
-        "def checkpoint(scratch, engine, average, history, step):\n"
-        "    real(scratch, engine, average, history, step)\n"
-        "    len(history) == 2 and os._exit(9)\n"
-        "train._checkpoint = checkpoint\n"
+        "import os\nfrom distill.training_state import TrainingState\n"
+        "real = TrainingState.save\n"
+        "def save(state, row):\n"
+        "    real(state, row)\n"
+        "    len(state.history) == 2 and os._exit(9)\n"
+        "TrainingState.save = save\n"
         "from rungwise.cli import main\n"
         "main()\n"
     )

@@ -14,9 +14,12 @@ import torch
 import distill.train
 from distill.data import Data
 from distill.engine import autocast
-from distill.train import Bundle, Embedder, Examples, fit, judge, loss_terms, predict, sample_view
+from distill.examples import Examples, make_batch, sample_view
+from distill.objective import Bundle, Embedder, Objective
+from distill.predict import judge, predict
+from distill.train import fit
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
-from rungwise.config import Augment, Training
+from rungwise.config import Augment, BitrateGroups, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
@@ -151,7 +154,7 @@ def test_a_sample_is_whole_patches_of_some_frames_in_order() -> None:
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, whole_history = train(tmp_path / "whole")
-    real, calls = distill.train._batch, []
+    real, calls = make_batch, []
 
     def dies(*arguments: object, **options: object) -> object:
         calls.append(1)
@@ -159,7 +162,7 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(distill.train, "_batch", dies)
+    monkeypatch.setattr(distill.train, "make_batch", dies)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed")
     resumed, resumed_history = train(tmp_path / "killed")
@@ -190,12 +193,14 @@ def test_clips_without_a_label_count_for_the_teacher_alone() -> None:
         "group": torch.tensor([0, 0, 0]),
     }
     judged = seen([30.0, 50.0, 0.0], 3)
-    terms = loss_terms(judged, batch, SCALE, {"label": 1.0, "score_target": 1.0, "fine": 1.0}, margin=0.5)
+    groups = BitrateGroups(num_groups=2, temperature=0.1, margin=0.5)
+    terms = Objective({"label": 1.0, "score_target": 1.0, "fine": 1.0}, SCALE, groups).terms(judged, batch)
     assert terms["label"].item() == pytest.approx((0.1**2 + 0.3**2) / 2)
     assert terms["score_target"].item() == pytest.approx((0 + 0.2**2 + 1) / 3)
     # The third is ordered by the teacher's 1.0: gaps .6, .8, .2 want margins of half of them.
     assert terms["fine"].item() == pytest.approx((0.3 - 0.2 + 0.4 + 0.3 + 0.1 + 0.5) / 3)
-    alone = loss_terms(judged, batch | {"label": torch.full((3,), float("nan"))}, SCALE, {"label": 1.0, "plcc": 1.0})
+    unlabeled = batch | {"label": torch.full((3,), float("nan"))}
+    alone = Objective({"label": 1.0, "plcc": 1.0}, SCALE).terms(judged, unlabeled)
     assert [term.item() for term in alone.values()] == [0.0, 0.0]
     (gradient,) = torch.autograd.grad(torch.stack([*alone.values()]).sum(), judged.score)
     assert not gradient.any()
@@ -241,15 +246,18 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     scores = torch.rand(6) * 100
     fused = (torch.rand(6) * 100).requires_grad_()
     judged = seen(scores.tolist(), 6)._replace(fused=fused)
-    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "stream": torch.randn(6, BITSTREAM_INPUT_DIM)}
-    batch["stream"][0] = float("nan")
+    batch = {
+        "label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]),
+        "bitstream": torch.randn(6, BITSTREAM_INPUT_DIM),
+    }
+    batch["bitstream"][0] = float("nan")
     scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
-    loss = loss_terms(judged, batch, scale, {"stream": 1.0})
-    loss["stream"].backward()
+    objective = Objective({"stream": 1.0}, scale)
+    objective.terms(judged, batch)["stream"].backward()
     assert fused.grad is not None
     assert [bool(grad) for grad in fused.grad] == [False, True, True, True, False, True]
-    batch["stream"][:] = float("nan")
-    assert loss_terms(judged, batch, scale, {"stream": 1.0})["stream"] == 0
+    batch["bitstream"][:] = float("nan")
+    assert objective.terms(judged, batch)["stream"] == 0
 
 
 def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
@@ -267,8 +275,8 @@ def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
 
     data = replace(examples(), stream=np.zeros((16, BITSTREAM_INPUT_DIM), np.float32))
     data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))
-    batches = [distill.train._batch(data, [*range(16)], None, seed=0, epoch=n, device="cpu") for n in range(40)]
-    shown = 1 - torch.stack([batch["stream"].isnan().any(1).float() for batch in batches]).mean(0)
+    batches = [make_batch(data, [*range(16)], None, seed=0, epoch=n, device="cpu") for n in range(40)]
+    shown = 1 - torch.stack([batch["bitstream"].isnan().any(1).float() for batch in batches]).mean(0)
     assert shown[:8].tolist() == [1] * 8
     assert float(shown[8:].mean()) == pytest.approx(0.25, abs=0.08)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.checkpoint import load_checkpoint, save_checkpoint
-from distill.train import predict
+from distill.predict import predict
 from rungwise.score.contract import Calibration, Contract, Scale, golden_input
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe

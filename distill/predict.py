@@ -1,0 +1,30 @@
+"""Predictions of a model, in batches and without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rungwise.prediction import Prediction
+
+
+def judge(
+    model: nn.Module, inputs: NDArray[Any], *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
+) -> Iterator[Prediction[Tensor]]:
+    """Judge pixels_NTSSC (or what frozen layers gave of them), and what more the model takes of each, in batches,
+    without gradients."""
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(inputs), batch_size):
+            parts = (each[start : start + batch_size] for each in (inputs, *more))
+            yield model(*(torch.from_numpy(np.array(part)).to(device) for part in parts))
+
+
+def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
+    """Scores of pixels_NTSSC, (N,) float32, on the label's scale."""
+    return np.concatenate([part.score.float().cpu().numpy() for part in judge(model, pixels, device=device)])
