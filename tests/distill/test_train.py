@@ -246,7 +246,8 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     scores = torch.rand(6) * 100
     fused = (torch.rand(6) * 100).requires_grad_()
     judged = seen(scores.tolist(), 6)._replace(fused=fused)
-    batch = {
+    bitstream = torch.randn(6, BITSTREAM_INPUT_DIM)
+    batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "bitstream": bitstream}
         "label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]),
         "bitstream": torch.randn(6, BITSTREAM_INPUT_DIM),
     }
