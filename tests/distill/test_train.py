@@ -248,9 +248,6 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     judged = seen(scores.tolist(), 6)._replace(fused=fused)
     bitstream = torch.randn(6, BITSTREAM_INPUT_DIM)
     batch = {"label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]), "bitstream": bitstream}
-        "label": torch.tensor([10.0, 30, 50, 70, float("nan"), 90]),
-        "bitstream": torch.randn(6, BITSTREAM_INPUT_DIM),
-    }
     batch["bitstream"][0] = float("nan")
     scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
     objective = Objective({"stream": 1.0}, scale)
