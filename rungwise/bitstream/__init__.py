@@ -1,1 +1,1 @@
-"""What the coded stream tells: quantizer steps, coded sizes, and the features made of them."""
+"""Bitstream data read without full decoding: quantizer step sizes, coded sizes, and the features made of them."""

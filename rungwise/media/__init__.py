@@ -1,1 +1,1 @@
-"""What is in a video file: its container, packets, clock, pixels and color; and the one runner of ffmpeg."""
+"""Video files: containers, packets, timestamps, decoding, color, limits, playlists, and the ffmpeg runner."""

@@ -153,7 +153,7 @@ def test_verbs_print_results_to_stdout_and_the_scored_number_is_the_scorers(
 
     mixed = runner.invoke(app, ["score", "--model", facts["model"], str(clip), str(small_clip)])
     assert mixed.exit_code == 0
-    assert "shown at 54 lines" in mixed.stdout
+    assert "evaluated at 54p" in mixed.stdout
     assert "different display heights (54, 108)" in mixed.stderr
     agreed = runner.invoke(app, ["score", "-m", facts["model"], "--display-height", "108", str(clip), str(small_clip)])
     assert "different display heights" not in agreed.stderr

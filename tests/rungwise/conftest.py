@@ -1,4 +1,4 @@
-"""A tiny model as ONNX, and files as odd as they come, for the scorer's tests."""
+"""Fixtures: a tiny ONNX model, and unusual video files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"]
 
 
 def make_model(path: Path, recipe: ViewRecipe = RECIPE, polarity: str = "higher_is_better") -> Path:
-    """A model whose score hangs on every pixel: seeded weights, summed."""
+    """A model whose score depends on every pixel: a weighted mean with seeded weights."""
     size, frames = recipe.size_px, recipe.num_frames
     weights = np.random.default_rng(0).random((size, size, 3), np.float32)
     weights *= np.float32(100 / 255) / weights.mean()
@@ -78,7 +78,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 BT2020 = "color_primaries=bt2020:colorspace=bt2020nc"
 
-ODD: dict[str, tuple[list[str], list[str]]] = {  # name -> how ffmpeg makes it: input, output options
+ODD: dict[str, tuple[list[str], list[str]]] = {  # name -> ffmpeg input and output options
     "plain.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p"]),
     "anamorphic.mp4": (SOURCE, [*X264, "-pix_fmt", "yuv420p", "-vf", "setsar=4/3"]),
     "odd_size.mkv": (SOURCE, ["-vf", "format=rgb24,scale=161:97", "-c:v", "ffv1", "-pix_fmt", "yuv420p"]),
@@ -120,7 +120,7 @@ ODD: dict[str, tuple[list[str], list[str]]] = {  # name -> how ffmpeg makes it: 
 
 @pytest.fixture(scope="session")
 def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of odd files, each a second long."""
+    """A folder of unusual files, one second each."""
     folder = tmp_path_factory.mktemp("odd")
     for name, (source, output) in ODD.items():
         run_ffmpeg([*source, *output, str(folder / name)])
@@ -128,7 +128,7 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cover = ["-f", "lavfi", "-i", "sine=d=0.2", *SOURCE, "-map", "0", "-map", "1", "-frames:v", "1", "-c:v", "mjpeg"]
     run_ffmpeg([*cover, "-pix_fmt", "yuvj420p", "-disposition:v", "attached_pic", str(folder / "cover.m4a")])
     run_ffmpeg(["-display_rotation", "90", "-i", str(plain), "-c", "copy", str(folder / "rotated.mp4")])
-    # Two sizes in one stream: joined transport streams, as broadcasters make them.
+    # Two frame sizes in one stream, as in joined broadcast transport streams.
     parts = []
     for number, size in enumerate(("160x96", "96x64")):
         part = folder / f"part{number}.ts.bin"
@@ -140,7 +140,7 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in parts:
         part.unlink()
     whole = (folder / "late.ts").read_bytes()
-    (folder / "late.ts").write_bytes(whole[len(whole) // 3 // 188 * 188 :])  # begins between key frames
+    (folder / "late.ts").write_bytes(whole[len(whole) // 3 // 188 * 188 :])  # starts between key frames
     cut = (folder / "ten_bit.mkv").read_bytes()
     (folder / "truncated.mkv").write_bytes(cut[: len(cut) * 2 // 3])
     (folder / "truncated.mp4").write_bytes(plain.read_bytes()[:3000])
@@ -152,7 +152,7 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_maker() -> Callable[..., Path]:
-    """`make_model`, for models of other views and polarities."""
+    """`make_model`, for models with other views and polarities."""
     return make_model
 
 
@@ -180,7 +180,7 @@ Rows = list[tuple[str, int, float, float]]  # codec, height, kbps, quality
 
 @pytest.fixture(scope="session")
 def sound() -> Rows:
-    """Two codecs, three heights, concave in bitrate, more than a step apart: nothing to find."""
+    """A sound ladder: two codecs, three heights, concave in bitrate, steps large enough."""
     base = [
         (240, 200, 40.0),
         (240, 400, 50.0),
@@ -194,7 +194,7 @@ def sound() -> Rows:
 
 @pytest.fixture(scope="session")
 def judge() -> Callable[..., tuple[list[Rung], LadderCheck]]:
-    """Rows -> rungs and their check, on a VMAF scale."""
+    """Rows -> rungs and their ladder check, on a VMAF scale."""
 
     def check(rows: Rows, **options: Any) -> tuple[list[Rung], LadderCheck]:
         rungs = [
@@ -207,7 +207,7 @@ def judge() -> Callable[..., tuple[list[Rung], LadderCheck]]:
 
 
 def write_model(path: Path, polarity: str = "higher_is_better") -> Path:
-    """An export that takes mean horizontal contrast for quality: blur and coarse encodes score lower."""
+    """An export that predicts quality from mean horizontal contrast: blur and coarse encodes score lower."""
     int64 = TensorProto.INT64
     constants = {"zero": [0], "one": [1], "last": [-1], "end": [10**6], "axis": [3], "axes": [1, 2, 3, 4]}
     initial = [helper.make_tensor(name, int64, [len(value)], value) for name, value in constants.items()]
@@ -238,9 +238,9 @@ def write_model(path: Path, polarity: str = "higher_is_better") -> Path:
         dataset_sha256="0",
     )
 
-    def save(kept: Contract) -> None:
+    def save(contract: Contract) -> None:
         del model.metadata_props[:]
-        helper.set_model_props(model, {METADATA_KEY: kept.model_dump_json()})
+        helper.set_model_props(model, {METADATA_KEY: contract.model_dump_json()})
         onnx.save(model, str(path))
 
     save(contract)
@@ -259,5 +259,5 @@ def contrast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def contrast_model_negated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same numbers under a scale where lower is better."""
+    """The same model with a scale where lower is better."""
     return write_model(tmp_path_factory.mktemp("model") / "blur.onnx", "lower_is_better")
