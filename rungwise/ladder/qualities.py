@@ -69,7 +69,7 @@ class ScoreCache:
 
 @dataclass(frozen=True)
 class Settings:
-    """How finely quality is judged, and the height at which it holds."""
+    """Step and tolerance as given, and the display height."""
 
     step: float | None
     tolerance: float | None

@@ -71,7 +71,7 @@ def scatter_plot(evaluation: Evaluation, result: PredictorResult, rows: Rows, co
     index = {name: i for i, name in enumerate(contents)}
     for i, value in present:
         what = f"{rows.bitrate_kbps[i]:.1f} kbps" if is_bitrate else f"predicted {value:.2f}"
-        hover = f"{rows.content[i]}, {rows.series[i]}: label {rows.truth[i]:.2f}, {what}"
+        hover = f"{rows.content[i]}, {rows.series[i]}\nlabel {rows.truth[i]:.2f}, {what}"
         mark = series_mark(index[rows.content[i]])._replace(opacity=0.75)
         plot.mark(mark, 10**value if is_bitrate else value, rows.truth[i], hover=hover)
     steps = np.linspace(min(predictions), max(predictions), 60).tolist()
@@ -119,7 +119,7 @@ def bitrate_plots(evaluation: Evaluation, rows: Rows, contents: Sequence[str]) -
                     line = [(rates[i], values[i]) for i in ladder]
                     plot.line(line, mark.color, dash="" if is_label else "4 3")
                 for i in ladder:
-                    hover = f"{name}, {rates[i]:.1f} kbps: {what} {values[i]:.2f}"
+                    hover = f"{name}, {rates[i]:.1f} kbps\n{what} {values[i]:.2f}"
                     plot.mark(mark._replace(hollow=not is_label), rates[i], values[i], hover=hover)
         plots.append(plot)
     return plots
@@ -151,7 +151,7 @@ def residual_plot(evaluation: Evaluation, result: PredictorResult, rows: Rows) -
         plot.line([(q1, k), (q3, k)], "#9cc3dd", width=9)
         for i, r in residuals[content]:
             mark = Mark("circle", COLORS[0], radius=2.4, opacity=0.75)
-            plot.mark(mark, r, k, hover=f"{content}, {rows.series[i]}: {r:+.2f}")
+            plot.mark(mark, r, k, hover=f"{content}, {rows.series[i]}\n{r:+.2f}")
         plot.line([(median, k - 0.32), (median, k + 0.32)], INK, width=2)
     return plot
 

@@ -217,8 +217,8 @@ def test_a_folder_by_a_model_and_by_vmaf(tmp_path: Path, folder: Path, contrast_
         assert verdict.quality == pytest.approx(np.mean(score_at(Scorer(contrast_model), title / rung.name, places)))
     assert any("durations" in note or "last from" in note for note in report.notes)
     assert any("master.mkv is the reference" in note for note in report.notes)
-    kept = json.loads((out / "scores.json").read_text())
-    assert len(kept) == 9  # 5 by the model, 4 by VMAF
+    scores = json.loads((out / "scores.json").read_text())
+    assert len(scores) == 9  # 5 by the model, 4 by VMAF
 
 
 def test_scores_are_kept_and_used_again(

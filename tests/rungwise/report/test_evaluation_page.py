@@ -48,9 +48,9 @@ def write(path: Path, table: pd.DataFrame, **facts: str) -> tuple[str, dict[str,
         timelines={"clip0": [(0.0, 50.0), (1.0, 60.0)]},
     )
     page = path.read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return page, json.loads(found.group(1))
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    return page, json.loads(match.group(1))
 
 
 def test_numbers_are_those_of_the_embedded_json(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_numbers_are_those_of_the_embedded_json(tmp_path: Path) -> None:
     assert rows["truth"] == table["score"].tolist()
     assert rows["predictions"]["student"] == table["student"].tolist()
     for i in range(len(table)):
-        hover = f"{rows['content'][i]}, {rows['series'][i]}: label {rows['truth'][i]:.2f}"
+        hover = f"{rows['content'][i]}, {rows['series'][i]}\nlabel {rows['truth'][i]:.2f}"
         assert f"<title>{hover}, predicted {rows['predictions']['student'][i]:.2f}</title>" in page
         assert f"<title>{hover}, {rows['bitrate_kbps'][i]:.1f} kbps</title>" in page
     assert page.count("log-bitrate") > 2
@@ -116,7 +116,7 @@ def test_awkward_tables(tmp_path: Path, change: str) -> None:
     assert ("mapped to the label scale" in page) == (change in ("lower is better", "off scale"))
     for plot in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         assert "nan" not in plot
-    residuals = [float(r) for r in re.findall(r"360p: ([+-][\d.]+)<", page)]
+    residuals = [float(r) for r in re.findall(r"360p\n([+-][\d.]+)<", page)]
     if change == "lower is better":
         assert np.abs(residuals[: len(table)]).max() < 30
 

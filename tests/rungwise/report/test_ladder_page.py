@@ -44,9 +44,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory, sound: Rows) -> dict[str, 
 
 
 def data_of(page: str) -> Any:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    return json.loads(match[1])
 
 
 def value_at(data: Any, key: str) -> Any:
@@ -101,16 +101,16 @@ def browser() -> Iterator[Any]:
 def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, name: str, width: int) -> None:
     report, path = reports[name], tmp_path / "check.html"
     path.write_text(make_page(report), encoding="utf-8")
-    said: list[str] = []
-    asked: list[str] = []
+    messages: list[str] = []
+    requests: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 800}, has_touch=width < 500)
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     try:
         page.goto(path.as_uri())
-        assert not said
-        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+        assert not messages
+        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
         for metric, result in enumerate(report.metrics):
@@ -158,6 +158,6 @@ def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, 
         ):
             decimals = len(text.partition(".")[2])
             assert abs(abs(float(text)) - abs(value_at(data, key))) <= 0.5 * 10**-decimals + 1e-9, key
-        assert not said
+        assert not messages
     finally:
         page.close()
