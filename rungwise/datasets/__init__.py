@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 from rungwise.datasets.catalog import describe
 from rungwise.datasets.derive import REFERENCE, REFUSED
 from rungwise.datasets.description import OWN_HEIGHT, Description, Layout
+from rungwise.datasets.import_report import ImportReport
 from rungwise.datasets.labels import LINE, LINE_LENGTH, find_labels, read_rows, without_extension
 from rungwise.datasets.videos import PROBED_COLUMNS, with_videos
 
@@ -26,44 +26,6 @@ FPS_RANGE = (1.0, 300.0)  # published tables hold misread values such as 0.5, 90
 CODECS = {"h265": "hevc", "h.265": "hevc", "avc": "h264", "dcvc-fm": "dcvcfm", "dcvc-rt": "dcvcrt"}
 SPLITS = {"val": "validation"}
 UNKNOWN_CONTENT, CONTRADICTION, DUPLICATE = "unknown content", "same video, contradicting scores", "duplicate row"
-
-
-@dataclass
-class ImportReport:
-    """The outcome of an import.
-
-    Attributes:
-        name: the data set.
-        table: path of the table.
-        labels: paths of the label files.
-        rows: rows of the label files.
-        imported: rows of the table.
-        contents: contents of the table.
-        groups: groups of contents that must stay in one split.
-        splits: rows by official split.
-        refused: names of refused rows by reason.
-        notes: warnings.
-    """
-
-    name: str
-    table: str
-    labels: list[str]
-    rows: int
-    imported: int = 0
-    contents: int = 0
-    groups: int = 0
-    splits: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """Whether no encode was refused; references are not encodes."""
-        return not set(self.refused) - {REFERENCE}
-
-    def as_dict(self) -> dict[str, Any]:
-        """All attributes and `clean`, for JSON."""
-        return asdict(self) | {"clean": self.clean}
 
 
 def import_dataset(

@@ -9,13 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from rungwise.artifact import sha256_file
+from rungwise.datasets.import_report import ImportReport
 from rungwise.datasets.labels import VIDEO_EXTENSIONS, without_extension
 from rungwise.failures import failure
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from rungwise.datasets import ImportReport
 
 PROBED_COLUMNS = ("width", "height", "fps", "duration_seconds", "bitrate_kbps")
 MISSING_VIDEO, SEVERAL_VIDEOS, UNREADABLE_VIDEO = "missing video", "several matching videos", "unreadable video"

@@ -13,8 +13,9 @@ import pytest
 from scipy.io import savemat
 
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_table
-from rungwise.datasets import ImportReport, _clear_conflicting_splits, bitrate_srcc, import_dataset
+from rungwise.datasets import _clear_conflicting_splits, bitrate_srcc, import_dataset
 from rungwise.datasets.catalog import CATALOG
+from rungwise.datasets.import_report import ImportReport
 
 HIGHER, LOWER = "higher_is_better", "lower_is_better"
 METADATA = "vid,mos,width,height,pixfmt,framerate,nb_frames,bitdepth,bitrate\n"
