@@ -10,7 +10,6 @@ import pandas as pd
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
-from distill.exporting import FILES
 from distill.predict import predict
 from distill.stage import Artifacts, Inputs
 from rungwise.artifact import write_text
@@ -21,6 +20,7 @@ from rungwise.metrics.pairs import PairRule
 from rungwise.report.evaluation_page import write_report
 from rungwise.score.scorer import Scorer
 from student.gates import PAIR_GAP_SHARE
+from student.targets import EXPORT_TARGETS, REFERENCE
 
 
 def evaluation_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def evaluation_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]
 def build_evaluation(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     """Write the predictions of the test contents, their table, and the report."""
     data = read_data(config, inputs["dataset"], inputs["views"])
-    scorer = Scorer(inputs["export"].path / FILES["fp32"])
+    scorer = Scorer(inputs["export"].path / EXPORT_TARGETS[REFERENCE].file)
     table, predictors = predictions(data, inputs, scorer)
     result = evaluate_predictors(
         table,

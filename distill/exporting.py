@@ -5,7 +5,6 @@ Looks at train contents (calibration of int8) and validation contents (gates, in
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,15 +29,15 @@ from rungwise.score.contract import BitstreamContract, Calibration, Contract
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
-from student.export import PARITY_SHARE, check_operators, parity, seal, trace, write_graph
+from student.export import PARITY_SHARE, check_operators, parity, seal
 from student.frame_student import FrameStudent
 from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
-from student.int8 import Quantizer, to_fp16
+from student.targets import EXPORT_TARGETS, REFERENCE, Attempt, CalibrationInputs, Source
+from student.trace import trace, write_graph
 
 PARITY_CLIPS = 8
 PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
 CALIBRATION_VIEWS = 200
-FILES = {"fp32": "student.onnx", "fp16": "student.fp16.onnx", "int8": "student.int8.onnx"}
 
 
 class Candidate(NamedTuple):
@@ -119,15 +118,13 @@ class _Export:
     def build(self) -> dict[str, Any]:
         """Fill the folder; facts for the manifest."""
         graph = trace(self.model, self.contract.view, opset=self.config.export.opset)
-        makers: dict[str, Callable[[onnx.ModelProto], Candidate]] = {
-            "fp32": self.exact, "fp16": self.half, "int8": self.integers,
-        }  # fmt: skip
-        for precision in sorted(self.config.export.precisions, key=list(FILES).index):
+        self.finish(REFERENCE, self.reference(graph))
+        for precision in [
+            name for name in EXPORT_TARGETS if name in self.config.export.precisions and name != REFERENCE
+        ]:
             try:
-                self.finish(precision, makers[precision](graph))
+                self.finish(precision, self.best_attempt(precision, graph))
             except ValueError as error:
-                if precision == "fp32":
-                    raise
                 self.refuse(precision, str(error))
         left = {name: list(contract.left_in_float) for name, contract in self.contracts.items()}
         gates = [gate.as_dict() for gate in self.gates]
@@ -149,16 +146,18 @@ class _Export:
         scores, *fused = (np.concatenate(values) for values in zip(*found, strict=True))
         return scores, np.where(self.coded, fused[0], scores) if fused else None
 
-    def exact(self, graph: onnx.ModelProto) -> Candidate:
-        """The fp32 graph, which must say what torch says at several display heights."""
-        check_operators(graph, "fp32")
-        scores, fused = self.judge(graph, "fp32")
+    def reference(self, graph: onnx.ModelProto) -> Candidate:
+        """The fp32 graph, whose scores must equal torch's at several display heights."""
+        check_operators(graph, REFERENCE)
+        scores, fused = self.judge(graph, REFERENCE)
         pixels, heights = self.decoded()
         scorer = Scorer(self.folder / SCRATCH / "candidate.onnx", check=False)
         deviation = parity(scorer, predict(self.model, pixels), pixels)
         shown = ", ".join(map(str, sorted(heights)))
         detail = f"share of the scale, {len(pixels)} views decoded at {shown} lines, batches of 1 and {len(pixels)}"
-        return Candidate(graph, scores, fused, [Gate("fp32", "parity with torch", deviation, PARITY_SHARE, detail)], ())
+        return Candidate(
+            graph, scores, fused, [Gate(REFERENCE, "parity with torch", deviation, PARITY_SHARE, detail)], ()
+        )
 
     def decoded(self) -> tuple[NDArray[np.uint8], set[int]]:
         """Views_NTSSC of validation clips decoded anew, as shown at several heights, and the heights in lines."""
@@ -172,32 +171,31 @@ class _Export:
                 heights.add(height)
         return np.stack(views), heights
 
-    def half(self, graph: onnx.ModelProto) -> Candidate:
-        """The fp16 graph."""
-        return self.judged("fp16", to_fp16(graph), ())
-
-    def integers(self, graph: onnx.ModelProto) -> Candidate:
-        """The int8 graph with the fewest operators in float that passes, or the last that was tried."""
-        rows = self.data.rows("train", labeled=False)
-        rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
-        views = np.array(self.data.pixels[rows, 0])
-        note(f"export: int8, calibrating on {len(views)} train views, then trying operators one by one")
-        terms = None if self.terms is None else np.nan_to_num(self.data.terms(rows))
-        quantizer = Quantizer(graph, self.contract, views, self.folder / SCRATCH, terms)
-        for attempt, left in quantizer.attempts():
-            candidate = self.judged("int8", attempt, left)
+    def best_attempt(self, precision: str, graph: onnx.ModelProto) -> Candidate:
+        """The target's first graph that passes its gates, or the last that was tried."""
+        source = Source(graph, self.contract, self.calibration_inputs, self.folder / SCRATCH)
+        for attempt in EXPORT_TARGETS[precision].attempts(source):
+            candidate = self.measured(precision, attempt)
             if all(gate.passed for gate in candidate.gates):
                 break
         return candidate
 
-    def judged(self, precision: str, graph: onnx.ModelProto, left: tuple[str, ...]) -> Candidate:
-        """A graph with what it loses."""
-        scores, fused = self.judge(graph, precision)
-        gates = loss_gates(precision, scores, self.scores["fp32"], self.validation)
+    def calibration_inputs(self) -> CalibrationInputs:
+        """Train views drawn by the config's seed."""
+        rows = self.data.rows("train", labeled=False)
+        rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
+        note(f"export: calibrating on {len(rows)} train views, then trying operators one by one")
+        terms = None if self.terms is None else np.nan_to_num(self.data.terms(rows))
+        return CalibrationInputs(np.array(self.data.pixels[rows, 0]), terms)
+
+    def measured(self, precision: str, attempt: Attempt) -> Candidate:
+        """A graph with its gates: what it loses against the fp32 graph."""
+        scores, fused = self.judge(attempt.graph, precision)
+        gates = loss_gates(precision, scores, self.scores[REFERENCE], self.validation)
         if fused is not None:
-            lost = loss_gates(precision, fused, self.fused["fp32"], self.validation)
+            lost = loss_gates(precision, fused, self.fused[REFERENCE], self.validation)
             gates += [replace(gate, name=f"{gate.name} with streams") for gate in lost]
-        return Candidate(graph, scores, fused, gates, left)
+        return Candidate(attempt.graph, scores, fused, gates, attempt.left_in_float)
 
     def finish(self, precision: str, candidate: Candidate) -> None:
         """Write the file and re-run it from disk, or refuse it.
@@ -205,7 +203,7 @@ class _Export:
         Raises:
             ValueError: a gate failed; it is named with its figure and budget.
         """
-        path = self.folder / FILES[precision]
+        path = self.folder / EXPORT_TARGETS[precision].file
         self.gates += candidate.gates
         for gate in candidate.gates:
             note(f"export {gate}")
@@ -262,7 +260,7 @@ class _Export:
 
     def refuse(self, precision: str, reason: str) -> None:
         """Leave a precision out; the run goes on."""
-        (self.folder / FILES[precision]).unlink(missing_ok=True)
+        (self.folder / EXPORT_TARGETS[precision].file).unlink(missing_ok=True)
         self.refused[precision] = reason.removeprefix("export: ")
         note(f"export {precision}: refused: {self.refused[precision]}")
 

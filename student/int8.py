@@ -1,6 +1,6 @@
-"""Smaller arithmetic for a traced graph: half precision, and 8-bit integers with their worst operators left in float.
+"""8-bit integers for a traced graph, with the worst operators left in float.
 
-Both take the fp32 graph and give another in the standard domain; whether it is good enough is for student/gates.py.
+Whether the result is good enough is for student/gates.py.
 """
 
 from __future__ import annotations
@@ -15,76 +15,12 @@ from numpy.typing import NDArray
 
 from rungwise.score.contract import Contract
 from rungwise.score.scorer import Scorer
-from student.export import EXACT, write_graph
+from student.trace import EXACT, write_graph
 
-# Large maps and products. All else stays in fp32: statistics, norms, softmax; a GPU would sum them in halves.
-HALF_OPERATORS = frozenset({"Add", "Clip", "Conv", "Gelu", "Gemm", "MatMul", "Mul", "Relu", "Sigmoid"})
-# These move values about, in whatever precision they come.
-MOVING_OPERATORS = frozenset({
-    "Concat", "Expand", "Gather", "GatherND", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
-})  # fmt: skip
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 MIN_WEIGHTS = 256  # an operator with fewer gains nothing
 RANKING_VIEWS = 8
 STEP = 1.5  # more operators left in float from one attempt to the next
-
-
-def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights and products in fp16; outputs, normalization, statistics and the level head stay fp32."""
-    model = onnx.shape_inference.infer_shapes(graph)
-    half, exact = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.value_info)}
-    kinds |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
-    kinds |= {name: tensor.data_type for name, tensor in weights.items()}
-    kept = {*_level_head(model), *(node.name for node in model.graph.node if node.name.startswith(EXACT))}
-    nodes: list[onnx.NodeProto] = []
-    halves: dict[str, onnx.TensorProto] = {}
-    cast: set[str] = set()
-    made = dict(kinds)  # as they come to be
-
-    for node in model.graph.node:
-        kind = exact
-        if node.name not in kept:
-            moves = node.op_type in MOVING_OPERATORS and any(made.get(name) == half for name in node.input)
-            kind = half if moves or node.op_type in HALF_OPERATORS else exact
-        for place, name in enumerate(node.input):
-            if kinds.get(name) != exact or made[name] == kind:
-                continue
-            node.input[place] = other = f"{name}.{'half' if kind == half else 'exact'}"
-            if name in weights:
-                array = onnx.numpy_helper.to_array(weights[name])
-                with np.errstate(over="ignore"):  # the gates see what that does
-                    halves[other] = onnx.numpy_helper.from_array(array.astype(np.float16), other)
-            elif other not in cast:
-                cast.add(other)
-                nodes.append(onnx.helper.make_node("Cast", [name], [other], name=f"{other}.cast", to=kind))
-        made |= {name: kind for name in node.output if kinds.get(name) == exact}
-        nodes.append(node)
-
-    used = {name for node in nodes for name in node.input}
-    kept_weights = [tensor for name, tensor in weights.items() if name in used]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend([*kept_weights, *halves.values()])
-    return model
-
-
-def _level_head(graph: onnx.ModelProto) -> list[str]:
-    """Names of the nodes from the outputs back to the first layer with a weight matrix, with it, or to exact nodes."""
-    makers = {output: node for node in graph.graph.node for output in node.output}
-    weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
-    names: list[str] = []
-    wanted = [output.name for output in graph.graph.output]
-    while wanted:
-        node = makers.get(wanted.pop())
-        if node is None or node.name in names:
-            continue
-        names.append(node.name)
-        ends = node.op_type in ("Gemm", "MatMul") and weights & set(node.input)
-        if not (ends or node.name.startswith(EXACT)):
-            wanted += node.input
-    return names
 
 
 class Quantizer:
@@ -98,8 +34,9 @@ class Quantizer:
         graph: onnx.ModelProto,
         contract: Contract,
         views_NTSSC: NDArray[np.uint8],
+        bitstream_NF: NDArray[np.float32] | None = None,
+        *,
         folder: Path,
-        terms_NF: NDArray[np.float32] | None = None,
     ) -> None:
         """Calibrates on views, with their streams' terms where the graph takes them; `folder` takes temporary files."""
         from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
@@ -111,7 +48,7 @@ class Quantizer:
         calibrator = create_calibrator(
             path, QUANTIZED, str(folder / "calibrate.onnx"), calibrate_method=CalibrationMethod.MinMax
         )
-        calibrator.collect_data(_Reader(views_NTSSC, terms_NF))
+        calibrator.collect_data(_Reader(views_NTSSC, bitstream_NF))
         self.ranges = calibrator.compute_data()
         self.graph: onnx.ModelProto = load_model_with_shape_infer(path)
         sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.graph.initializer}
@@ -180,8 +117,8 @@ class Quantizer:
 class _Reader:
     """Calibration views one by one, as onnxruntime asks for them."""
 
-    def __init__(self, views_NTSSC: NDArray[np.uint8], terms_NF: NDArray[np.float32] | None) -> None:
-        given = {"frames": views_NTSSC} | ({} if terms_NF is None else {"stream": terms_NF})
+    def __init__(self, views_NTSSC: NDArray[np.uint8], bitstream_NF: NDArray[np.float32] | None) -> None:
+        given = {"frames": views_NTSSC} | ({} if bitstream_NF is None else {"stream": bitstream_NF})
         self.inputs = ({name: values[[row]] for name, values in given.items()} for row in range(len(views_NTSSC)))
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:

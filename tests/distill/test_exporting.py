@@ -16,15 +16,17 @@ from typer.testing import CliRunner
 
 import distill.exporting
 import distill.pipeline
+import student.targets
 from distill.data import Data, read_data
-from distill.exporting import FILES, export_failures
+from distill.exporting import export_failures
 from distill.pipeline import Outcome, run
 from rungwise.artifact import Artifact, sha256_file, verify_files
 from rungwise.cli import app
 from rungwise.config import RunConfig
 from rungwise.score.scorer import Scorer
-from student.export import trace
-from student.int8 import Quantizer, to_fp16
+from student.fp16 import to_fp16
+from student.int8 import Quantizer
+from student.trace import trace
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_sabotaged_precision_is_refused_and_the_others_stay(
     def hopeless(self: Quantizer) -> Iterator[tuple[onnx.ModelProto, tuple[str, ...]]]:
         yield shifted(self.quantize(self.candidates), float("nan"), "backbone.mean"), ()
 
-    monkeypatch.setattr(distill.exporting, "to_fp16", lambda graph: to_fp16(shifted(graph, 40)))
+    monkeypatch.setattr(student.targets, "to_fp16", lambda graph: to_fp16(shifted(graph, 40)))
     monkeypatch.setattr(Quantizer, "attempts", hopeless)
     export = export_of(in_precisions(config, "int8", "fp16", "fp32"), runs)
     assert [path.name for path in export.path.glob("*.onnx")] == ["student.onnx"]
@@ -154,7 +156,7 @@ def test_test_contents_are_never_looked_at(config: RunConfig, runs: Path, monkey
     monkeypatch.setattr(Data, "rows", watched)
     export = export_of(in_precisions(config, "fp32"), runs)
     assert set(asked) == {"train", "validation"}
-    assert (export.path / FILES["fp32"]).is_file()
+    assert (export.path / "student.onnx").is_file()
 
 
 def test_precisions_are_checked_when_a_config_is_read(config: RunConfig) -> None:

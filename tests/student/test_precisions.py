@@ -15,10 +15,12 @@ from onnx import numpy_helper
 from rungwise.score.contract import Calibration, Contract, Scale
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe
-from student.export import check_operators, seal, trace, write_graph
+from student.export import check_operators, seal
+from student.fp16 import to_fp16
 from student.gates import Gate, Labeled, conformal_by_content, loss_gates, rerun_gate
-from student.int8 import Quantizer, to_fp16
+from student.int8 import Quantizer
 from student.models import STUDENTS
+from student.trace import trace, write_graph
 
 COMMON = {
     "feature_dim": 32,
@@ -110,7 +112,7 @@ def test_sums_and_the_level_head_stay_single(case: Case) -> None:
 
 
 def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path) -> None:
-    quantizer = Quantizer(case.graph, case.contract, case.views, tmp_path)
+    quantizer = Quantizer(case.graph, case.contract, case.views, folder=tmp_path)
     attempts = [(graph, left) for graph, left in quantizer.attempts()]
     counts = [len(left) for _, left in attempts]
     assert counts[:6] == [0, 1, 2, 3, 4, 6]
@@ -134,7 +136,7 @@ def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path
 
 def test_quantizing_twice_gives_the_same_bytes(case: Case, tmp_path: Path) -> None:
     graphs = [
-        Quantizer(case.graph, case.contract, case.views, tmp_path).quantize(names).SerializeToString()
+        Quantizer(case.graph, case.contract, case.views, folder=tmp_path).quantize(names).SerializeToString()
         for names in (first_candidates(case),) * 2
     ]
     assert graphs[0] == graphs[1]
@@ -152,7 +154,7 @@ def test_outlier_weights_make_halves_no_number_and_integers_hopeless(case: Case,
     assert (gate.name, gate.passed) == ("scores that are no number", False)
 
     uneven = with_outliers(case.graph, 300)
-    quantizer = Quantizer(uneven, case.contract, case.views, tmp_path)
+    quantizer = Quantizer(uneven, case.contract, case.views, folder=tmp_path)
     integers = judge(quantizer.quantize(quantizer.candidates), case, tmp_path)
     gates = loss_gates("int8", integers, judge(uneven, case, tmp_path), case.validation)
     assert not all(gate.passed for gate in gates)

@@ -29,9 +29,10 @@ from rungwise.score.contract import BitstreamContract, Calibration, Contract, Sc
 from rungwise.score.scorer import Scorer
 from rungwise.score.video_metadata import Bitstream
 from rungwise.score.views import ViewRecipe, make_views, read_views
-from student.export import export_onnx, trace
-from student.int8 import to_fp16
+from student.export import export_onnx
+from student.fp16 import to_fp16
 from student.models import STUDENTS
+from student.trace import trace
 
 
 def test_facts_by_hand_and_almost_the_same_whatever_the_key_frame_distance() -> None:

@@ -1,0 +1,75 @@
+"""A student's fp32 graph: uint8 frames in, score and levels out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
+from rungwise.score.contract import METADATA_KEY, Contract, golden_input
+from rungwise.score.views import ViewRecipe
+from student.frame_student import FrameStudent
+
+# Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
+EXACT_SCOPES = ("model.backbone.texture", "model.head.stream")
+EXACT = "exact."  # before the names of their nodes
+
+OUTPUTS = ["score", "levels", "frame_scores", "fused"]
+
+
+class _Outputs(nn.Module):
+    """Names and order of the graph's outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        prediction = self.model(*inputs)
+        named = prediction.score, prediction.logits.softmax(-1), prediction.frame_scores
+        return named if prediction.fused is None else (*named, prediction.fused)
+
+
+def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
+    """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. Of a model that takes streams it has two inputs,
+    `frames` and `stream`, of any other neither the second nor the last output."""
+    model.eval()
+    inputs = {"frames": torch.from_numpy(golden_input(recipe))}
+    if model.is_hybrid:
+        inputs["stream"] = torch.zeros(len(inputs["frames"]), BITSTREAM_INPUT_DIM)
+    batch = {0: torch.export.Dim("batch")}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            _Outputs(model),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(inputs),
+            output_names=OUTPUTS if "stream" in inputs else OUTPUTS[:-1],
+            dynamic_shapes=(tuple(batch for _ in inputs),),  # of `inputs`, the one parameter
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    for node in graph.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
+        if any(f"'{scope}'" in scopes for scope in EXACT_SCOPES):
+            node.name = EXACT + node.name
+        del node.metadata_props[:]  # where in our source a node comes from, with paths of this machine
+    return graph
+
+
+def write_graph(graph: onnx.ModelProto, contract: Contract, path: Path) -> None:
+    """Write a graph with its contract; beside and renamed."""
+    onnx.helper.set_model_props(graph, {METADATA_KEY: contract.model_dump_json()})
+    onnx.checker.check_model(graph, full_check=True)
+    partial = path.with_name(path.name + ".partial")
+    onnx.save(graph, str(partial))
+    partial.replace(path)
