@@ -94,8 +94,8 @@ Pairs = Annotated[
     str | None,
     typer.Option(
         metavar="RULE",
-        help="pairs that must be in order, by the labels' difference: interval (above their intervals), "
-        "content-range:S (above S times the content's range), label-range:S (above S times the scale)",
+        help="pairs that count, by the difference of their labels: interval (above its 95 % interval), "
+        "content-range:F (above F times the content's label range), label-range:F (above F times the label scale)",
         show_default="interval where known, else content-range:0.1",
         rich_help_panel=PROTOCOL,
     ),
@@ -144,12 +144,12 @@ def metrics(
     """Evaluate any metrics against the labels of a table, beside the log-bitrate baseline."""
     check_format(as_json, as_csv)
     columns, limits, rule = _columns(column, content, bitrate), _range(value_range), _pair_rule(pairs)
-    falling = _names(lower_is_better)
+    negated = _names(lower_is_better)
     from rungwise.metrics.evaluate import evaluate_predictors
     from rungwise.metrics.scores import read_scores
 
     rows, names, notes = read_scores(
-        table, truth, _names(pred), columns=columns, polarity=polarity, value_range=limits, falling=falling
+        table, truth, _names(pred), columns=columns, polarity=polarity, value_range=limits, lower_is_better=negated
     )
     failures = {} if model is None else _score(rows, table, model, names, out)
     result = evaluate_predictors(

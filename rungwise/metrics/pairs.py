@@ -26,7 +26,7 @@ PairFilter = Callable[[IntArray, IntArray], NDArray[np.bool_]] | None
 """Maps row indices (P,) and (P,) to the pairs that count (P,), symmetrically; None counts all pairs."""
 
 PairGap = float | Callable[[IntArray, IntArray], FloatArray]
-"""The least difference in truth (its units): one number, or a function of row indices that broadcast."""
+"""Minimum difference in truth (its units): one number, or a function of row indices that broadcast."""
 
 PAIR_RULES = ("interval", "content-range", "label-range")
 DEFAULT_RANGE_FRACTION = 0.1  # of a content's label range: close to what a panel of tens of raters can tell apart
@@ -64,7 +64,7 @@ def parse_pair_rule(text: str) -> PairRule:
 def pair_gap(
     rule: PairRule, content: pd.Series[Any], target: FloatArray, half_width: FloatArray, label_range: float
 ) -> PairGap:
-    """The least label difference that `rule` asks for.
+    """The minimum label difference of `rule`.
 
     Args:
         rule: the pair rule.

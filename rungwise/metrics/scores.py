@@ -17,6 +17,7 @@ import numpy as np
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS
 from rungwise.failures import failure
 from rungwise.metrics.evaluation_input import PREDICTOR_LOG_BITRATE
+from rungwise.metrics.evaluation_notes import shortened_list
 from rungwise.tables import read_table_file, to_numbers
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 COLUMNS = ("content", "codec", "preset", "width", "height", "bitrate_kbps", "score_ci95", "score_std", "score_raters")
 """Names that `columns` can map to columns of the table."""
 _IMPAIRMENT_WORDS = ("dmos", "impair", "degrad", "distort", "jod_loss")
-_NAMES_SHOWN = 5
 _NO_CONTENT_NOTE = (
     "No content column was given: every row counts as its own content. If rows share a content, the intervals are too "
     "narrow."
@@ -40,7 +40,7 @@ def read_scores(
     columns: Mapping[str, str] | None = None,
     polarity: Literal["higher", "lower"] | None = None,
     value_range: tuple[float, float] | None = None,
-    falling: Sequence[str] = (),
+    lower_is_better: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """A table ready for `evaluate_predictors`, its prediction columns, and notes on assumptions and omitted rows.
 
@@ -52,7 +52,7 @@ def read_scores(
         polarity: of the label; required if the table has no score_polarity and the label name suggests a DMOS.
         value_range: lowest and highest label of the scale; the default is score_min and score_max of the table, else
             the range of its labels.
-        falling: predictors (or patterns) whose lower values mean better quality; they are negated.
+        lower_is_better: predictors (or patterns) whose lower values mean better quality; they are negated.
 
     Raises:
         ValueError: a column is missing, a label or prediction is not a number, the polarity is unknown or contradicts
@@ -69,7 +69,7 @@ def read_scores(
     # Copies, so that a column can be both group and predictor, and two columns can swap names.
     table = table.assign(**{name: table[source] for name, source in renamed.items()})
     names = _expand(predictors, table, {truth, *renamed.values(), *COLUMNS}, path)
-    negated = set(_expand(falling, table, set(), path))
+    negated = set(_expand(lower_is_better, table, set(), path))
     if unknown := negated - set(names):
         raise ValueError(f"{path}: {sorted(unknown)[0]!r} is declared lower-is-better but is not a predictor")
     labels = to_numbers(table[truth], truth, path)
@@ -88,20 +88,21 @@ def read_scores(
         notes.append(f"{bad} bitrates are not above 0 and count as unknown.")
 
     notes += _set_scale(table, truth, path, polarity, value_range)
-    unlabeled = table[labels.isna()]
-    if len(unlabeled):
-        clips = [str(clip) for clip in (unlabeled["clip"] if "clip" in table.columns else unlabeled.index)]
-        more = ", ..." if len(clips) > _NAMES_SHOWN else ""
-        notes.append(
-            f"{len(unlabeled)} of {len(table)} rows have no {truth} and are left out: "
-            f"{', '.join(clips[:_NAMES_SHOWN])}{more}."
-        )
+    if labels.isna().any():
+        notes.append(_unlabeled_note(table, truth))
         table = table[labels.notna()].reset_index(drop=True)
     if len(table) < 2:
         raise ValueError(f"{path}: {len(table)} rows with a {truth!r}; at least 2 are needed")
     if negated:
         notes.append(f"Negated because lower is better: {', '.join(sorted(negated))}.")
     return table, names, notes
+
+
+def _unlabeled_note(table: pd.DataFrame, truth: str) -> str:
+    """The note on rows without a label, with the first of their names."""
+    unlabeled = table[table[truth].isna()]
+    clips = [str(clip) for clip in (unlabeled["clip"] if "clip" in table.columns else unlabeled.index)]
+    return f"{len(unlabeled)} of {len(table)} rows have no {truth} and are left out: {shortened_list(clips)}."
 
 
 def _set_scale(

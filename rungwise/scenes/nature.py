@@ -124,10 +124,10 @@ def _panorama(s: Scene, rng: Rng, w: int, h: int) -> tuple[Image.Image, Image.Im
     field += np.clip(distance / 9 - 0.1, 0, 0.7)[..., None] * (haze - field)
     near = to_image(field, np.clip((y - ground) * h + 0.5, 0, 1))
 
-    leafy = fractal(rng, 512, 512, 1.9)
+    leaf_texture = fractal(rng, 512, 512, 1.9)
     for depth in np.sort(rng.uniform(0, 1, int(8 + 26 * s.detail))):
-        tall = h * (0.05 + 0.36 * depth**2.5)
-        tree = tree_sprite(rng, tall, rng.uniform(0.16, 0.33), leafy)
+        tree_height = h * (0.05 + 0.36 * depth**2.5)
+        tree = tree_sprite(rng, tree_height, rng.uniform(0.16, 0.33), leaf_texture)
         foot = h * (horizon + 0.02 + 0.3 * depth**2)
         near.alpha_composite(tree, (int(rng.uniform(0, w - tree.width)), max(int(foot - tree.height), 0)))
     pen = ImageDraw.Draw(near)
@@ -171,7 +171,7 @@ def fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
     tone = hsv(rng.choice([0.58, 0.1, 0.6, 0.3]), 0.06, rng.uniform(0.72, 0.85))
     y, _ = pixel_grid(h, cw)
     sky = shaded_color(tone, 1.06 - 0.12 * y + 0.015 * fractal(rng, h, cw, 3.0))
-    leafy = fractal(rng, 256, 256, 1.9)
+    leaf_texture = fractal(rng, 256, 256, 1.9)
     layers = []
     for i, depth in enumerate((0.86, 0.68, 0.45)):
         top = (0.42 + 0.17 * i - 0.08 * ridge(rng, cw, 2.8))[None, :]
@@ -179,7 +179,7 @@ def fog(s: Scene, rng: Rng, w: int, h: int) -> Draw:
         rough = 0.9 + 0.22 * s.detail * fractal(rng, h, cw, 1.5)
         layer = to_image(shaded_color(dark, rough), np.clip((y - top) * h + 0.5, 0, 1))
         for _ in range(int(10 + 40 * s.detail) // (i + 1)):
-            tree = tree_sprite(rng, h * rng.uniform(0.1, 0.16) * (1 + 1.2 * i), 0.3, leafy)
+            tree = tree_sprite(rng, h * rng.uniform(0.1, 0.16) * (1 + 1.2 * i), 0.3, leaf_texture)
             left = int(rng.uniform(0, cw - tree.width))
             foot = top[0, left + tree.width // 2] * h + 0.03 * h
             layer.alpha_composite(tree, (left, max(int(foot - tree.height), 0)))

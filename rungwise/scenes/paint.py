@@ -204,18 +204,17 @@ def _crown(rng: Rng, h: int, w: int, color: F32, edge: float, texture: F32) -> I
 
 def tree_sprite(rng: Rng, height: float, hue: float, texture: F32) -> Image.Image:
     """RGBA tree: a trunk and a few overlapping crowns."""
-    n, tall = math.ceil(0.8 * height) + 2, math.ceil(height) + 2
-    tree = Image.new("RGBA", (n, tall))
+    w, h = math.ceil(0.8 * height) + 2, math.ceil(height) + 2
+    tree = Image.new("RGBA", (w, h))
     trunk = rgb8(hsv(0.08, 0.4, 0.22))
-    ImageDraw.Draw(tree).polygon(
-        [(0.48 * n, 0.4 * tall), (0.52 * n, 0.4 * tall), (0.55 * n, tall), (0.45 * n, tall)], fill=(*trunk, 255)
-    )
+    outline = [(0.48 * w, 0.4 * h), (0.52 * w, 0.4 * h), (0.55 * w, h), (0.45 * w, h)]
+    ImageDraw.Draw(tree).polygon(outline, fill=(*trunk, 255))
     for i in range(6):
         color = hsv(hue + rng.normal(0, 0.015), rng.uniform(0.35, 0.6), rng.uniform(0.25, 0.4) + 0.03 * i)
-        cw, ch = int(n * rng.uniform(0.4, 0.66)) + 3, int(tall * rng.uniform(0.28, 0.42)) + 3
+        cw, ch = int(w * rng.uniform(0.4, 0.66)) + 3, int(h * rng.uniform(0.28, 0.42)) + 3
         crown = _crown(rng, ch, cw, color, 0.25, texture)
-        low = (0.4 - 0.07 * i) * tall * rng.uniform(0.7, 1)  # from the lower branches to the lit top
-        tree.alpha_composite(crown, (int(rng.uniform(0.1, 0.9) * max(n - cw, 0)), int(max(low, 0))))
+        low = (0.4 - 0.07 * i) * h * rng.uniform(0.7, 1)  # from the lower branches to the lit top
+        tree.alpha_composite(crown, (int(rng.uniform(0.1, 0.9) * max(w - cw, 0)), int(max(low, 0))))
     return tree
 
 

@@ -49,7 +49,7 @@ COLUMNS = {"content": "scene", "codec": "encoder", "bitrate_kbps": "kbps"}
 
 
 def test_external_table(path: Path) -> None:
-    table, names, notes = read_scores(path, "mos", ["good", "niqe"], columns=COLUMNS, falling=["niqe"])
+    table, names, notes = read_scores(path, "mos", ["good", "niqe"], columns=COLUMNS, lower_is_better=["niqe"])
     assert names == ["good", "niqe"]
     assert len(table) == 59
     assert table["content"].nunique() == 5
@@ -130,7 +130,7 @@ def test_columns_can_swap_names(path: Path) -> None:
         ({"predictors": ["vmaf"]}, "no column 'vmaf'; numeric columns are kbps, good, niqe"),
         ({"predictors": ["vmaf*"]}, "no column 'vmaf\\*'"),
         ({"columns": {"content": "clip"}}, "no column 'clip'"),
-        ({"falling": ["niqe"]}, "'niqe' is declared lower-is-better but is not a predictor"),
+        ({"lower_is_better": ["niqe"]}, "'niqe' is declared lower-is-better but is not a predictor"),
         ({"predictors": ["encoder"]}, "'encoder' has 'x264' in row 1, which is not a number \\(60 such rows\\)"),
         ({"value_range": (1.0, 2.0)}, "44 of 60 values of 'mos' are outside"),
     ],
