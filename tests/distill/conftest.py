@@ -1,8 +1,10 @@
-"""A small run: six scenes, and all of its stages."""
+"""A small run of six scenes through all stages, and tiny runs of every kind of teacher."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -62,3 +64,55 @@ def unbroken(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tup
     """A whole run: its folder and outcome."""
     runs = tmp_path_factory.mktemp("runs")
     return runs, run(config, runs)
+
+
+TEACHER_VIEWS = {"per_clip": 2, "recipe": {"num_frames": 4, "frame_choice": "uniform", "grid": 2, "patch_px": 28}}
+
+
+class TeacherRuns:
+    """Configs of tiny runs that share one ladder."""
+
+    def __init__(self, folder: Path, bench: Any) -> None:
+        self.folder, self.bench, self.runs = folder, bench, folder / "runs"
+        self.clip = bench.write_tiny_clip(folder / "clip", patch_px=14)
+        small = yaml.safe_load((Path(__file__).parent / "small.yaml").read_text())
+        self.base = small | {section: CHANGES[section] for section in ("sources", "ladder", "splits")}
+        self.num_configs = 0
+
+    def config(self, model: str, *, layers: tuple[str, ...] = (), training: Any = None, **changes: Any) -> Path:
+        """Writes a config of this kind of teacher."""
+        values = self.bench.run_config(self.base, model, self.clip, epochs=2, **changes)
+        values["views"] = TEACHER_VIEWS
+        values["cache"]["layers"] = list(layers)
+        values["teacher"]["training"] |= {"contents_per_batch": 3, "clips_per_content": 5, "augment": None} | (
+            training or {}
+        )
+        self.num_configs += 1
+        path = self.folder / f"{model}-{self.num_configs}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def fresh_runs(self, name: str) -> Path:
+        """A runs folder with the ladder and the views made, and nothing after them."""
+        runs = self.folder / name
+        for stage in ("masters", "ladder", "views"):
+            shutil.copytree(self.runs / stage, runs / stage)
+        return runs
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, teachers_benchmark: Any) -> TeacherRuns:
+    """Configs of tiny runs, with the ladder and the views made."""
+    runs = TeacherRuns(tmp_path_factory.mktemp("teaching"), teachers_benchmark)
+    run(load_config(runs.config("internvideo2")), runs.runs, until="views")
+    return runs
+
+
+@pytest.fixture(scope="session")
+def cached(small: TeacherRuns, teachers_benchmark: Any) -> dict[str, Outcome]:
+    """Every kind of teacher, trained and cached."""
+    layers: dict[str, str] = teachers_benchmark.LAYERS
+    return {
+        kind: run(load_config(small.config(kind, layers=(layer,))), small.runs, until="cache")
+        for kind, layer in layers.items()
+    }

@@ -1,19 +1,15 @@
-"""The teacher's stages: every kind from labels to a verified cache, kept frozen layers, audits, and many processes."""
+"""The teacher's stages: every kind from labels to a verified cache, kept frozen layers, and audits."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -26,70 +22,10 @@ from rungwise.config import load_config
 from teacher.cache import read_index
 
 ROOT = Path(__file__).parents[2]
-SOURCES = {
-    "builtin": ["street_a", "fog_b", "screen_a", "water_a", "film_c", "night_city_a"],
-    "width": 192,
-    "height": 108,
-    "num_frames": 6,
-    "fps": 6.0,
-}
-LADDER = {
-    "label": "vmaf_v0.6.1",
-    "extra_labels": [],
-    "rungs": [
-        {"codec": "h264", "preset": "ultrafast", "scales": [1.0, 0.5], "crf": [25, 45]},
-        {"codec": "hevc", "preset": "ultrafast", "scales": [1.0], "crf": [35]},
-    ],
-}
-VIEWS = {"per_clip": 2, "recipe": {"num_frames": 4, "frame_choice": "uniform", "grid": 2, "patch_px": 28}}
+if TYPE_CHECKING:
+    from tests.distill.conftest import TeacherRuns
+
 KINDS = ("efficientnet_lite0", "internvideo2", "q_clip", "clipvqa", "conviqt")
-
-
-class Small:
-    """Configs of tiny runs that share one ladder."""
-
-    def __init__(self, folder: Path, bench: Any) -> None:
-        self.folder, self.bench, self.runs = folder, bench, folder / "runs"
-        self.clip = bench.write_tiny_clip(folder / "clip", patch_px=14)
-        quickstart = yaml.safe_load((Path(__file__).parent / "small.yaml").read_text())
-        changes = {"sources": SOURCES, "ladder": LADDER, "splits": {"validation": 1, "test": 2, "seed": 0}}
-        self.base = quickstart | changes
-        self.made = 0
-
-    def config(self, model: str, *, layers: tuple[str, ...] = (), training: Any = None, **changes: Any) -> Path:
-        values = self.bench.run_config(self.base, model, self.clip, epochs=2, **changes)
-        values["views"] = VIEWS
-        values["cache"]["layers"] = list(layers)
-        values["teacher"]["training"] |= {"contents_per_batch": 3, "clips_per_content": 5, "augment": None} | (
-            training or {}
-        )
-        self.made += 1
-        path = self.folder / f"{model}-{self.made}.yaml"
-        path.write_text(yaml.safe_dump(values))
-        return path
-
-    def fresh_runs(self, name: str) -> Path:
-        """A runs folder with the ladder and the views made, and nothing after them."""
-        runs = self.folder / name
-        for stage in ("masters", "ladder", "views"):
-            shutil.copytree(self.runs / stage, runs / stage)
-        return runs
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, teachers_benchmark: Any) -> Small:
-    made = Small(tmp_path_factory.mktemp("teaching"), teachers_benchmark)
-    run(load_config(made.config("internvideo2")), made.runs, until="views")
-    return made
-
-
-@pytest.fixture(scope="module")
-def cached(small: Small, teachers_benchmark: Any) -> dict[str, Outcome]:
-    """Every kind of teacher, taught and cached."""
-    return {
-        kind: run(load_config(small.config(kind, layers=(teachers_benchmark.LAYERS[kind],))), small.runs, until="cache")
-        for kind in KINDS
-    }
 
 
 def history(outcome: Outcome) -> list[dict[str, float]]:
@@ -126,7 +62,7 @@ def test_every_kind_goes_from_labels_to_a_verified_cache(
 
 
 def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
-    small: Small, monkeypatch: pytest.MonkeyPatch
+    small: TeacherRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes = []
     for number, keep in enumerate((False, True)):
@@ -161,20 +97,22 @@ def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
         ("q_clip", {"clip": "/absent"}, "/absent"),
     ],
 )
-def test_what_a_teacher_cannot_do_is_one_line(small: Small, kind: str, changes: dict[str, Any], words: str) -> None:
+def test_what_a_teacher_cannot_do_is_one_line(
+    small: TeacherRuns, kind: str, changes: dict[str, Any], words: str
+) -> None:
     execution = {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": False}
     changes = changes | {"execution": execution | changes.get("execution", {})}
     with pytest.raises(ValueError, match=words) as error:
-        run(load_config(small.config(kind, **changes)), small.fresh_runs(f"cannot-{small.made}"), until="teach")
+        run(load_config(small.config(kind, **changes)), small.fresh_runs(f"cannot-{small.num_configs}"), until="teach")
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_an_unknown_layer_is_named_with_some_that_there_are(small: Small) -> None:
+def test_an_unknown_layer_is_named_with_some_that_there_are(small: TeacherRuns) -> None:
     with pytest.raises(ValueError, match=r"no module 'backbone\.block'; it has backbone, backbone\.patch_embed"):
         run(load_config(small.config("internvideo2", layers=("backbone.block",))), small.runs, until="cache")
 
 
-def test_configs_that_contradict_themselves_are_refused(small: Small) -> None:
+def test_configs_that_contradict_themselves_are_refused(small: TeacherRuns) -> None:
     keep = {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}
     for kind, changes, training, words in (
         ("internvideo2", {"execution": keep}, {"augment": {"sample_frames": 4, "sample_grid": 2}}, "augment to null"),
@@ -186,7 +124,9 @@ def test_configs_that_contradict_themselves_are_refused(small: Small) -> None:
             load_config(small.config(kind, training=training, **changes))
 
 
-def test_a_teacher_is_known_by_the_bytes_it_starts_from_not_by_where_they_lie(small: Small, tmp_path: Path) -> None:
+def test_a_teacher_is_known_by_the_bytes_it_starts_from_not_by_where_they_lie(
+    small: TeacherRuns, tmp_path: Path
+) -> None:
     def identity(clip: Path) -> dict[str, str | None]:
         return pretrained(load_config(small.config("q_clip", clip=str(clip))).teacher)
 
@@ -201,7 +141,7 @@ def test_a_teacher_is_known_by_the_bytes_it_starts_from_not_by_where_they_lie(sm
     assert pretrained(other) == {"checkpoint": sha256_file(weights)}
 
 
-def test_bf16_is_another_teacher_near_the_first(small: Small, cached: dict[str, Outcome]) -> None:
+def test_bf16_is_another_teacher_near_the_first(small: TeacherRuns, cached: dict[str, Outcome]) -> None:
     outcome = run(load_config(small.config("internvideo2", precision="bf16")), small.runs, until="cache")
     assert outcome.artifacts["teach"].id != cached["internvideo2"].artifacts["teach"].id
     for left, right in zip(history(outcome), history(cached["internvideo2"]), strict=True):
@@ -215,7 +155,7 @@ def test_bf16_is_another_teacher_near_the_first(small: Small, cached: dict[str, 
 
 
 @pytest.fixture
-def copied(cached: dict[str, Outcome], tmp_path: Path, small: Small) -> Path:
+def copied(cached: dict[str, Outcome], tmp_path: Path, small: TeacherRuns) -> Path:
     """A runs folder of its own with the InternVideo2 cache, its teacher and its ladder."""
     for stage in ("ladder", "teach", "cache"):
         artifact = cached["internvideo2"].artifacts[stage]
@@ -286,7 +226,7 @@ def test_another_teacher_or_another_clip_is_named(copied: Path) -> None:
         verify_cache(cache, sample=2, seed=0, tolerance=None, device="cpu")
 
 
-def test_a_cache_folder_of_another_teacher_is_never_taken_for_ours(small: Small, copied: Path) -> None:
+def test_a_cache_folder_of_another_teacher_is_never_taken_for_ours(small: TeacherRuns, copied: Path) -> None:
     (cache,) = (copied / "cache").iterdir()
     manifest = json.loads((cache / "manifest.json").read_text())
     (cache / "manifest.json").write_text(json.dumps(manifest | {"inputs": manifest["inputs"] | {"teacher": "abc"}}))
@@ -308,102 +248,3 @@ def test_golden_reruns_checkpoints_of_ours(cached: dict[str, Outcome], tmp_path:
     spoilt.write_bytes(content)
     done = invoke("golden", str(spoilt))
     assert (done.exit_code, done.stdout[:4]) == (1, "FAIL")
-
-
-# Many processes
-
-
-def launch(count: int, *arguments: str, threads: int = 1) -> subprocess.CompletedProcess[str]:
-    """`rungwise` in `count` processes under torchrun."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(threads)}
-    command = [*launcher, "-m", "rungwise", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT, timeout=600)
-
-
-def shards(runs: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (runs / "cache").glob("*/*") if path.name != "manifest.json"}
-
-
-@pytest.mark.distributed
-def test_two_and_three_processes_leave_the_same_cache_as_one(small: Small, cached: dict[str, Outcome]) -> None:
-    path = small.config("internvideo2", layers=(small.bench.LAYERS["internvideo2"],))
-    for count in (2, 3):
-        runs = small.fresh_runs(f"many{count}")
-        shutil.copytree(small.runs / "teach", runs / "teach")
-        done = launch(count, "cache", "make", str(path), "--runs", str(runs), threads=count)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 1  # the first process speaks for all
-        alone = cached["internvideo2"].artifacts["cache"]
-        assert shards(runs) == {file.name: file.read_bytes() for file in alone.path.iterdir() if file.suffix != ".json"}
-
-
-@pytest.mark.distributed
-def test_several_processes_without_deepspeed_are_told_what_to_set(small: Small) -> None:
-    done = launch(2, "teach", str(small.config("internvideo2")), "--runs", str(small.fresh_runs("none")))
-    assert done.returncode != 0
-    assert "2 processes train one model by DeepSpeed only: set execution.zero_stage" in done.stderr
-
-
-@pytest.mark.distributed
-@pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed builds a part of itself: needs a C++ compiler")
-def test_deepspeed_in_two_processes_takes_the_same_losses_as_plain_pytorch_in_one(small: Small) -> None:
-    pytest.importorskip("deepspeed", reason="pip install -e '.[multi]'")
-    plain = run(
-        load_config(small.config("internvideo2", training={"epochs": 3})), small.fresh_runs("plain"), until="teach"
-    )
-    assert "gradient_norm" in history(plain)[0]  # AdamW forgives a gradient of another length; this does not
-    for stage in (0, 1, 2, 3):
-        execution = {"zero_stage": stage, "gradient_checkpointing": stage == 2, "keep_frozen": False}
-        path = small.config("internvideo2", training={"epochs": 3}, execution=execution)
-        runs = small.fresh_runs(f"zero{stage}")
-        done = launch(2, *(("cache", "make") if stage == 3 else ("teach",)), str(path), "--runs", str(runs), "--json")
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 1, done.stdout
-        (rows,) = (json.loads(file.read_text()) for file in (runs / "teach").glob("*/history.json"))
-        for left, right in zip(history(plain), rows, strict=True):
-            assert left == pytest.approx(right, rel=1e-4, abs=1e-4)
-    # ZeRO-3's cache is that of one process with the same weights, but for rounding: gathered weights lie elsewhere in
-    # memory, and a product's order of sums depends on that.
-    sharded = {name: load_file(next((runs / "cache").glob(f"*/{name}"))) for name in shards(runs) if "shard" in name}
-    shutil.rmtree(runs / "cache")
-    run(load_config(small.config("internvideo2", training={"epochs": 3})), runs, until="cache")
-    assert len(sharded) == 4
-    for name, tensors in sharded.items():
-        alone = load_file(next((runs / "cache").glob(f"*/{name}")))
-        for field, value in tensors.items():
-            torch.testing.assert_close(value, alone[field], rtol=1e-3, atol=1e-4, msg=f"{name} {field}")
-
-
-@pytest.mark.distributed
-@pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed builds a part of itself: needs a C++ compiler")
-def test_a_killed_deepspeed_run_goes_on_to_the_same_losses(small: Small) -> None:
-    pytest.importorskip("deepspeed", reason="pip install -e '.[multi]'")
-    execution = {"zero_stage": 2, "gradient_checkpointing": False, "keep_frozen": False}
-    path = small.config("internvideo2", training={"epochs": 3}, execution=execution)
-    runs = {name: small.fresh_runs(name) for name in ("whole", "killed")}
-    dies = (
-        "import os\nfrom distill.training_state import TrainingState\n"
-        "real = TrainingState.save\n"
-        "def save(state, row):\n"
-        "    real(state, row)\n"
-        "    len(state.history) == 2 and os._exit(9)\n"
-        "TrainingState.save = save\n"
-        "from rungwise.cli import main\n"
-        "main()\n"
-    )
-    script = small.folder / "dies.py"
-    script.write_text(dies)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    arguments = ["teach", str(path), "--runs", str(runs["killed"])]
-    command = [sys.executable, str(script), *arguments]
-    killed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
-    assert killed.returncode == 9, killed.stderr
-    for name, folder in runs.items():
-        command = [sys.executable, "-m", "rungwise", "teach", str(path), "--runs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
-        assert done.returncode == 0, (name, done.stderr)
-    histories = [json.loads(next((folder / "teach").glob("*/history.json")).read_text()) for folder in runs.values()]
-    assert histories[0] == histories[1]
-    whole, resumed = (load_file(next((folder / "teach").glob("*/teacher.safetensors"))) for folder in runs.values())
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
