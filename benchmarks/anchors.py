@@ -1,10 +1,10 @@
-"""What others say of the same encodes: BRISQUE and NIQE from PyPI packages, VMAF v0 against the master.
+"""Reference metrics on the same encodes: BRISQUE and NIQE from PyPI packages, and VMAF v0 against the master.
 
     pip install "brisque[opencv-python-headless]" scikit-video
 
-benchmarks/default_model.py calls `anchors_of`; nothing else needs those packages. BRISQUE and NIQE look at a clip's
-middle frame as shown at the display height, as most of their users do; both fall as quality rises, so their signs are
-turned. scikit-video was written for older NumPy and SciPy; `_niqe_module` gives it the names that are gone.
+benchmarks/default_model.py calls `anchors_of`; nothing else needs those packages. BRISQUE and NIQE are computed on a
+clip's middle frame at the display height, as most of their users do. Both fall as quality rises, so they are negated.
+scikit-video was written for older NumPy and SciPy: `_niqe_module` restores the names that were removed since.
 """
 
 from __future__ import annotations

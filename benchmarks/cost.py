@@ -1,10 +1,10 @@
-"""What a score costs beside what it rests on: decoding, the model by precision, and VMAF of the same clip.
+"""What a score costs, compared with decoding, the model in each precision, and VMAF of the same clip.
 
     python benchmarks/cost.py --export runs/export/ID --out benchmarks/results/cost.json
 
-Ten seconds of a built-in scene at 540, 1080 and 2160 lines, H.264, all on one core in one run; the figure is the
-fastest of several, and every ratio is taken inside the run. Before anything is timed, outputs are compared: the file
-and its y4m pipe, the frames read by jumping and in order, one thread and two.
+Ten seconds of a built-in scene at 540, 1080 and 2160 lines, H.264, on one core in one run. Each figure is the fastest
+of several runs, and every ratio is taken within the run. Before anything is timed, outputs are compared: the file and
+its y4m pipe, frames read by seeking and in order, one thread and two.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
         "decode what it uses": fastest(lambda: decode(True)),
         "decode and view": fastest(lambda: map_file_windows(encoded, how, lambda seen, _: seen.pixels)),
         "model, all windows": fastest(lambda: [scorer.predict(view[None]) for view in views]),
-        "read the stream and its blocks' steps": fastest(lambda: read_packets(encoded, QstepReader)),
-        "score by pictures alone": fastest(lambda: scorer.score(encoded, pixel_only=True)),
+        "read the bitstream features": fastest(lambda: read_packets(encoded, QstepReader)),
+        "score, pixel-only": fastest(lambda: scorer.score(encoded, pixel_only=True)),
         "score": fastest(lambda: scorer.score(encoded)),
         **{name: fastest(partial(vmaf, reference, encoded, model), 1) for name, model in VMAF.items()},
     }

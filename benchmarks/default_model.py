@@ -1,20 +1,19 @@
-"""Figures of the shipped recipe: five folds of contents, three seeds, a codec and a size left out, anchors beside.
+"""Accuracy of the packaged model's recipe: five folds of contents, three seeds, one codec and one size left out.
 
     python benchmarks/default_model.py --runs RUNS --out benchmarks/results/default.json
 
-RUNS is where `rungwise export benchmarks/default.yaml` left its artifacts. Every variant trains teacher and student
-anew, from what the frozen layers gave (an artifact that they share), for the config's epochs, and keeps the last one:
-contents that are judged choose nothing. Encodes of variants, photographs and built-in scenes only train; judged are
-those of whole masters. A killed benchmark goes on where it was.
+RUNS is where `rungwise export benchmarks/default.yaml` left its artifacts. Every variant retrains teacher and student
+on the cached output of the frozen layers, for the config's number of epochs, and takes the last one: evaluated contents
+choose nothing. Encodes of variants, photographs and built-in scenes are only trained on; evaluated are those of whole
+masters. An interrupted benchmark resumes.
 
 Rows:
-- five folds: the 62 masters that are not test contents, each judged by models that never saw its group; their encodes
-  of the ladder's own rungs, of them for themselves encodes of the master and encodes of encodes; those by older codecs
-  and by encoders set otherwise; and photographs at 1080 lines, by their pictures' folds;
-- folds without AV1: those by AV1, judged by models that saw neither their groups nor AV1; beside them those that did;
-- test: the 12 test contents, by three seeds, by the file as shipped, and by the anchors that take long;
-- untaught: test contents by encoders that the ladder has not (benchmarks/untaught.py), by the shipped file;
-- without AV1, without half size: trained without those encodes, judged by them, on test contents, three seeds.
+- five folds: the 62 masters outside the test split, each evaluated by models that never saw its group. The ladder's own
+  rungs (first encodes and re-encodes apart), older codecs, other presets and tunes, and photographs at 1080 lines;
+- folds without AV1: AV1 encodes, by models that saw neither their groups nor AV1, beside models that did;
+- test: the 12 test contents, by three seeds, by the packaged file, and by the slow reference metrics;
+- unseen: test contents by encoders that the ladder does not have (benchmarks/unseen_codecs.py), by the packaged file;
+- without AV1, without half size: trained without those encodes and evaluated on them, test contents, three seeds.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import anchors
 import numpy as np
 import pandas as pd
 import torch
-import untaught
+import unseen_codecs
 from numpy.typing import NDArray
 
 from distill.data import Data, read_data
@@ -125,7 +124,7 @@ def result_of(job: Job, folder: Path) -> Path:
 
 
 def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
-    """Train teacher and student, and keep what they, and a ridge regression, say of the test rows."""
+    """Train teacher and student, and write their predictions, and those of a ridge regression, for the test rows."""
     torch.set_num_threads(1)
     started, config = time.monotonic(), inputs.config
     train, test = np.array(job.train), np.array(job.test)
@@ -348,9 +347,9 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
     )
     all_tests = shipped_columns(all_tests)
     tests = all_tests[of_ladder(all_tests, config)].reset_index(drop=True)
-    others = untaught.untaught(
+    others = unseen_codecs.unseen_encodes(
         {content: Path(masters[content]) for content in sorted(set(tests["content"]))},
-        runs / "default" / "untaught",
+        runs / "default" / "unseen",
         workers,
         config.ladder.label,
     )
@@ -367,7 +366,7 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
         "test": tests,
         "test, other settings": all_tests[~of_ladder(all_tests, config)],
         "test, one generation": tests[tests["first_crf"].isna()],
-        **{f"untaught {kind}": others[others["kind"] == kind] for kind in sorted(set(others["kind"]))},
+        **{f"unseen {kind}": others[others["kind"] == kind] for kind in sorted(set(others["kind"]))},
     }
     size = (tests["height"] / tests["display_height"]).round(2)
     for name, rows in (("AV1", tests["codec"] == "av1"), ("half size", size == HALF)):

@@ -1,10 +1,10 @@
-"""How long an evaluation takes, and that its quick intervals are the plain ones.
+"""How long an evaluation takes, and that its fast intervals equal those of plain resampling.
 
     python benchmarks/evaluation.py --out benchmarks/results/evaluation.json
 
-Two tables made by a seeded generator: 67 metrics on 1022 encodes of 36 contents, as a published benchmark has them, and
-20 predictions on 100,000 encodes of 2000 contents. Before anything is timed, the intervals of one predictor are
-computed by resampling rows plainly, one scipy call a draw, and must agree; the time of both is the ratio reported.
+Two seeded tables: 67 metrics on 1022 encodes of 36 contents, the shape of a published benchmark, and 20 predictions on
+100,000 encodes of 2000 contents. Before anything is timed, the intervals of one predictor are computed by resampling
+rows, one scipy call a draw, and must agree. The report is the ratio of both times.
 """
 
 from __future__ import annotations

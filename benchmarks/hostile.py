@@ -1,9 +1,9 @@
-"""What damaged files do to the scorer: scored, refused in one line, an unexpected error, a crash or a hang, and memory.
+"""How the scorer handles damaged files: a score, a one-line error, an unexpected error, a crash or a hang; and memory.
 
     python benchmarks/hostile.py --count 2000 --seed 0 --out benchmarks/results/hostile.json
 
-Every file is scored twice, pixel-only and hybrid, by worker processes that are replaced when they crash or take longer
-than `--timeout` seconds over a file.
+Every file is scored twice, pixel-only and hybrid, by worker processes that are replaced when they crash or exceed
+`--timeout` seconds on a file.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def work(model: str) -> None:
 
 
 def reset_peak() -> None:
-    """From now on `peak_mb` counts anew, where the system can do that."""
+    """Reset the peak that `peak_mb` reports, where the system can do that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # no Linux: the peak is then that of all files so far

@@ -1,9 +1,9 @@
-"""What keeping the frozen layers' output saves: the same tuning with and without, side by side in one run.
+"""What caching the frozen layers' output saves: the same tuning with and without it, side by side in one run.
 
     python benchmarks/keep_frozen.py --out benchmarks/results/keep_frozen.json
 
-Built-in scenes, random weights, so no hub: InternVideo2-S's shape with its last block tuned, and Q-CLIP's adapters on
-the last six of twelve layers. The losses of both ways are compared before their times are.
+Built-in scenes and random weights, so no hub: InternVideo2-S's shape with its last block tuned, and Q-CLIP's adapters
+on the last six of twelve layers. The losses of both are compared before their times.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Refit the regression of the shipped model to encodes by the presets people use, and measure its level.
+"""Refit the packaged model's regression to the presets people use, and measure its mean error.
 
-The ladder that the model was trained on (benchmarks/default.yaml) has mostly fast presets; a slower encoder spends
-fewer bits at a QP, which the regression took for loss. Here it learns from the ladder of benchmarks/level.yaml, and
-keeps what it says of its own support, which stands for the ladder before. Pixels, network and graph stay as they are.
+The ladder that the model was trained on (benchmarks/default.yaml) has mostly fast presets. A slower encoder spends
+fewer bits at a QP, which the regression mistook for loss. Here it is refitted to the ladder of benchmarks/level.yaml,
+and is held to its former predictions at its own support points, which stand for the old ladder. Pixels, network and
+graph do not change.
 
 python benchmarks/level.py --base BASE.onnx --runs runs --out rungwise/score/models/default.onnx --json level.json
 python benchmarks/level.py --base BASE.onnx --out rungwise/score/models/default.onnx --json level.json \\

@@ -1,5 +1,4 @@
-"""Tiny valid clips in many containers and codecs, and damaged copies of them by seed: the input of hostile.py and of a
-quick test."""
+"""Tiny valid clips in many containers and codecs, and damaged copies by seed: the input of hostile.py and its test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw what each content's encodes are off by: one row a content, one dot an encode.
+"""Plot the error of every encode: one row a content, one dot an encode.
 
 python benchmarks/residuals.py benchmarks/results/default.csv --out benchmarks/results/default_residuals.png
 """

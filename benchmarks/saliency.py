@@ -1,11 +1,11 @@
-"""Where does a student look? One ladder, rung by rung: picture, true error, gradient, and what mending a block gains.
+"""Where a student looks: rung by rung, the picture, its true error, the score's gradient, and the gain of each block.
 
     python benchmarks/saliency.py --model runs/distill/ID/student.safetensors --out benchmarks/results/saliency.png
 
-For each rung of one built-in scene: a crop of a frame as shown, the encode's absolute error against the master, the
-score's gradient with respect to the pixels (its magnitude, smoothed), and for each block the change of the score when
-the block shows the master's pixels instead of the encode's. If the student looks at artifacts, the last two are bright
-where the error is; the rank correlation of error and gain over blocks is written above.
+For each rung of one built-in scene: a crop of a frame, the encode's absolute error against the master, the magnitude of
+the score's gradient with respect to the pixels (smoothed), and for each block the change of the score when the master's
+pixels replace the encode's. If the student looks at artifacts, the last two are bright where the error is. The rank
+correlation of error and gain over blocks is written above.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a student gains from each part of distillation, for both students, three seeds each.
+"""What each part of distillation adds, for both students, three seeds each.
 
     python benchmarks/students.py --sources MASTERS --unlabelled VIDEOS --out benchmarks/results/students.json
 
 MASTERS is a folder of the masters named in benchmarks/students.yaml, VIDEOS one of any others, which get no label.
-Ladder, teacher and cache come from the pipeline. Students' stems are frozen and run once, so that a hundred runs take
-an hour on two cores. Epochs are chosen on validation contents, and so were the defaults (docs/lab-notes/2026-11.md);
-test contents are evaluated at the very end, once. Every run leaves a file, so a killed benchmark goes on.
+Ladder, teacher and cache come from the pipeline. The students' stems are frozen and run once, so that a hundred runs
+take an hour on two cores. Epochs and defaults were chosen on validation contents (docs/lab-notes/2026-11.md); test
+contents are evaluated once, at the end. Every run leaves a file, so an interrupted benchmark resumes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Measure how fast an InternVideo2 teacher judges clips, and what share of the device that uses.
+"""Measure how many clips a second an InternVideo2 teacher predicts, and which fraction of the device that uses.
 
     python benchmarks/teacher_throughput.py --out benchmarks/results/NAME.json
 
 On a GPU: the 1B tower, 8 frames of 224 px, bf16 as the cache runs it. On a CPU: a tiny one, to try the script.
-Weights are random. All rates are of one run, so their ratios mean something; seconds alone depend on the machine.
+Weights are random. All rates are of one run, so compare their ratios; seconds alone depend on the machine.
 """
 
 from __future__ import annotations

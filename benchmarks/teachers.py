@@ -1,10 +1,10 @@
-"""Every kind of teacher, made tiny, from labels to a verified cache: teach -> cache -> verify.
+"""Every kind of teacher at tiny size, from labels to a verified cache: teach -> cache -> verify.
 
     python benchmarks/teachers.py --sources DIR_OF_MASTERS --out benchmarks/results/teachers_tiny.json
 
-No hub is needed: the CLIP is a tiny one of random weights with a tokenizer that knows letters, and InternVideo2 is
-one of its tests' shape. So this proves the road and shows what each step costs; only EfficientNet-Lite0 and CONVIQT's
-CNN start from real weights. Correlations are of the validation contents, beside log-bitrate on the same clips.
+No hub is needed: CLIP is a tiny one of random weights with a tokenizer of letters, InternVideo2 has the shape of its
+tests. This checks the pipeline and shows the cost of each step; only EfficientNet-Lite0 and CONVIQT's CNN start from
+real weights. Correlations are of the validation contents, beside log-bitrate on the same clips.
 """
 
 from __future__ import annotations

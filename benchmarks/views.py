@@ -1,13 +1,13 @@
-"""Which pixels should a small model look at? Views compared by frozen ImageNet features and ridge regression.
+"""Which pixels a small model should look at: views compared by frozen ImageNet features and ridge regression.
 
-    python benchmarks/views.py --ladder RUNS/ladder/ID --encodes-per-content 6 --leave-out TEST_CONTENT ... \
+    python benchmarks/views.py --ladder RUNS/ladder/ID --encodes-per-content 6 --leave-out TEST_CONTENT ... \\
         --out benchmarks/results/views.json
 
-No view is favored by training: the features are means and deviations over space of EfficientNet-Lite0's seven stages
-with ImageNet weights, averaged over frames. Scores are predicted out of fold, folds being of whole groups, and every
-figure is the mean over a few draws of the folds. Test contents are named with --leave-out and never opened.
+Training favors no view: the features are spatial means and standard deviations of EfficientNet-Lite0's seven stages
+with ImageNet weights, averaged over frames. Scores are predicted out of fold, folds are whole groups, and every figure
+is the mean over a few draws of the folds. Test contents are named with --leave-out and never opened.
 
-Of each clip the same 16 uniform frames are decoded once and shown at the display height; views of fewer frames are
+The same 16 uniform frames of each clip are decoded once and scaled to the display height; views of fewer frames are
 uniform frames of those. Corners are the product's own for 16 frames, so 4, 8 and 16 frames of one grid share places.
 
 Shapes: n rows (encodes), N pictures, W feature width, A penalties.

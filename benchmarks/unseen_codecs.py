@@ -1,8 +1,7 @@
-"""Encodes that the shipped model's ladder holds nothing like: codecs and encoders that it was never taught.
+"""Encodes by codecs and encoders that the packaged model's ladder does not have.
 
-benchmarks/default_model.py has them judged, of the test contents. MPEG-2, WMV, Theora and Motion JPEG say their
-quantizer's steps, of no codec that the model knows; libaom, Kvazaar and OpenH264 are other encoders of codecs that it
-does.
+benchmarks/default_model.py scores them on the test contents. MPEG-2, WMV, Theora and Motion JPEG are codecs unknown to
+the model whose quantizer step sizes can be read; libaom, Kvazaar and OpenH264 are other encoders of codecs it knows.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ KINDS = {
 }
 
 
-def untaught(masters: dict[str, Path], folder: Path, workers: int, label_model: str) -> pd.DataFrame:
+def unseen_encodes(masters: dict[str, Path], folder: Path, workers: int, label_model: str) -> pd.DataFrame:
     """One row an encode, as `rungwise.metrics.evaluate` reads it, with `kind` and `path`; files in `folder` are kept.
 
     MPEG-2 takes no odd frame rates; an encode that fails is noted and left out.
@@ -46,7 +45,7 @@ def untaught(masters: dict[str, Path], folder: Path, workers: int, label_model: 
                 if not path.with_suffix(".json").is_file():
                     jobs[path.stem] = partial(_make, content, master, kind, number, path, label_model)
     with ThreadPoolExecutor(workers) as pool:
-        for name, error in run_jobs(pool, jobs, "untaught codecs"):
+        for name, error in run_jobs(pool, jobs, "unseen codecs"):
             if isinstance(error, FfmpegError):
                 note(f"{name}: {error}")
             elif error is not None:
