@@ -41,16 +41,16 @@ def require_packages() -> None:
 
 def anchors_of(jobs: list[Job], path: Path, workers: int) -> dict[str, dict[str, float]]:
     """Clip -> anchor -> value; kept in the JSON `path`, so that only new clips are judged."""
-    kept: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
-    left = [job for job in jobs if job[0] not in kept]
+    values_by_clip: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
+    left = [job for job in jobs if job[0] not in values_by_clip]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = pool.map(judge, left, chunksize=8)
-        for number, (job, values) in enumerate(zip(left, track(found, "anchors", total=len(left)), strict=True)):
-            kept[job[0]] = values
+        results = pool.map(judge, left, chunksize=8)
+        for number, (job, values) in enumerate(zip(left, track(results, "anchors", total=len(left)), strict=True)):
+            values_by_clip[job[0]] = values
             if number % 100 == 99:
-                write_json(path, kept)
-    write_json(path, kept)
-    return kept
+                write_json(path, values_by_clip)
+    write_json(path, values_by_clip)
+    return values_by_clip
 
 
 def judge(job: Job) -> dict[str, float]:
@@ -60,9 +60,9 @@ def judge(job: Job) -> dict[str, float]:
     picture = Image.fromarray(frame)
     if picture.height != lines:
         picture = picture.resize((round(picture.width * lines / picture.height), lines), Image.Resampling.BICUBIC)
-    shown = np.asarray(picture)
+    pixels = np.asarray(picture)
     v0 = label(Path(master), Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
-    return {"brisque": -_brisque(shown), "niqe": -_niqe(shown), "vmaf_v0": v0}
+    return {"brisque": -_brisque(pixels), "niqe": -_niqe(pixels), "vmaf_v0": v0}
 
 
 @cache

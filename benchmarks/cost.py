@@ -62,18 +62,18 @@ def make_clips(folder: Path) -> dict[int, tuple[Path, Path]]:
 
 def fastest(job: Callable[[], Any], repeats: int = REPEATS) -> float:
     """Seconds of the quickest of several runs."""
-    found = []
+    seconds = []
     for _ in range(repeats):
         clock = time.perf_counter()
         job()
-        found.append(time.perf_counter() - clock)
-    return min(found)
+        seconds.append(time.perf_counter() - clock)
+    return min(seconds)
 
 
-def check_equal(scorer: Scorer, path: Path, wanted: list[int]) -> None:
+def check_equal(scorer: Scorer, path: Path, indices: list[int]) -> None:
     """The paths to be timed give the same: file and pipe, jumping and reading in order."""
     packets = read_packets(path)
-    ways = [[(i, luma(f).copy()) for i, f in read_frames(path, packets, wanted, seek=jump)] for jump in (True, False)]
+    ways = [[(i, luma(f).copy()) for i, f in read_frames(path, packets, indices, seek=jump)] for jump in (True, False)]
     for (i, jumped), (k, in_order) in zip(*ways, strict=True):
         assert i == k
         np.testing.assert_array_equal(jumped, in_order)
@@ -111,19 +111,19 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     recipe, packets = scorer.contract.view, read_packets(encoded)
     times = frame_times(packets)
     spans = list(plan_windows(times, packets.rate, WINDOW_SECONDS, recipe, []))
-    wanted = sorted({0, *(index for span in spans for index in span.frame_indices)})
-    check_equal(scorer, encoded, wanted)
+    indices = sorted({0, *(index for span in spans for index in span.frame_indices)})
+    check_equal(scorer, encoded, indices)
     how = ReadOptions(recipe, (WINDOW_SECONDS,))
-    _, views = map_file_windows(encoded, how, lambda seen, _: seen.pixels)
+    _, views = map_file_windows(encoded, how, lambda window, _: window.pixels)
 
     def decode(jump: bool) -> None:
-        for _ in read_frames(encoded, packets, wanted, seek=jump):
+        for _ in read_frames(encoded, packets, indices, seek=jump):
             pass
 
     seconds = {
         "decode every frame to the last used": fastest(lambda: decode(False)),
         "decode what it uses": fastest(lambda: decode(True)),
-        "decode and view": fastest(lambda: map_file_windows(encoded, how, lambda seen, _: seen.pixels)),
+        "decode and view": fastest(lambda: map_file_windows(encoded, how, lambda window, _: window.pixels)),
         "model, all windows": fastest(lambda: [scorer.predict(view[None]) for view in views]),
         "read the bitstream features": fastest(lambda: read_packets(encoded, QstepReader)),
         "score, pixel-only": fastest(lambda: scorer.score(encoded, pixel_only=True)),
@@ -134,7 +134,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     return {
         "height": height,
         "frames": len(times),
-        "frames_used": len(wanted) - (0 not in spans[0].frame_indices),
+        "frames_used": len(indices) - (0 not in spans[0].frame_indices),
         "windows": len(spans),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "score_to": {name: round(score / value, 3) for name, value in seconds.items() if name != "score"},
@@ -181,14 +181,14 @@ def main() -> None:
         os.sched_setaffinity(0, cores)
         scorer = Scorer(arguments.export / PRECISIONS["fp32"])
         how = ReadOptions(scorer.contract.view, (WINDOW_SECONDS,))
-        views = np.stack(map_file_windows(clips[1080][1], how, lambda seen, _: seen.pixels)[1])
-        found = {
+        views = np.stack(map_file_windows(clips[1080][1], how, lambda window, _: window.pixels)[1])
+        facts = {
             "machine": {"processor": _processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
             "clip": f"{SCENE}, {PAINTED_FRAMES * LOOPS / FPS:g} s at {FPS:g} fps, H.264 CRF 28",
             "rows": rows,
             "models": models(arguments.export, views),
         }
-    arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+    arguments.out.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _processor() -> str:

@@ -128,43 +128,44 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     torch.set_num_threads(1)
     started, config = time.monotonic(), inputs.config
     train, test = np.array(job.train), np.array(job.test)
-    kept = np.load(inputs.teacher, mmap_mode="r")
+    outputs = np.load(inputs.teacher, mmap_mode="r")
     kind = TEACHERS[config.teacher.model]()
     span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
     torch.manual_seed(job.seed)
     teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
-    _fit(job, config, teacher, _take(inputs.examples, train, kept[train]), config.teacher.training, folder, "teacher")
-    judged = list(judge(teacher, kept[train][:, 0]))
+    examples = _take(inputs.examples, train, outputs[train])
+    _fit(job, config, teacher, examples, config.teacher.training, folder, "teacher")
+    predictions = list(judge(teacher, outputs[train][:, 0]))
     targets = {
-        "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in judged])[:, None],
-        "features": np.concatenate([part.feature.numpy() for part in judged])[:, None],
-        "scores": np.concatenate([part.score.numpy() for part in judged])[:, None],
+        "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in predictions])[:, None],
+        "features": np.concatenate([part.feature.numpy() for part in predictions])[:, None],
+        "scores": np.concatenate([part.score.numpy() for part in predictions])[:, None],
     }
-    teacher_scores = np.concatenate([part.score.numpy() for part in judge(teacher, kept[test][:, 0])])
-    ridge = _ridge(kept[train].mean((1, 2)), inputs.examples.scores[train], kept[test].mean((1, 2)))
+    teacher_scores = np.concatenate([part.score.numpy() for part in judge(teacher, outputs[test][:, 0])])
+    ridge = _ridge(outputs[train].mean((1, 2)), inputs.examples.scores[train], outputs[test].mean((1, 2)))
 
-    kept = np.load(inputs.student, mmap_mode="r")
+    outputs = np.load(inputs.student, mmap_mode="r")
     torch.manual_seed(job.seed)
     settings = student_settings(config.student, config.views.recipe)
     model = STUDENTS[config.student.model](**settings, num_levels=config.teacher.num_levels, **span)
     load_imagenet(model)
     student = Upper(model, config.student.model)
-    examples = _take(inputs.examples, train, kept[train], targets)
+    examples = _take(inputs.examples, train, outputs[train], targets)
     _fit(job, config, student, examples, config.student.training, folder, "student")
     terms = inputs.examples.stream[test]
     known = set(np.array(inputs.examples.codecs)[train])
     unknown = np.array([inputs.examples.codecs[row] not in known for row in test])
     terms[unknown, NUM_BITSTREAM_FEATURES:] = 0  # as a scorer would judge them
-    judged = list(judge(student, kept[test][:, 0], terms))
-    pictures = np.concatenate([part.score.numpy() for part in judged])
-    fused = np.concatenate([part.fused.numpy() for part in judged if part.fused is not None])
-    found = {
+    predictions = list(judge(student, outputs[test][:, 0], terms))
+    pictures = np.concatenate([part.score.numpy() for part in predictions])
+    fused = np.concatenate([part.fused.numpy() for part in predictions if part.fused is not None])
+    columns = {
         "student": np.where(np.isnan(terms).any(1), pictures, fused),  # as a scorer does
         "pictures": pictures,
         "teacher": teacher_scores,
         "ridge": ridge,
     }
-    scores = {name: [float(value) for value in values] for name, values in found.items()}
+    scores = {name: [float(value) for value in values] for name, values in columns.items()}
     write_json(result_of(job, folder), {"rows": list(job.test), "seconds": time.monotonic() - started, **scores})
 
 
@@ -222,8 +223,8 @@ def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
             if column not in table:
                 table = table.assign(**{column: np.nan})
             table.loc[table.index[facts["rows"]], column] = facts[predictor]
-    judged = table["student 0"].notna()
-    return table[judged].dropna(axis=1, how="all").reset_index(drop=True)
+    is_evaluated = table["student 0"].notna()
+    return table[is_evaluated].dropna(axis=1, how="all").reset_index(drop=True)
 
 
 def of_ladder(table: pd.DataFrame, config: RunConfig) -> pd.Series:
@@ -252,11 +253,11 @@ def figures(table: pd.DataFrame, num_resamples: int) -> dict[str, Any]:
 def _brief(result: Evaluation) -> dict[str, Any]:
     columns = ("srcc", "plcc_linear", "krcc", "rmse_raw", "within_content_srcc", "pairs_same_codec",
                "pairs_cross_codec", "pairs_cross_resolution")  # fmt: skip
-    kept = {}
+    by_predictor = {}
     for predictor in result.predictors:
         values = predictor.model_dump(mode="json")
-        kept[predictor.predictor] = {name: values[name] for name in columns}
-    return {"predictors": kept}
+        by_predictor[predictor.predictor] = {name: values[name] for name in columns}
+    return {"predictors": by_predictor}
 
 
 def coverage_of_folds(table: pd.DataFrame, folds: NDArray[np.int64], share: float) -> dict[str, float]:
@@ -314,14 +315,14 @@ def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
         **student_settings(config.student, config.views.recipe), num_levels=2, **span
     )
     load_imagenet(student)
-    kept = []
+    paths = []
     for model, section in ((student, config.student), (teacher, config.teacher)):
         values = keep_frozen(model, section.model, data, runs, device="cpu", precision="fp32")
-        kept.append(Path(str(values.filename)))  # type: ignore[attr-defined]
+        paths.append(Path(str(values.filename)))  # type: ignore[attr-defined]
     whole = replace(data, table=data.table.assign(split="all"))
     blank = np.empty((len(data.table), 1), np.float32)
     examples = whole.examples("all", inputs=blank, reencoded_weight=config.student.reencoded_weight)
-    return Inputs(config, examples, *kept)
+    return Inputs(config, examples, *paths)
 
 
 def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
@@ -340,10 +341,10 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
         master.content: str(master.path) for master in make_masters(config.sources, runs, held_out=config.splits.named)
     }
     columns = (all_tests[name] for name in ("clip", "path", "content", "display_height"))
-    wanted = [(clip, path, masters[content], int(lines)) for clip, path, content, lines in zip(*columns, strict=True)]
-    judged = anchors.anchors_of(wanted, runs / "default" / "anchors.json", workers)
+    clips = [(clip, path, masters[content], int(lines)) for clip, path, content, lines in zip(*columns, strict=True)]
+    anchors_by_clip = anchors.anchors_of(clips, runs / "default" / "anchors.json", workers)
     all_tests = all_tests.assign(
-        **{name: [judged[clip][name] for clip in all_tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
+        **{name: [anchors_by_clip[clip][name] for clip in all_tests["clip"]] for name in ("brisque", "niqe", "vmaf_v0")}
     )
     all_tests = shipped_columns(all_tests)
     tests = all_tests[of_ladder(all_tests, config)].reset_index(drop=True)

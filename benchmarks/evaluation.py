@@ -61,7 +61,7 @@ def quick_against_plain() -> dict[str, Any]:
     table, (name, *_) = make_table(*TABLES["published"])
     truth, pred, content = (table[column].to_numpy() for column in ("score", name, "content"))
     counts = bootstrap.draw_contents(36, PLAIN_DRAWS, 0)
-    found: dict[str, Any] = {}
+    comparison: dict[str, Any] = {}
     quick_ways: dict[str, tuple[Maker, Statistic]] = {
         "srcc": (bootstrap.resampled_srcc, st.srcc),
         "krcc": (bootstrap.resampled_krcc, st.krcc),
@@ -76,30 +76,30 @@ def quick_against_plain() -> dict[str, Any]:
         plain_seconds = time.perf_counter() - clock
         deviation = float(np.abs(quick - plain).max())
         assert deviation <= TOLERANCE[key], (key, deviation)
-        found[key] = {"largest_deviation": deviation, "plain_to_quick": round(plain_seconds / quick_seconds, 1)}
-    return found
+        comparison[key] = {"largest_deviation": deviation, "plain_to_quick": round(plain_seconds / quick_seconds, 1)}
+    return comparison
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    found: dict[str, Any] = {"draws": PLAIN_DRAWS, "quick_against_plain": quick_against_plain(), "tables": {}}
+    facts: dict[str, Any] = {"draws": PLAIN_DRAWS, "quick_against_plain": quick_against_plain(), "tables": {}}
     for name, shape in TABLES.items():
         table, names = make_table(*shape)
         clock = time.perf_counter()
         evaluation = evaluate_predictors(table, names)
         seconds = round(time.perf_counter() - clock, 1)
         rows, contents, predictors = shape
-        found["tables"][name] = {
+        facts["tables"][name] = {
             "rows": rows, "contents": contents, "predictors": predictors,
             "resamples": evaluation.resamples, "seconds": seconds,
         }  # fmt: skip
         print(f"{rows} rows x {predictors} predictors, {evaluation.resamples} resamples: {seconds} s")
-    for key, figures in found["quick_against_plain"].items():
+    for key, figures in facts["quick_against_plain"].items():
         print(f"{key}: plain resampling takes {figures['plain_to_quick']} times as long, and differs by "
               f"{figures['largest_deviation']:.2g}")  # fmt: skip
-    out.write_text(json.dumps(found, indent=2) + "\n")
+    out.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -75,10 +75,10 @@ def reset_peak() -> None:
 def peak_mb() -> float:
     """Largest resident memory of this process, in MB."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
-        found = None
-    kilobytes = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = None
+    kilobytes = int(peak[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(kilobytes / 1024, 1)
 
 
@@ -180,21 +180,21 @@ def summarize(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def _counts(outcomes: list[Outcome]) -> dict[str, int]:
-    found = Counter(o.outcome for o in outcomes)
-    return {outcome: found[outcome] for outcome in OUTCOMES}
+    counts = Counter(o.outcome for o in outcomes)
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
 def _plain(outcome: Outcome) -> str:
     return re.sub(r"\d[\d,.]*", "N", outcome.text.replace(outcome.name, "FILE"))
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(facts: dict[str, Any]) -> str:
     """The counts as a table."""
     lines = ["| | " + " | ".join(OUTCOMES) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
     for group in ("outcomes", "outcomes_by_kind"):
-        for name, counts in found[group].items():
+        for name, counts in facts[group].items():
             lines.append(f"| {name} | " + " | ".join(str(counts[outcome]) for outcome in OUTCOMES) + " |")
-    peak, slowest = found["peak_mb"], found["slowest"]
+    peak, slowest = facts["peak_mb"], facts["slowest"]
     lines.append(
         f"\nPeak memory: median {peak['median']:.0f} MB, largest {peak['largest'][0]:.0f} MB ({peak['largest'][1]}). "
         f"Slowest: {slowest[0]:.1f} s ({slowest[1]})."
@@ -224,7 +224,7 @@ def main() -> None:
             clips, folder, count=arguments.count, seed=arguments.seed, model=arguments.model, jobs=arguments.jobs,
             timeout=arguments.timeout,
         )  # fmt: skip
-    found = {
+    facts = {
         "command": f"python benchmarks/hostile.py --count {arguments.count} --seed {arguments.seed}",
         "count": arguments.count,
         "seed": arguments.seed,
@@ -233,8 +233,8 @@ def main() -> None:
         **summarize(outcomes),
     }
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(markdown(found))
+        arguments.out.write_text(json.dumps(facts, indent=2) + "\n")
+    print(markdown(facts))
 
 
 if __name__ == "__main__":

@@ -100,16 +100,17 @@ def refit(head: StreamHead, table: pd.DataFrame, texture: torch.Tensor, terms: t
     with torch.no_grad():
         before = head.regressed(texture, terms).double().numpy()
     of_network = (table["before"].to_numpy(float) - head.minimum) / head.span - ALIKE_SHARE * before
-    wanted = np.clip((share - of_network) / ALIKE_SHARE, 0, 1.05)
+    targets = np.clip((share - of_network) / ALIKE_SHARE, 0, 1.05)
     weight = np.where(table["preset"] == "veryfast", VERYFAST_WEIGHT, 1.0)
     weight *= np.where(table["display_height"] >= 1080, LARGE_WEIGHT, 1.0)
     codecs = head.support[:, NUM_BITSTREAM_FEATURES : NUM_BITSTREAM_FEATURES + len(CODECS)]
-    kept = torch.full((len(codecs),), KEPT_WEIGHT)
+    support_weights = torch.full((len(codecs),), KEPT_WEIGHT)
     for codec, value in KEPT_WEIGHTS.items():
-        kept[codecs[:, CODECS.index(codec)] > 0.5] = value
+        support_weights[codecs[:, CODECS.index(codec)] > 0.5] = value
     head.refit_closed_form(
-        texture[train], terms[train], torch.from_numpy(wanted[train]), torch.from_numpy(weight[train]), kept, NOISE
-    )
+        texture[train], terms[train], torch.from_numpy(targets[train]), torch.from_numpy(weight[train]),
+        support_weights, NOISE,
+    )  # fmt: skip
 
 
 def figures(table: pd.DataFrame) -> dict[str, Any]:
@@ -133,11 +134,11 @@ def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
     heights = table["display_height"].astype(int)
     rows = []
     for video, height in track(zip(videos, heights, strict=True), path.stem, total=len(table)):
-        judged = [model.score(video, display_height=height) for model in (base, scorer)]
-        low, high = judged[1].low, judged[1].high
+        scores = [model.score(video, display_height=height) for model in (base, scorer)]
+        low, high = scores[1].low, scores[1].high
         assert low is not None
         assert high is not None
-        rows.append((judged[0].score, judged[1].score, judged[1].pixel_score, (high - low) / 2))
+        rows.append((scores[0].score, scores[1].score, scores[1].pixel_score, (high - low) / 2))
     columns = dict(zip(("before", "after", "pixel_only", "half_width"), zip(*rows, strict=True), strict=True))
     missing = {} if "preset" in table else {"preset": ""}
     return table.reset_index(drop=True).assign(**columns, **missing)
@@ -216,9 +217,9 @@ def main() -> None:
     card = arguments.out.with_suffix(".md")
     if card.is_file():
         write_text(card, with_errors(card.read_text(), splits["validation"]["errors"]["after"], line))
-    for split, found in splits.items():
+    for split, split_figures in splits.items():
         for name in ("before", "after"):
-            print(f"{split}, {name}", *found["errors"][name], sep="\n")
+            print(f"{split}, {name}", *split_figures["errors"][name], sep="\n")
     if arguments.json:
         command = f"python {Path(sys.argv[0]).name} --base BASE --runs RUNS --out MODEL"
         write_json(

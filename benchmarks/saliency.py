@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     student, contract, _ = load_checkpoint(arguments.model)
     recipe = ViewRecipe(num_frames=contract.view.num_frames, frame_choice="uniform", grid=1, patch_px=CROP_PX)
-    found = []
+    panels = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         master = folder / "master.mkv"
@@ -86,16 +86,16 @@ def main() -> None:
             encode(master, path, spec)
             # The master's view replayed, so that both are cut at the same place.
             pixels = read_views(path, [view])[0]
-            found.append((spec, pixels, maps(student, pixels, reference)))
+            panels.append((spec, pixels, maps(student, pixels, reference)))
     label, size = 20, CROP_PX
-    sheet = Image.new("RGB", (4 * size, label + len(found) * (size + label)), "white")
+    sheet = Image.new("RGB", (4 * size, label + len(panels) * (size + label)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     for column, title in enumerate(COLUMNS):
         pen.text((column * size + 4, 2), title, font=font, fill="black")
     limits = {name: max(float(np.quantile(blocks(m[name]) if m[name].shape[0] == size else m[name], 0.98))
-                        for _, _, m in found) for name in ("error", "gradient", "gain")}  # fmt: skip
+                        for _, _, m in panels) for name in ("error", "gradient", "gain")}  # fmt: skip
     rows = []
-    for row, (spec, pixels, m) in enumerate(found):
+    for row, (spec, pixels, m) in enumerate(panels):
         top = label + row * (size + label)
         agreement = {name: srcc(blocks(m["error"]).ravel(), values.ravel())
                      for name, values in (("gradient", blocks(m["gradient"])), ("gain", m["gain"]))}  # fmt: skip

@@ -233,7 +233,7 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
     section = config.student.model_copy(update={"model": "mamba", "size": "nano", "stem": "frozen"})
     stem = MODELS["mamba"](**student_settings(section, config.views.recipe), num_levels=5, minimum=0.0, maximum=100.0)
     load_imagenet(stem)
-    kept = keep_frozen(stem, "mamba", data, runs, device="cpu", precision="fp32")
+    frozen_outputs = keep_frozen(stem, "mamba", data, runs, device="cpu", precision="fp32")
     for split in SPLITS:
         examples = data.examples(
             split, targets=targets, labeled=split != "train", num_groups=COARSE_TO_FINE["num_groups"]
@@ -242,7 +242,7 @@ def prepare_data(config_path: Path, runs: Path, epochs: int) -> tuple[Path, pd.D
             examples = replace(examples, inputs=examples.inputs[:, :1], targets={})
         if split == "train" and not (folder / "pixels.npy").is_file():
             np.save(folder / "pixels.npy", examples.inputs)
-        np.save(folder / f"{split}.npy", kept[data.rows(split, labeled=split != "train")])
+        np.save(folder / f"{split}.npy", frozen_outputs[data.rows(split, labeled=split != "train")])
         save_examples(folder / f"{split}.npz", examples)
     return folder, data.table.assign(teacher=targets["scores"][:, 0].astype(float))
 
@@ -256,16 +256,16 @@ def summarize(folder: Path, table: pd.DataFrame, split: str) -> list[dict[str, A
         mask = everything["codec"].isin(NEW if moved else (*OLD, *NEW)).to_numpy()
         part = everything[mask].reset_index(drop=True)
         simple = {"teacher": part["teacher"], "log-bitrate": np.log(part["bitrate_kbps"])}
-        judged = {("", name): [np.asarray(values, float)] for name, values in simple.items()}
+        scores_by_variant = {("", name): [np.asarray(values, float)] for name, values in simple.items()}
         shares: dict[tuple[str, str], float] = {}
         for facts in finished:
             job = facts["job"]
             if bool(job["codecs"]) == moved and job["name"] != "contrast":
-                judged.setdefault((job["student"], job["name"]), []).append(np.asarray(facts[split])[mask])
+                scores_by_variant.setdefault((job["student"], job["name"]), []).append(np.asarray(facts[split])[mask])
                 shares[job["student"], job["name"]] = facts["tuned_share"]
-        for (student, name), scores in judged.items():
+        for (student, name), scores in scores_by_variant.items():
             size = "small: " if name.startswith("small: ") else ""
-            against = judged.get((student, "no tuning" if moved else f"{size}label only"))
+            against = scores_by_variant.get((student, "no tuning" if moved else f"{size}label only"))
             row = {"codecs": "av1, vp9" if moved else "all", "student": student, "variant": name, "seeds": len(scores)}
             row |= {"tuned_share": shares.get((student, name))} | _figures(part, scores, against if student else None)
             rows.append(row)
@@ -299,13 +299,13 @@ def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -
         return lambda counts: np.mean([statistic(counts) for statistic in made], axis=0)
 
     once = np.ones((1, part["content"].nunique()))
-    found: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
     for name, make in (("srcc", bootstrap.resampled_srcc), ("within", bootstrap.resampled_within_content_srcc)):
         statistic = mean(make, scores)
-        found[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
+        intervals[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
         if name == "srcc" and against is not None and against is not scores:
-            found["gain"] = list(bootstrap.paired_bootstrap_by_content(statistic, mean(make, against), content))
-    found["srcc_by_seed"] = [float(mean(bootstrap.resampled_srcc, [prediction])(once)[0]) for prediction in scores]
+            intervals["gain"] = list(bootstrap.paired_bootstrap_by_content(statistic, mean(make, against), content))
+    intervals["srcc_by_seed"] = [float(mean(bootstrap.resampled_srcc, [prediction])(once)[0]) for prediction in scores]
     for name, column in (("cross_codec", codec), ("cross_resolution", height)):
 
         def eligible(i: Any, j: Any, column: Any = column) -> Any:
@@ -313,8 +313,8 @@ def _figures(part: pd.DataFrame, scores: list[Any], against: list[Any] | None) -
 
         counts = [pair_counts(truth, prediction, content, eligible, PAIR_GAP) for prediction in scores]
         statistic = bootstrap.resampled_fraction(np.mean([right for right, _ in counts], 0), counts[0][1])
-        found[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
-    return found
+        intervals[name] = [float(statistic(once)[0]), *bootstrap.bootstrap_by_content(statistic, content)]
+    return intervals
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:

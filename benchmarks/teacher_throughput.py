@@ -87,12 +87,12 @@ def unlike_clips(count: int, frames: int, px: int, device: str) -> Tensor:
     return torch.from_numpy(coarse[..., :px, :] + rng.integers(0, 56, (px, px, 3), np.uint8)).to(device)
 
 
-def deviation(found: Fields, expected: Fields) -> float:
+def deviation(fields: Fields, expected: Fields) -> float:
     """Largest difference of scores and features over their scale: the label's range, and the largest feature."""
     features = expected["features"].double()
     return max(
-        float((found["scores"].double() - expected["scores"].double()).abs().max()) / SCORE_RANGE,
-        float((found["features"].double() - features).abs().max() / features.abs().max()),
+        float((fields["scores"].double() - expected["scores"].double()).abs().max()) / SCORE_RANGE,
+        float((fields["features"].double() - features).abs().max() / features.abs().max()),
     )
 
 
@@ -114,10 +114,10 @@ def measure_batch(judge: Judge, pixels: Tensor, tolerance: float, seconds: float
     rate = clips * repeats / time_calls(lambda: judge(pixels), device, repeats)
     peak = torch.cuda.max_memory_allocated() if pixels.is_cuda else None
     note(f"batch {clips}: {rate:.2f} clips/s")
-    found = {"batch": clips, "clips_per_second": rate, "repeats": repeats, "peak_memory_bytes": peak, "deviation": off}
+    facts = {"batch": clips, "clips_per_second": rate, "repeats": repeats, "peak_memory_bytes": peak, "deviation": off}
     if clips > 1:  # the check means something only where other clips' outputs lie further off
-        found["clips_differ_by"] = deviation(singly, {name: value.roll(1, 0) for name, value in singly.items()})
-    return found
+        facts["clips_differ_by"] = deviation(singly, {name: value.roll(1, 0) for name, value in singly.items()})
+    return facts
 
 
 def by_kind(
@@ -186,10 +186,10 @@ def clip_files(folder: Path | None) -> Iterator[list[Path]]:
                 write_master(name, Path(scratch, "master.mkv"), width=640, height=360, num_frames=48, fps=24.0)
                 encode(Path(scratch, "master.mkv"), Path(scratch, f"{name}.mp4"), EncodeSpec("h264", 360, crf=28))
             Path(scratch, "master.mkv").unlink()
-        found = sorted(path for path in (folder or Path(scratch)).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        if not found:
+        videos = sorted(path for path in (folder or Path(scratch)).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        if not videos:
             raise ValueError(f"{folder}: no video here ({', '.join(sorted(VIDEO_SUFFIXES))})")
-        yield found
+        yield videos
 
 
 def measure_stream(

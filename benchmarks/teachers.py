@@ -152,14 +152,14 @@ def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     targets = read_cache(cache, list(data.table["clip"]), read_view_lists(data.views))
     table = data.table.assign(teacher=targets["scores"][:, 0].astype(float))
     validation = table[table["split"] == "validation"].reset_index(drop=True)
-    judged = {result.predictor: result for result in evaluate_predictors(validation, ["teacher"]).predictors}
+    results = {result.predictor: result for result in evaluate_predictors(validation, ["teacher"]).predictors}
     return {
         "teacher": settings.teacher.model,
         "contents": table["content"].nunique(),
         "encodes": len(table),
         "validation_encodes": len(validation),
-        "validation_srcc": format_interval(judged["teacher"].srcc, "srcc"),
-        "log_bitrate_srcc": format_interval(judged["log-bitrate"].srcc, "srcc"),
+        "validation_srcc": format_interval(results["teacher"].srcc, "srcc"),
+        "log_bitrate_srcc": format_interval(results["log-bitrate"].srcc, "srcc"),
         "teach_seconds": outcome.artifacts["teach"].seconds,
         "cache_seconds": cache.seconds,
         "cache_clips_per_second": len(table) / cache.seconds,

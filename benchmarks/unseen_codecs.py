@@ -60,11 +60,11 @@ def _make(content: str, master: Path, kind: str, number: int, path: Path, label_
     # Motion JPEG in the master's own range is "unofficial"; in JPEG's, samples would be scaled and labels fall.
     command += ["-pix_fmt", "yuv420p", "-strict", "unofficial", "-c:v", encoder, *rates[number].split()]
     run_ffmpeg([*command, "-g", "48", "-threads", "1", str(path)], writes=path)
-    labels, seen = label(master, path, models=(label_model,)), probe(path)
+    labels, video = label(master, path, models=(label_model,)), probe(path)
     row = {
         "clip": path.stem, "content": content, "group": content, "kind": kind, "path": str(path),
-        "codec": seen.codec, "width": seen.width, "height": seen.height, "display_height": labels.display_height,
-        "bitrate_kbps": seen.bitrate_kbps, "score": labels.metrics[label_model].mean, "score_kind": label_model,
+        "codec": video.codec, "width": video.width, "height": video.height, "display_height": labels.display_height,
+        "bitrate_kbps": video.bitrate_kbps, "score": labels.metrics[label_model].mean, "score_kind": label_model,
         "score_polarity": "higher_is_better", "score_min": 0.0, "score_max": 100.0,
         "psnr_mean": labels.metrics["psnr"].mean, "ssim_mean": labels.metrics["ssim"].mean,
     }  # fmt: skip

@@ -120,49 +120,51 @@ def chosen_rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def wanted_slots() -> dict[Pictures, list[int]]:
+def needed_slots() -> dict[Pictures, list[int]]:
     """Which of the 16 frames each kind of picture is needed of."""
     slots: dict[Pictures, set[int]] = defaultdict(set)
     for way in WAYS.values():
         for pictures in way.pictures:
             slots[pictures].update(uniform_frames(NUM_FRAMES, way.frames))
-    return {pictures: sorted(wanted) for pictures, wanted in slots.items()}
+    return {pictures: sorted(numbers) for pictures, numbers in slots.items()}
 
 
 def draw_clip(path: Path, display_height: int) -> dict[Pictures, dict[int, NDArray[np.uint8]]]:
     """Every picture that any way needs, by kind and slot, each (S, S, 3) RGB; frames are decoded once."""
-    wanted = wanted_slots()
+    slots_by_pictures = needed_slots()
     views: dict[Pictures, View] = {}
-    for grid, patch_px in sorted({(pictures.grid, pictures.patch_px) for pictures in wanted if pictures.grid}):
+    for grid, patch_px in sorted(
+        {(pictures.grid, pictures.patch_px) for pictures in slots_by_pictures if pictures.grid}
+    ):
         recipe = ViewRecipe(num_frames=NUM_FRAMES, frame_choice="uniform", grid=grid, patch_px=patch_px)
         made = make_views(path, recipe, count=2, display_height=display_height)
         views |= {Pictures(grid, patch_px, number): view for number, view in enumerate(made)}
     any_view = views[FRAGMENTS]
-    drawn: dict[Pictures, dict[int, NDArray[np.uint8]]] = {pictures: {} for pictures in wanted}
+    drawn: dict[Pictures, dict[int, NDArray[np.uint8]]] = {pictures: {} for pictures in slots_by_pictures}
     for index, frame in rgb_frames(path, any_view.frame_indices):
-        shown = DisplayFrame(frame, any_view.display_width, any_view.display_height)
+        display = DisplayFrame(frame, any_view.display_width, any_view.display_height)
         here = {slot for slot, frame_index in enumerate(any_view.frame_indices) if frame_index == index}
-        for pictures, slots in wanted.items():
+        for pictures, slots in slots_by_pictures.items():
             if needed := here & set(slots):
-                picture = _stitched(shown, views[pictures]) if pictures.grid else _whole(shown, pictures.size_px)
+                picture = _stitched(display, views[pictures]) if pictures.grid else _whole(display, pictures.size_px)
                 drawn[pictures] |= dict.fromkeys(needed, picture)
     return drawn
 
 
-def _stitched(shown: DisplayFrame, view: View) -> NDArray[np.uint8]:
+def _stitched(display: DisplayFrame, view: View) -> NDArray[np.uint8]:
     """As `read_views` draws one frame."""
     grid = math.isqrt(len(view.corners_yx))
-    patches = [shown.patch(y, x, view.patch_px) for y, x in view.corners_yx]
+    patches = [display.patch(y, x, view.patch_px) for y, x in view.corners_yx]
     return np.concatenate([np.concatenate(patches[row * grid : (row + 1) * grid], axis=1) for row in range(grid)])
 
 
-def _whole(shown: DisplayFrame, size_px: int) -> NDArray[np.uint8]:
-    """The frame as shown at the display size, then made square."""
-    if shown.frame is not None:
-        image = Image.fromarray(shown.frame)
+def _whole(display: DisplayFrame, size_px: int) -> NDArray[np.uint8]:
+    """The frame at the display size, then resized to a square."""
+    if display.frame is not None:
+        image = Image.fromarray(display.frame)
     else:
-        assert shown.image is not None
-        image = shown.image.resize((shown.width, shown.height), Image.Resampling.BICUBIC)
+        assert display.image is not None
+        image = display.image.resize((display.width, display.height), Image.Resampling.BICUBIC)
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
@@ -170,12 +172,12 @@ def stage_statistics(model: EfficientNetLite0, frames_NSSC: Tensor) -> Tensor:
     """Means and deviations over space of all seven stages, (N, W) of uint8 RGB."""
     backbone = model.backbone
     x_NCHW = backbone.bn1(backbone.conv_stem(model.normalize(frames_NSSC)))
-    found = []
+    statistics = []
     for stage in backbone.blocks:
         x_NCHW = stage(x_NCHW)
         variance, mean = torch.var_mean(x_NCHW, (2, 3), correction=0)
-        found += [mean, (variance + 1e-6).sqrt()]
-    return torch.cat(found, 1)
+        statistics += [mean, (variance + 1e-6).sqrt()]
+    return torch.cat(statistics, 1)
 
 
 def clip_features(
@@ -280,12 +282,12 @@ def _figure(value: float, low: float, high: float) -> dict[str, float | None]:
 
 
 def _text(row: dict[str, Any], figure: str, digits: int = 3, interval: bool = True, sign: str = "") -> str:
-    found = row.get(figure)
-    if found is None or found["value"] is None:
+    result = row.get(figure)
+    if result is None or result["value"] is None:
         return "-"
-    value = f"{found['value']:{sign}.{digits}f}"
-    known = interval and found["low"] is not None
-    return f"{value} [{found['low']:{sign}.{digits}f}, {found['high']:{sign}.{digits}f}]" if known else value
+    value = f"{result['value']:{sign}.{digits}f}"
+    known = interval and result["low"] is not None
+    return f"{value} [{result['low']:{sign}.{digits}f}, {result['high']:{sign}.{digits}f}]" if known else value
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

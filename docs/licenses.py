@@ -41,15 +41,15 @@ def license_of(facts: PackageMetadata) -> str:
 
 def rows(lock: Path) -> list[tuple[str, str, str]]:
     """(name, version, license) of a lock file's installed packages."""
-    found = []
+    rows = []
     for name in locked_names(lock):
         try:
             facts = metadata(name)
         except PackageNotFoundError:
             print(f"{lock.name}: {name} is not installed here", file=sys.stderr)
             continue
-        found.append((name, facts["Version"], license_of(facts)))
-    return found
+        rows.append((name, facts["Version"], license_of(facts)))
+    return rows
 
 
 def document() -> str:
