@@ -10,7 +10,6 @@ Shapes: M clips of a batch, V views, T frames, S pixels, K levels, D features.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -20,11 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -158,7 +158,7 @@ def write_cache(
     """
     shards = [range(start, min(start + clips_per_shard, num_clips)) for start in range(0, num_clips, clips_per_shard)]
     clock = Clock()
-    held: dict[int, IO[str]] = {}
+    held: dict[int, BaseFileLock] = {}
     whole: set[int] = set()
 
     def judged(numbers: Iterator[int | None]) -> Iterator[int]:
@@ -185,7 +185,7 @@ def write_cache(
                 if number is not None:
                     _write_shard(folder, number, parts, len(shards[number]))
                     if number in held:
-                        held.pop(number).close()
+                        held.pop(number).release()
                     yield from shards[number]
                 parts = []
 
@@ -204,7 +204,7 @@ def write_cache(
             pass
     finally:
         for lock in held.values():
-            lock.close()
+            lock.release()
     return clock
 
 
@@ -229,24 +229,22 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, IO[str]]) -> Iterator[int]:
+def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, BaseFileLock]) -> Iterator[int]:
     """One pass over the shards, taking each that is neither written nor another's; its lock goes into `held`.
 
     The lock lives until the shard is written or the process is dead, so nothing is ever left over.
     """
     for number in missing_shards(folder, count, whole):
-        try:
-            lock = (folder / SCRATCH / f"{number}.lock").open("w")
-        except FileNotFoundError:  # the artifact is finished and renamed
+        if not (folder / SCRATCH).is_dir():  # the artifact is finished and renamed; FileLock would make the folder
             return
+        lock = FileLock(folder / SCRATCH / f"{number}.lock", thread_local=False)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another's
-            lock.close()
+            lock.acquire(blocking=False)
+        except Timeout:  # another's
             continue
         held[number] = lock
         if _is_whole(folder / _shard_name(number)):
-            held.pop(number).close()
+            held.pop(number).release()
             continue
         yield number
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
@@ -167,8 +167,8 @@ def test_many_workers_on_one_folder_share_the_shards_and_leave_the_same_bytes(tm
 
 def test_a_shard_of_a_dead_process_is_taken_up(tmp_path: Path) -> None:
     (tmp_path / SCRATCH).mkdir()
-    held = (tmp_path / SCRATCH / "1.lock").open("w")
-    fcntl.flock(held, fcntl.LOCK_EX)
+    held = FileLock(tmp_path / SCRATCH / "1.lock")
+    held.acquire()
     worker = threading.Thread(
         target=write_cache, args=(tmp_path, 5, read, judge), kwargs={"clips_per_shard": 2, "clips_per_batch": 2}
     )
@@ -177,7 +177,7 @@ def test_a_shard_of_a_dead_process_is_taken_up(tmp_path: Path) -> None:
     while len(shard_bytes(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(shard_bytes(tmp_path)) == {"shard-00000.safetensors", "shard-00002.safetensors"}  # the other's is left
-    held.close()  # as the system does when a process dies
+    held.release()  # as the system does when a process dies
     worker.join(timeout=20)
     assert len(shard_bytes(tmp_path)) == 3
 
