@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -51,6 +52,17 @@ def test_a_changed_figure_changes_its_block(monkeypatch: pytest.MonkeyPatch) -> 
         result["srcc"]["value"] = 0.123
     monkeypatch.setattr(result_tables, "read", lambda name: results)
     assert generate.generated(page) != page
+
+
+def test_the_readmes_accuracy_comes_from_the_committed_scores() -> None:
+    scores = ROOT / "benchmarks" / "results" / "accuracy.csv"
+    command = ["metrics", str(scores), "--pred", "psnr,ssim,pixel_only,hybrid,vmaf_v0", "--json"]
+    printed = subprocess.run([sys.executable, "-m", "rungwise", *command], capture_output=True, text=True, check=True)
+    repeated = json.loads(printed.stdout)["predictors"]
+    for one, committed in zip(repeated, result_tables.read("accuracy.json")["predictors"], strict=True):
+        for figure in ("srcc", "rmse", "within_content_srcc"):
+            for part in ("value", "low", "high"):
+                assert one[figure][part] == pytest.approx(committed[figure][part], abs=1e-6), one["predictor"]
 
 
 def test_every_key_of_a_config_has_a_meaning() -> None:
