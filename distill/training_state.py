@@ -72,7 +72,7 @@ class TrainingState:
         return {**self.engine.frozen_state(), **best}
 
     def update_average(self, decay: float) -> None:
-        """After an update: move the average of trained weights and batch-norm statistics towards them."""
+        """After an update: move the average of trained weights and batch-norm statistics toward them."""
         self.step += 1
         floats = [key for key, value in self.average.items() if value.is_floating_point()]
         move = get_ema_multi_avg_fn(min(decay, self.step / (self.step + AVERAGE_RAMP)))
