@@ -75,14 +75,20 @@ def _scale(metric: MetricReport) -> str:
     return metric.check.metric.kind.lower()[:4]
 
 
+def _hull_points(report: Report, metric: MetricReport, codec: CodecCheck) -> list[tuple[float, float]]:
+    """(kbps, quality) along the convex hull, which is straight in bitrate and so curved on a log axis."""
+    rates = [report.rungs[row].bitrate_kbps for row in codec.hull]
+    levels = [metric.check.verdicts[row].quality for row in codec.hull]
+    steps = np.unique(np.concatenate([np.geomspace(rates[0], rates[-1], _HULL_POINTS), rates]))
+    return list(zip(steps.tolist(), np.interp(steps, rates, levels).tolist(), strict=True))
+
+
 def _draw_lines(plot: Plot, report: Report, metric: MetricReport, codec: CodecCheck) -> None:
     """The convex hull, each height's curve, and their crossovers."""
     quality = {row: metric.check.verdicts[row].quality for row in codec.rungs}
     rate = {row: report.rungs[row].bitrate_kbps for row in codec.rungs}
-    if len(codec.hull) > 1:  # straight in bitrate, so curved on a log axis
-        hull_rates, hull_levels = [rate[row] for row in codec.hull], [quality[row] for row in codec.hull]
-        steps = np.unique(np.concatenate([np.geomspace(hull_rates[0], hull_rates[-1], _HULL_POINTS), hull_rates]))
-        points = zip(steps.tolist(), np.interp(steps, hull_rates, hull_levels).tolist(), strict=True)
+    if len(codec.hull) > 1:
+        points = _hull_points(report, metric, codec)
         plot.line(points, INK, width=_HULL_WIDTH, class_="hull", stroke_opacity=_HULL_OPACITY, stroke_linejoin="round")
     curves = {curve.height: curve.rungs for curve in codec.curves}
     for height, rows in curves.items():
@@ -101,6 +107,9 @@ def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCh
     numbers = {finding.rungs[0]: finding.number for finding in metric.check.findings}
     pixels = {row: plot.at(report.rungs[row].bitrate_kbps, metric.check.verdicts[row].quality) for row in codec.rungs}
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels.values()]
+    for kbps, level in _hull_points(report, metric, codec):
+        x, y = plot.at(kbps, level)
+        taken.append((x, y - _HULL_WIDTH / 2, x, y + _HULL_WIDTH / 2))
     for curve in codec.curves:
         for one, other in pairwise(pixels[row] for row in curve.rungs):
             taken += [(x, y, x, y) for x, y in np.linspace(one, other, _LINE_POINTS).tolist()]
