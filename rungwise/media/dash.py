@@ -1,6 +1,6 @@
-"""Local DASH manifests (ISO/IEC 23009-1): the video variants and the files, or parts of files, that each consists of.
+"""Local DASH manifests (ISO/IEC 23009-1): the video variants, and the files or byte ranges that make up each.
 
-Audio, subtitles, thumbnails and trick modes are left out.
+Audio, subtitles, thumbnails and trick modes are ignored.
 """
 
 from __future__ import annotations
@@ -16,23 +16,27 @@ from rungwise.media.variants import MAX_SEGMENTS, Piece, Variant, local_path, ma
 
 TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 THUMBNAILS = ("http://dashif.org/guidelines/thumbnail_tile", "http://dashif.org/thumbnail_tile")
-COLOR_SCHEMES = "urn:mpeg:mpegB:cicp:"  # EssentialProperty of ordinary video: primaries, transfer, matrix
+COLOR_SCHEMES = "urn:mpeg:mpegB:cicp:"  # EssentialProperty for color: primaries, transfer, matrix
 
 
 def read_dash(path: Path, notes: list[str]) -> list[Variant]:
-    """The video variants of a manifest; `notes` takes a line for each that is left out though it may be video.
+    """The video variants of a manifest.
+
+    Args:
+        path: the manifest.
+        notes: collects a line for each skipped representation that may be video.
 
     Raises:
-        ValueError: no manifest, live, or of several periods.
+        ValueError: not a manifest, live, or with several periods.
     """
     try:
         manifest = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path}: no DASH manifest; the XML is broken ({error})") from error
+        raise ValueError(f"{path}: not a DASH manifest: broken XML ({error})") from error
     for element in manifest.iter():
-        element.tag = element.tag.rpartition("}")[2]  # one manifest, one vocabulary
+        element.tag = element.tag.rpartition("}")[2]  # namespaces are not needed within one manifest
     if manifest.tag != "MPD":
-        raise ValueError(f"{path}: no DASH manifest; the root is <{manifest.tag}>, want <MPD>")
+        raise ValueError(f"{path}: not a DASH manifest: the root element is <{manifest.tag}>, not <MPD>")
     if manifest.get("type") == "dynamic":
         raise ValueError(f"{path}: a live manifest (type dynamic); check a finished title")
     periods = manifest.findall("Period")
@@ -54,7 +58,7 @@ def read_dash(path: Path, notes: list[str]) -> list[Variant]:
             try:
                 declared = parse_kbps(representation.get("bandwidth"), path, name)
                 if any(element.find("ContentProtection") is not None for element in (group, representation)):
-                    raise ValueError(f"{path}: {name} is encrypted; check the encodes before they are packaged")
+                    raise ValueError(f"{path}: {name} is encrypted; check the encodes before packaging")
                 variants.append(make_variant(path, name, _pieces(path, parents, seconds), declared))
             except (ValueError, KeyError) as error:
                 problem = f"{path}: {name} lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -71,8 +75,10 @@ def _is_video(group: ElementTree.Element, representation: ElementTree.Element) -
 
 
 def _is_played(group: ElementTree.Element, representation: ElementTree.Element, name: str, notes: list[str]) -> bool:
-    """Whether a player shows it at normal speed; whoever does not know an EssentialProperty must ignore its element
-    (ISO/IEC 23009-1, 5.8.4.8)."""
+    """Whether a player shows a representation at normal speed.
+
+    An element with an unknown EssentialProperty must be ignored (ISO/IEC 23009-1, 5.8.4.8).
+    """
     for element in (group, representation):
         schemes = {
             tag: [(each.get("schemeIdUri") or "").strip() for each in element.findall(tag)]
@@ -83,19 +89,19 @@ def _is_played(group: ElementTree.Element, representation: ElementTree.Element, 
             return False
         unknown = [scheme for scheme in schemes["EssentialProperty"] if not scheme.startswith(COLOR_SCHEMES)]
         if unknown:
-            notes.append(f"{name} was left out: it needs a player that knows {unknown[0]!r} (EssentialProperty)")
+            notes.append(f"{name} is skipped: it needs a player that supports {unknown[0]!r} (EssentialProperty)")
             return False
     return True
 
 
 def _iso_seconds(text: str) -> float:
-    """An ISO 8601 duration in seconds, a year as 365 days and a month as 30, as players take them."""
+    """An ISO 8601 duration in seconds, with years of 365 days and months of 30, as in players."""
     number = r"(\d+(?:[.,]\d+)?)"
     date = "".join(f"(?:{number}{unit})?" for unit in "YMWD")
     time = "".join(f"(?:{number}{unit})?" for unit in "HMS")
     match = re.fullmatch(rf"P{date}(?:T{time})?", text.strip())
     if match is None or not any(match.groups()):
-        raise ValueError(f"{text!r} is no duration such as PT1H2M3.4S")
+        raise ValueError(f"{text!r} is not a duration such as PT1H2M3.4S")
     day = 86400
     units = (365 * day, 30 * day, 7 * day, day, 3600, 60, 1)
     return sum(
@@ -107,7 +113,7 @@ def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: floa
     base = ""
     for element in parents:
         addresses = [(url.text or "").strip() for url in element.findall("BaseURL")]
-        local = [address for address in addresses if not urlsplit(address).netloc]  # others are copies elsewhere
+        local = [address for address in addresses if not urlsplit(address).netloc]  # the others are remote copies
         base = urljoin(base, (local or addresses or [""])[0])
     representation = parents[-1]
     if (segments := _nearest(parents, "SegmentList")) is not None:
@@ -123,7 +129,7 @@ def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: floa
             for n, t in _numbers(settings, timelines[-1] if timelines else None, period_seconds)
         ]
         if not timelines and len(pieces) > 1 and not pieces[-1].path.is_file():
-            pieces.pop()  # counted from a rounded duration
+            pieces.pop()  # the count came from a rounded duration
         yield from pieces
     elif base and not base.endswith("/"):
         yield Piece(local_path(path.parent, base))
@@ -154,7 +160,7 @@ def _list(path: Path, base: str, segments: ElementTree.Element) -> Iterator[Piec
 def _numbers(
     settings: Mapping[str, str], timeline: ElementTree.Element | None, period_seconds: float | None
 ) -> Iterator[tuple[int, int]]:
-    """(number, time) of every segment; of far too many, somewhat more than `MAX_SEGMENTS`."""
+    """(number, time) of every segment, cut off a little above `MAX_SEGMENTS`."""
     number, scale = int(settings.get("startNumber", 1)), int(settings.get("timescale", 1))
     end = None if period_seconds is None else period_seconds * scale + int(settings.get("presentationTimeOffset", 0))
     if timeline is None:

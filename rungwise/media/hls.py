@@ -1,7 +1,7 @@
-"""Local HLS playlists (RFC 8216): the video variants and the files, or parts of files, that each consists of.
+"""Local HLS playlists (RFC 8216): the video variants, and the files or byte ranges that make up each.
 
-The m3u8 library parses; EXT-X-DEFINE, which it doesn't know, is resolved before. Audio-only variants and I-frame
-playlists are left out.
+Playlists are parsed with the m3u8 library; EXT-X-DEFINE, which it does not support, is resolved first. Audio-only
+variants and I-frame playlists are ignored.
 """
 
 from __future__ import annotations
@@ -31,22 +31,25 @@ AUDIO_OR_TEXT = (
     *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "vorbis", "dtsc", "dtse", "dtsx", "mhm1", "mha1"),
     *("stpp", "wvtt"),
 )
-# Tags that are read. Others can't make a playlist unreadable.
+# Tags that are parsed; all others are ignored, so that they can't break a playlist.
 TAGS = ("STREAM-INF", "BYTERANGE", "DISCONTINUITY", "KEY", "MAP", "GAP", "I-FRAMES-ONLY", "ENDLIST")
 
 
 def read_hls(path: Path, notes: list[str]) -> list[Variant]:
-    """The video variants of a multivariant playlist, or the one of a media playlist; `notes` takes a line for each that
-    is left out though it may be video.
+    """The video variants of a multivariant playlist, or the single one of a media playlist.
+
+    Args:
+        path: the playlist.
+        notes: collects a line for each skipped variant that may be video.
 
     Raises:
-        ValueError: no HLS playlist, broken, live or cut off.
+        ValueError: not an HLS playlist, broken, live or truncated.
     """
     lines = _lines(path)
     if any(line.startswith("#EXTINF") for line in lines):
         return [_variant(path, {}, path)]
     lines, variables = substitute_variables(lines, path)
-    variants: dict[str, Variant] = {}  # by address: one video is often listed once for each audio track
+    variants: dict[str, Variant] = {}  # by URI: a video is often listed once per audio track
     attributes_by_address: dict[str, dict[str, Any]] = {}
     for playlist in _parse(lines, path)["playlists"]:
         address, attributes = playlist["uri"], playlist["stream_info"]
@@ -69,12 +72,12 @@ def _lines(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != "#EXTM3U":
-        raise ValueError(f"{path}: no HLS playlist; the first line is not #EXTM3U")
+        raise ValueError(f"{path}: not an HLS playlist: the first line is not #EXTM3U")
     return lines
 
 
 def _parse(lines: list[str], path: Path) -> dict[str, Any]:
-    """What m3u8 reads of the lines; it raises errors of many kinds."""
+    """The playlist as parsed by m3u8, whose exceptions have no common base class."""
 
     def is_skipped(line: str, *_: object) -> bool:
         return not line.startswith(("#EXTINF", *(f"#EXT-X-{tag}" for tag in TAGS)))
@@ -88,20 +91,20 @@ def _parse(lines: list[str], path: Path) -> dict[str, Any]:
 def _merge_redundant(
     variants: Mapping[str, Variant], attributes_by_address: Mapping[str, Mapping[str, Any]], notes: list[str]
 ) -> list[Variant]:
-    """One variant for each rendition: redundant ones are other addresses of the same (RFC 8216, 6.2.4).
+    """One variant per rendition: redundant variants are other URIs of the same rendition (RFC 8216, 6.2.4).
 
-    They consist of the same bytes, or have the same attributes and can't be read (a remote copy) or other pathways.
+    A variant is redundant if it has the same bytes, or the same attributes and another pathway or a remote URI.
     """
     renditions: list[tuple[Variant, Mapping[str, Any]]] = []
     for address, variant in variants.items():
         attributes = attributes_by_address[address]
         for place, (first, first_attributes) in enumerate(renditions):
-            alike = _video_attributes(first_attributes) == _video_attributes(attributes)
+            same_attributes = _video_attributes(first_attributes) == _video_attributes(attributes)
             on_other_pathway = first_attributes.get("pathway_id") != attributes.get("pathway_id")
             is_remote = bool(first.problem) != bool(variant.problem) and "remote" in first.problem + variant.problem
-            if has_same_bytes(first, variant) or (alike and (is_remote or on_other_pathway)):
+            if has_same_bytes(first, variant) or (same_attributes and (is_remote or on_other_pathway)):
                 rung, copy = (variant, first) if first.problem and not variant.problem else (first, variant)
-                notes.append(f"{copy.name} is the same rendition as {rung.name} (redundant), so no rung of its own")
+                notes.append(f"{copy.name} is redundant, the same rendition as {rung.name}: not a rung of its own")
                 if copy.declared_kbps and rung.declared_kbps:
                     rung = replace(rung, declared_kbps=min(rung.declared_kbps, copy.declared_kbps))
                 renditions[place] = rung, first_attributes
@@ -128,11 +131,11 @@ def _variant(
     name = str(path.relative_to(multivariant.parent) if is_below else path)
     check_inside(path, multivariant, name)
     if not path.is_file():
-        raise ValueError(f"{path}: the playlist names it, but there is no such file")
+        raise ValueError(f"{path}: listed in the playlist, but there is no such file")
     lines, _ = substitute_variables(_lines(path), path, query, imported)
     playlist = _parse(lines, path)
     if playlist["segments"] and not playlist["is_endlist"]:
-        raise UnfinishedError(f"{path}: live or cut off (it has no #EXT-X-ENDLIST); check a finished title")
+        raise UnfinishedError(f"{path}: live or truncated (no #EXT-X-ENDLIST); check a finished title")
     bandwidth = attributes.get("average_bandwidth") or attributes.get("bandwidth")
     declared_kbps = parse_kbps(None if bandwidth is None else str(bandwidth), multivariant, name)
     return make_variant(multivariant, name, _pieces(path, playlist), declared_kbps)
@@ -142,16 +145,16 @@ def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
     segments = [segment for segment in playlist["segments"] if "uri" in segment]
     methods = {key.get("method", "NONE") for key in playlist["keys"] if key} - {"NONE"}
     if methods:
-        raise ValueError(f"{path}: encrypted ({min(methods)}); check the encodes before they are packaged")
+        raise ValueError(f"{path}: encrypted ({min(methods)}); check the encodes before packaging")
     if playlist["is_i_frames_only"]:
-        raise ValueError(f"{path}: holds I-frames only, for trick play; name the playlist of the video")
+        raise ValueError(f"{path}: an I-frame playlist for trick play; give the playlist of the video")
     if any(segment["discontinuity"] for segment in segments[1:]):
-        raise ValueError(f"{path}: has a discontinuity, so more than one title; check each by itself")
+        raise ValueError(f"{path}: has a discontinuity, so more than one title; check each one separately")
     gaps = [number for number, segment in enumerate(segments) if segment["gap_tag"]]
     if gaps:
         raise ValueError(f"{path}: has a gap (EXT-X-GAP) after {gaps[0]} segments; check a whole title")
     yield from _init_section(path, playlist["segment_map"])
-    ends: dict[Path, int] = {}  # where the last range of each file ended: the next may leave out its start
+    ends: dict[Path, int] = {}  # end of the last range in each file, where the next one starts unless it states a start
     for segment in segments:
         file = local_path(path.parent, segment["uri"])
         if "byterange" not in segment:
@@ -162,7 +165,7 @@ def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
         ends[file] = start + length
         yield Piece(file, start, length)
     if not segments:
-        raise ValueError(f"{path}: lists no segment")
+        raise ValueError(f"{path}: lists no segments")
 
 
 def _init_section(path: Path, maps: list[dict[str, str]]) -> Iterator[Piece]:
@@ -174,7 +177,7 @@ def _init_section(path: Path, maps: list[dict[str, str]]) -> Iterator[Piece]:
         length, start = (None, None) if stated is None else _byte_range(stated, path)
         pieces.append(Piece(local_path(path.parent, attributes["uri"]), start or 0, length))
     if len(set(pieces)) > 1:
-        raise ValueError(f"{path}: has more than one EXT-X-MAP; check the encodes before they are packaged")
+        raise ValueError(f"{path}: has more than one EXT-X-MAP; check the encodes before packaging")
     yield from pieces[:1]
 
 

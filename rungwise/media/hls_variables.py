@@ -1,4 +1,4 @@
-"""Variables of HLS playlists: EXT-X-DEFINE and the `{$name}` that it replaces (RFC 8216bis, 4.3 and 4.4.2.3)."""
+"""HLS playlist variables: EXT-X-DEFINE and `{$name}` references (RFC 8216bis, 4.3 and 4.4.2.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 
 
 def parse_attributes(line: str) -> dict[str, str]:
-    """Attributes of a tag, without their quotes."""
+    """Attributes of a tag, without quotes."""
     pairs = re.findall(r'([A-Z0-9-]+)\s*=\s*("[^"]*"|[^,]*)', line.partition(":")[2])
     return {name: value.strip().strip('"') for name, value in pairs}
 
@@ -23,12 +23,12 @@ def substitute_variables(
 
     Args:
         lines: of the playlist at `path`.
-        path: where errors are said to be.
-        query: that of the address by which the playlist was named, for QUERYPARAM.
-        imported: variables of the multivariant playlist, for IMPORT; None where there is none.
+        path: named in errors.
+        query: query of the playlist's URI, for QUERYPARAM.
+        imported: variables of the multivariant playlist, for IMPORT; None if there is none.
 
     Raises:
-        ValueError: a definition that is incomplete, given twice or has no value, or a reference to none.
+        ValueError: a definition is incomplete, repeated or without a value, or a reference is undefined.
     """
     variables: dict[str, str] = {}
 
@@ -41,7 +41,7 @@ def substitute_variables(
     for line in lines:
         if not line.startswith("#"):
             line = _REFERENCE.sub(value, line)
-        elif line.startswith("#EXT"):  # only quoted strings of a tag hold references
+        elif line.startswith("#EXT"):  # in tags, only quoted strings have references
             line = re.sub(r'"[^"]*"', lambda quoted: _REFERENCE.sub(value, quoted[0]), line)
         if line.startswith("#EXT-X-DEFINE:"):
             name, defined = _definition(parse_attributes(line), path, query, imported)
@@ -65,10 +65,12 @@ def _definition(
         return name, attributes["VALUE"]
     if kinds[0] == "IMPORT":
         if imported is None or name not in imported:
-            lack = "it was given without one" if imported is None else "that one does not define it"
-            raise ValueError(f"{path}: EXT-X-DEFINE imports {name} from the multivariant playlist, but {lack}")
+            reason = "it was given without one" if imported is None else "that one does not define it"
+            raise ValueError(f"{path}: EXT-X-DEFINE imports {name} from the multivariant playlist, but {reason}")
         return name, imported[name]
     parameters = dict(part.partition("=")[::2] for part in query.split("&"))
     if not parameters.get(name):
-        raise ValueError(f"{path}: EXT-X-DEFINE takes {name} from the playlist's address, which has no such parameter")
+        raise ValueError(
+            f"{path}: EXT-X-DEFINE takes {name} from the playlist's URI, which has no such query parameter"
+        )
     return name, unquote(parameters[name])

@@ -1,4 +1,4 @@
-"""Local HLS and DASH playlists: which files, or parts of files, make up each variant."""
+"""Local HLS and DASH playlists: the files or byte ranges that make up each variant."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Piece", "UnfinishedError", "Variant", "read_playlist", "write_whole"
 
 
 def read_playlist(path: Path, notes: list[str] | None = None) -> list[Variant]:
-    """The video variants of an HLS master playlist or a DASH manifest; one whose parts can't be read says why.
+    """The video variants of an HLS playlist or a DASH manifest; one that can't be read has its `problem` set.
 
     Args:
         path: the playlist.
-        notes: takes a line for what is left out though it may be video, such as a second address of one rendition.
+        notes: collects a line for each skipped variant that may be video, such as a redundant one.
 
     Raises:
-        ValueError: remote, not there, no playlist, live, or without any video.
+        ValueError: the playlist is missing, invalid or live, or lists no video.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")

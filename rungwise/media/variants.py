@@ -1,7 +1,7 @@
-"""A playlist's variants as pieces of local files, whatever the playlist's format.
+"""Variants of a playlist as pieces of local files, for HLS and DASH.
 
-A variant's pieces put one after another are a video that any decoder reads: MPEG-TS segments as they are, fragmented
-MP4 after its initialization segment. Nothing outside a playlist's own folder is opened.
+The concatenated pieces of a variant are a decodable video: MPEG-TS segments, or fragmented MP4 after its initialization
+segment. No file outside the playlist's own folder is opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-MAX_SEGMENTS = 200_000  # of one variant: 55 hours of 1 s; a broken duration or repeat asks for billions
+MAX_SEGMENTS = 200_000  # per variant: 55 hours of 1 s segments; a broken duration or repeat count may state billions
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,25 @@ class Variant:
 
 
 class UnfinishedError(ValueError):
-    """A playlist of a live or cut off title, none of whose variants can be compared."""
+    """A playlist of a live or truncated title, which can't be checked."""
 
 
 def check_inside(path: Path, playlist: Path, name: str) -> None:
+    """Refuse a file outside the playlist's folder.
+
+    Raises:
+        ValueError: it is outside.
+    """
     if not path.resolve().is_relative_to(playlist.parent.resolve()):
         raise ValueError(f"{playlist}: {name} points to {path}, outside the playlist's own folder; refused")
 
 
 def make_variant(playlist: Path, name: str, pieces: Iterator[Piece], declared_kbps: float | None) -> Variant:
+    """A variant of checked pieces.
+
+    Raises:
+        ValueError: there are no pieces or too many, or one is outside the playlist's folder.
+    """
     listed = []
     for piece in pieces:
         check_inside(piece.path, playlist, name)
@@ -53,12 +63,12 @@ def make_variant(playlist: Path, name: str, pieces: Iterator[Piece], declared_kb
         if len(listed) > MAX_SEGMENTS:
             raise ValueError(f"{playlist}: {name} lists more than {MAX_SEGMENTS:,} segments")
     if not listed:
-        raise ValueError(f"{playlist}: {name} lists no segment")
+        raise ValueError(f"{playlist}: {name} lists no segments")
     return Variant(name, tuple(listed), declared_kbps)
 
 
 def has_same_bytes(one: Variant, other: Variant) -> bool:
-    """Whether two variants are made of the same bytes, piece by piece."""
+    """Whether two variants have the same bytes, piece by piece."""
     if one.problem or other.problem or len(one.pieces) != len(other.pieces):
         return False
     for a, b in zip(one.pieces, other.pieces, strict=True):
@@ -72,17 +82,17 @@ def has_same_bytes(one: Variant, other: Variant) -> bool:
 
 
 def write_whole(variant: Variant, destination: Path) -> Path:
-    """The variant as one file: its only piece if that is a whole file, else its pieces joined in `destination`.
+    """The variant as one file: its only piece if that is a whole file, else `destination` with all pieces joined.
 
     Raises:
-        ValueError: a piece is missing or shorter than the playlist says.
+        ValueError: a piece is missing or shorter than the playlist states.
     """
     if len(variant.pieces) == 1 and variant.pieces[0].length is None and variant.pieces[0].path.is_file():
         return variant.pieces[0].path
     with destination.open("wb") as out:
         for piece in variant.pieces:
             if not piece.path.is_file():
-                raise ValueError(f"{piece.path}: the playlist names this segment, but there is no such file")
+                raise ValueError(f"{piece.path}: a segment of the playlist, but there is no such file")
             with piece.path.open("rb") as stream:
                 if piece.length is None:
                     shutil.copyfileobj(stream, out)
@@ -96,6 +106,11 @@ def write_whole(variant: Variant, destination: Path) -> Path:
 
 
 def local_path(base: Path, address: str) -> Path:
+    """The file of a URI relative to `base`.
+
+    Raises:
+        ValueError: the URI is remote.
+    """
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         raise ValueError(f"{address}: remote; only local files are read, download the whole title first")
@@ -103,8 +118,13 @@ def local_path(base: Path, address: str) -> Path:
 
 
 def parse_kbps(bits_per_second: str | None, playlist: Path, name: str) -> float | None:
+    """A stated bandwidth in kbps; None if it is missing or 0.
+
+    Raises:
+        ValueError: it is not a number.
+    """
     if not bits_per_second:
         return None
     if not re.fullmatch(r"\d+(\.\d+)?", bits_per_second):
-        raise ValueError(f"{playlist}: the bandwidth of {name} is {bits_per_second!r}, which is no number")
+        raise ValueError(f"{playlist}: the bandwidth of {name} is {bits_per_second!r}, not a number")
     return float(bits_per_second) / 1000 or None

@@ -1,4 +1,4 @@
-"""HLS and DASH as ffmpeg packages them: the joined pieces hold the encode's own frames."""
+"""HLS and DASH as packaged by ffmpeg: the joined segments decode to the encode's own frames."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def test_hls_ranges_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ends before byte 22"):
         write_whole(variant, tmp_path / "out")
     file.write_bytes(bytes(range(22)))
-    with pytest.raises(ValueError, match=r"c\.m4s: the playlist names this segment, but there is no such file"):
+    with pytest.raises(ValueError, match=r"c\.m4s: a segment of the playlist, but there is no such file"):
         write_whole(variant, tmp_path / "out")
 
 
-def test_hls_lists_audio_twice_and_a_picture_once(tmp_path: Path) -> None:
+def test_hls_that_lists_one_video_with_two_audio_tracks(tmp_path: Path) -> None:
     master = (
         '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="en",URI="sound.m3u8"\n'
         '#EXT-X-STREAM-INF:BANDWIDTH=9000,CODECS="avc1.4d401f,mp4a.40.2",AUDIO="a"\na.m3u8\n'
@@ -138,7 +138,7 @@ def test_hls_lists_audio_twice_and_a_picture_once(tmp_path: Path) -> None:
         ("", "lists no segment"),
     ],
 )
-def test_hls_that_cannot_be_read_says_why(tmp_path: Path, body: str, words: str) -> None:
+def test_an_hls_variant_that_can_not_be_read_has_a_problem(tmp_path: Path, body: str, words: str) -> None:
     path = write_hls(tmp_path, body)
     (variant,) = read_playlist(path)
     assert variant.name == "a.m3u8"
@@ -194,7 +194,9 @@ def test_dash_templates(tmp_path: Path) -> None:
         ('<AdaptationSet mimeType="audio/mp4"><Representation/></AdaptationSet>', {}, "lists no video"),
     ],
 )
-def test_dash_that_is_no_finished_title(tmp_path: Path, inside: str, attributes: dict[str, str], words: str) -> None:
+def test_dash_manifests_that_are_not_a_finished_title(
+    tmp_path: Path, inside: str, attributes: dict[str, str], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         read_playlist(write_mpd(tmp_path / "a.mpd", inside, **attributes))
 
@@ -210,18 +212,18 @@ def test_dash_that_is_no_finished_title(tmp_path: Path, inside: str, attributes:
         ("<SegmentTemplate media='$Nr$' duration='1' endNumber='1'/><Representation id='v'/>", "v lacks 'Nr'"),
     ],
 )
-def test_dash_variant_that_cannot_be_read_says_why(tmp_path: Path, inside: str, words: str) -> None:
+def test_a_dash_variant_that_can_not_be_read_has_a_problem(tmp_path: Path, inside: str, words: str) -> None:
     (variant,) = read_playlist(
         write_mpd(tmp_path / "a.mpd", f"<AdaptationSet mimeType='video/mp4'>{inside}</AdaptationSet>")
     )
     assert words in variant.problem
 
 
-def test_what_is_no_playlist(tmp_path: Path) -> None:
+def test_files_that_are_not_playlists(tmp_path: Path) -> None:
     for name, text, words in (
         ("a.m3u8", "hello", "not #EXTM3U"),
-        ("a.mpd", "<MPD", "the XML is broken"),
-        ("b.mpd", "<html/>", "the root is <html>"),
+        ("a.mpd", "<MPD", "broken XML"),
+        ("b.mpd", "<html/>", "the root element is <html>"),
         ("b.m3u8", "#EXTM3U\n", "lists no video"),
     ):
         (tmp_path / name).write_text(text)
@@ -255,18 +257,18 @@ def test_hls_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
     ("body", "words"),
     [
         ("#EXT-X-GAP\n#EXTINF:1,\nx.ts\n", "EXT-X-GAP"),
-        ("#EXT-X-I-FRAMES-ONLY\n" + SEGMENT, "I-frames only"),
+        ("#EXT-X-I-FRAMES-ONLY\n" + SEGMENT, "I-frame playlist"),
         ("#EXT-X-BYTERANGE:-5@0\n" + SEGMENT, "byte range '-5@0'"),
         ("#EXTINF:1,\n../x.ts\n", "outside the playlist's own folder"),
         ("#EXTINF:1,\n%2e%2e/x.ts\n", "outside the playlist's own folder"),
         ('#EXT-X-DEFINE:NAME="up",VALUE=".."\n#EXTINF:1,\n{$up}/x.ts\n', "outside the playlist's own folder"),
         ("#EXTINF:1,\n{$cdn}/x.ts\n", "{$cdn} is used"),
         ('#EXT-X-DEFINE:IMPORT="cdn"\n' + SEGMENT, "imports cdn"),
-        ('#EXT-X-DEFINE:QUERYPARAM="cdn"\n' + SEGMENT, "address"),
+        ('#EXT-X-DEFINE:QUERYPARAM="cdn"\n' + SEGMENT, "URI"),
         ('#EXT-X-DEFINE:NAME="cdn"\n' + SEGMENT, "no VALUE"),
     ],
 )
-def test_hls_faults_are_named(tmp_path: Path, body: str, words: str) -> None:
+def test_hls_errors(tmp_path: Path, body: str, words: str) -> None:
     (variant,) = read_playlist(write_hls(tmp_path, body))
     assert words in variant.problem
     assert not variant.pieces
@@ -361,8 +363,8 @@ def test_dash_durations(tmp_path: Path, duration: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("duration", ["P", "PT", "-PT5S", "1:30", "PT5"])
-def test_what_is_no_duration(tmp_path: Path, duration: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.mpd: .*no duration"):
+def test_invalid_durations(tmp_path: Path, duration: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.mpd: .*not a duration"):
         read_playlist(write_mpd(tmp_path / "a.mpd", f"{PLAYED}</AdaptationSet>", mediaPresentationDuration=duration))
 
 
@@ -383,7 +385,7 @@ def test_what_is_no_duration(tmp_path: Path, duration: str) -> None:
         ("<SegmentList><SegmentURL media='a.m4s' mediaRange='9-'/></SegmentList>", "byte range '9-'"),
     ],
 )
-def test_dash_faults_are_named(tmp_path: Path, template: str, words: str) -> None:
+def test_dash_errors(tmp_path: Path, template: str, words: str) -> None:
     inside = f"<AdaptationSet mimeType='video/mp4'>{template}<Representation id='v'/></AdaptationSet>"
     (variant,) = read_playlist(write_mpd(tmp_path / "a.mpd", inside, mediaPresentationDuration="PT1H"))
     assert words in variant.problem
