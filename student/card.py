@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rungwise.metrics.evaluation_result import Evaluation, format_interval
+from rungwise.metrics.evaluation_result import STATISTICS, Evaluation, format_interval
 from rungwise.score.contract import Contract
 from student.gates import Gate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CARD_STATISTICS = {
-    "srcc": "SRCC",
-    "within_content_srcc": "SRCC within content",
-    "plcc": "PLCC after logistic",
-    "pairs_same_codec": "pairs in order, same codec",
-    "pairs_cross_codec": "pairs in order, across codecs",
-}
+CARD_STATISTICS = ("srcc", "within_content_srcc", "plcc", "pairs_same_codec", "pairs_cross_codec")
 
 MOST_HEIGHTS = 8  # that are listed one by one
 MIN_ENCODES = 5  # in a row of the table of errors
@@ -158,9 +152,9 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
 def _figures(validation: Evaluation) -> list[str]:
     results = validation.predictors
     lines = ["| | " + " | ".join(result.predictor for result in results) + " |", "|---" * (len(results) + 1) + "|"]
-    for key, title in CARD_STATISTICS.items():
+    for key in CARD_STATISTICS:
         cells = [format_interval(getattr(result, key), key) for result in results]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        lines.append(f"| {STATISTICS[key]} | " + " | ".join(cells) + " |")
     return [*lines, *(f"Note: {note}" for note in validation.notes)]
 
 
