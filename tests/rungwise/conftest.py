@@ -193,7 +193,7 @@ def sound() -> Rows:
 
 
 @pytest.fixture(scope="session")
-def judge() -> Callable[..., tuple[list[Rung], LadderCheck]]:
+def check_rows() -> Callable[..., tuple[list[Rung], LadderCheck]]:
     """Rows -> rungs and their ladder check, on a VMAF scale."""
 
     def check(rows: Rows, **options: Any) -> tuple[list[Rung], LadderCheck]:

@@ -12,7 +12,7 @@ from rungwise.ladder.advice import choose_rungs, recommend, savings
 from rungwise.ladder.compare import MetricReport, Report, compare, failed_gates, parse_gates
 from rungwise.ladder.rungs import LadderCheck, Rung
 
-Judge = Callable[..., tuple[list[Rung], LadderCheck]]
+CheckRows = Callable[..., tuple[list[Rung], LadderCheck]]
 Rows = list[tuple[str, int, float, float]]
 
 
@@ -40,16 +40,16 @@ def test_choice_equals_brute_force() -> None:
     assert choose_rungs([1.0, 2.0], 9) == (0, 1)
 
 
-def test_a_sound_ladder_is_kept_whole(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge(sound)
+def test_a_sound_ladder_is_kept_whole(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows(sound)
     for advice, codec in zip(recommend(rungs, check), check.codecs, strict=True):
         assert advice.keep == codec.rungs
         assert (advice.drop, advice.add, advice.note) == ((), (), "")
         assert advice.largest_gap == pytest.approx(10.0)
 
 
-def test_bad_rungs_are_dropped_with_their_reason(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge([*sound[:6], ("h264", 720, 5000.0, 78.0), ("h264", 720, 4600.0, 85.5)])
+def test_bad_rungs_are_dropped_with_their_reason(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows([*sound[:6], ("h264", 720, 5000.0, 78.0), ("h264", 720, 4600.0, 85.5)])
     (advice,) = recommend(rungs, check, cap_kbps=4550)
     assert advice.keep == check.codecs[0].rungs[:6]
     assert {drop.rung: drop.reason for drop in advice.drop} == {6: "above the cap", 7: "above the cap"}
@@ -60,8 +60,8 @@ def test_bad_rungs_are_dropped_with_their_reason(sound: Rows, judge: Judge) -> N
     assert next(drop for drop in free.drop if drop.rung == 5).reason == "not needed"
 
 
-def test_fewer_rungs_under_a_cap(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge(sound[:6])
+def test_fewer_rungs_under_a_cap(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows(sound[:6])
     (advice,) = recommend(rungs, check, count=3, cap_kbps=2600)
     assert [rungs[row].bitrate_kbps for row in advice.keep] == [200, 800, 2600]
     assert not advice.add
@@ -72,8 +72,8 @@ def test_fewer_rungs_under_a_cap(sound: Rows, judge: Judge) -> None:
     assert (none.keep, none.note) == ((), "no sound rung is below the cap of 100 kbps")
 
 
-def test_gaps_are_filled_on_the_curve(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge([sound[0], sound[3], sound[5]])  # 40, 69, 85
+def test_gaps_are_filled_on_the_curve(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows([sound[0], sound[3], sound[5]])  # 40, 69, 85
     (advice,) = recommend(rungs, check)
     levels = [add.quality for add in advice.add]
     assert levels == pytest.approx([40 + 29 / 3, 40 + 58 / 3, 77.0])
@@ -89,14 +89,14 @@ def test_gaps_are_filled_on_the_curve(sound: Rows, judge: Judge) -> None:
     assert not few.add
 
 
-def test_too_many_rungs_are_noted(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge(sound[:6], step=9.5)
+def test_too_many_rungs_are_noted(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows(sound[:6], step=9.5)
     (advice,) = recommend(rungs, check, count=6)
     assert advice.note == "with 6 rungs, some are less than one step apart"
 
 
-def test_savings_of_one_codec(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge([*sound, ("vp9", 240, 100.0, 50.0), ("h264", 720, 5000.0, 60.0)])
+def test_savings_of_one_codec(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows([*sound, ("vp9", 240, 100.0, 50.0), ("h264", 720, 5000.0, 60.0)])
     pairs = {(s.anchor, s.codec): s for s in savings(rungs, check)}
     assert set(pairs) == {("h264", "hevc"), ("h264", "vp9"), ("hevc", "vp9")}
     assert pairs["h264", "hevc"].bd_rate_percent == pytest.approx(-30.0)
@@ -118,8 +118,8 @@ def report(rungs: list[Rung], *checks: LadderCheck) -> Report:
     )  # fmt: skip
 
 
-def test_gates(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge([*sound, ("h264", 720, 5000.0, 78.0), ("hevc", 720, 3200.0, 86.0)])
+def test_gates(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows([*sound, ("h264", 720, 5000.0, 78.0), ("hevc", 720, 3200.0, 86.0)])
     whole = report(rungs, check)
     assert failed_gates(parse_gates("gap>12,floor<40,ceiling<85"), whole) == []
     (line,) = failed_gates(parse_gates("unordered"), whole)
@@ -135,9 +135,9 @@ def test_unknown_gates_name_the_choices(text: str) -> None:
         parse_gates(text)
 
 
-def test_agreement_counts_what_differs(sound: Rows, judge: Judge) -> None:
-    rungs, truth = judge([*sound, ("h264", 720, 5000.0, 78.0)])
-    _, first = judge([(*row[:3], row[3] + 3) for row in [*sound, ("h264", 720, 5000.0, 85.5)]])
+def test_agreement_counts_what_differs(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, truth = check_rows([*sound, ("h264", 720, 5000.0, 78.0)])
+    _, first = check_rows([(*row[:3], row[3] + 3) for row in [*sound, ("h264", 720, 5000.0, 85.5)]])
     agreement = compare(rungs, first, truth)
     assert agreement.offset == pytest.approx(3 + 7.5 / 13)
     assert agreement.srcc is not None
@@ -151,11 +151,11 @@ def test_agreement_counts_what_differs(sound: Rows, judge: Judge) -> None:
     assert same.faults[0].by_first == same.faults[0].by_truth
 
 
-def test_added_rungs_lie_strictly_between_kept_ones(judge: Judge) -> None:
+def test_added_rungs_lie_strictly_between_kept_ones(check_rows: CheckRows) -> None:
     rng = np.random.default_rng(5)
     for _ in range(40):
         rates, q = np.sort(rng.uniform(100, 6000, 9)), np.sort(rng.uniform(10, 95, 9)) + rng.normal(0, 1, 9)
-        rungs, check = judge([("h264", 360 if i < 5 else 720, rates[i], q[i]) for i in range(9)])
+        rungs, check = check_rows([("h264", 360 if i < 5 else 720, rates[i], q[i]) for i in range(9)])
         for advice in (*recommend(rungs, check), *recommend(rungs, check, count=12)):
             for add in advice.add:
                 assert rungs[add.lower].bitrate_kbps < add.bitrate_kbps < rungs[add.upper].bitrate_kbps

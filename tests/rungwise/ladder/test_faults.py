@@ -11,7 +11,7 @@ import pytest
 from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.rungs import KINDS, LadderCheck, Rung, describe, make_metric
 
-Judge = Callable[..., tuple[list[Rung], LadderCheck]]
+CheckRows = Callable[..., tuple[list[Rung], LadderCheck]]
 Rows = list[tuple[str, int, float, float]]
 
 
@@ -19,8 +19,8 @@ def flags_by_row(check: LadderCheck) -> dict[int, tuple[str, ...]]:
     return {i: verdict.flags for i, verdict in enumerate(check.verdicts) if verdict.flags}
 
 
-def test_a_sound_ladder_has_no_findings(sound: Rows, judge: Judge) -> None:
-    rungs, check = judge(sound)
+def test_a_sound_ladder_has_no_findings(sound: Rows, check_rows: CheckRows) -> None:
+    rungs, check = check_rows(sound)
     assert not check.findings
     assert not flags_by_row(check)
     assert check.num_flagged == 0
@@ -42,19 +42,19 @@ PLANTED: dict[str, tuple[tuple[str, int, float, float], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_each_planted_fault_is_found_alone(sound: Rows, judge: Judge, name: str) -> None:
+def test_each_planted_fault_is_found_alone(sound: Rows, check_rows: CheckRows, name: str) -> None:
     row, flags = PLANTED[name]
-    rungs, check = judge([*sound, row])
+    rungs, check = check_rows([*sound, row])
     assert flags_by_row(check) == {len(sound): flags}
     (finding,) = check.findings
     assert (finding.kind, finding.number, finding.rungs[0]) == (flags[0], 1, len(sound))
     assert finding.text.startswith(describe(rungs[-1]))
 
 
-def test_all_planted_faults_together(sound: Rows, judge: Judge) -> None:
+def test_all_planted_faults_together(sound: Rows, check_rows: CheckRows) -> None:
     rows = [*sound, *(row for row, _ in PLANTED.values())]
     order = np.random.default_rng(0).permutation(len(rows))
-    _, check = judge([rows[i] for i in order])
+    _, check = check_rows([rows[i] for i in order])
     place = {int(original): i for i, original in enumerate(order)}
     expected = {place[len(sound) + i]: flags for i, (_, flags) in enumerate(PLANTED.values())}
     assert flags_by_row(check) == expected
@@ -63,9 +63,9 @@ def test_all_planted_faults_together(sound: Rows, judge: Judge) -> None:
     assert [finding.number for finding in check.findings] == list(range(1, 6))
 
 
-def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, judge: Judge) -> None:
+def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, check_rows: CheckRows) -> None:
     rows = [row for row in sound if not (row[0] == "h264" and 60.0 <= row[3] < 77)]
-    _, check = judge(rows)
+    _, check = check_rows(rows)
     assert not flags_by_row(check)
     assert not check.findings
     (gap,) = check.codecs[0].gaps
@@ -73,28 +73,28 @@ def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, judge: Judge) -> 
     assert check.codecs[1].gaps == ()
 
 
-def test_noise_below_the_tolerance_is_no_fault(sound: Rows, judge: Judge) -> None:
+def test_noise_below_the_tolerance_is_no_fault(sound: Rows, check_rows: CheckRows) -> None:
     rows = [*sound, ("h264", 720, 6000.0, 83.1)]  # dearer and a little worse: close, not out of order
-    _, check = judge(rows)
+    _, check = check_rows(rows)
     assert flags_by_row(check) == {len(sound): ("close",)}
-    _, strict = judge(rows, tolerance=1.5)
+    _, strict = check_rows(rows, tolerance=1.5)
     assert flags_by_row(strict) == {len(sound): ("unordered", "off-hull")}
 
 
-def test_what_is_wasted_is_measured_on_the_hull(judge: Judge) -> None:
-    _, check = judge([("av1", 360, 100.0, 40.0), ("av1", 360, 300.0, 60.0), ("av1", 360, 250.0, 45.0)])
+def test_what_is_wasted_is_measured_on_the_hull(check_rows: CheckRows) -> None:
+    _, check = check_rows([("av1", 360, 100.0, 40.0), ("av1", 360, 300.0, 60.0), ("av1", 360, 250.0, 45.0)])
     verdict = check.verdicts[2]
     assert verdict.below_hull == pytest.approx(10.0)
     assert verdict.wasted_percent == pytest.approx(40.0)  # 45 is to be had at 150
     assert (check.verdicts[0].below_hull, check.verdicts[1].wasted_percent) == (0.0, 0.0)
 
 
-def test_crossovers_between_neighboring_heights(judge: Judge) -> None:
+def test_crossovers_between_neighboring_heights(check_rows: CheckRows) -> None:
     rows = [("av1", 240, rate, q) for rate, q in ((100.0, 40.0), (400.0, 50.0))]
     rows += [("av1", 480, rate, q) for rate, q in ((100.0, 30.0), (400.0, 60.0))]
     rows += [("av1", 720, rate, q) for rate, q in ((300.0, 20.0), (400.0, 25.0))]
     rows += [("av1", 1080, rate, q) for rate, q in ((3000.0, 80.0), (4000.0, 85.0))]
-    _, check = judge(rows)
+    _, check = check_rows(rows)
     first, second, third = check.codecs[0].crossovers
     assert first.bitrates_kbps == pytest.approx((200.0,))
     assert (first.better_height, first.text) == (480, "240p and 480p cross at 200 kbps; 480p is better above")
@@ -134,10 +134,10 @@ def test_random_healthy_ladders_have_no_findings_and_dropping_the_bad_keeps_the_
         assert [codec.hull for codec in check.codecs] == [codec.hull for codec in clean.codecs]
 
 
-def test_order_of_rows_changes_nothing(sound: Rows, judge: Judge) -> None:
+def test_order_of_rows_changes_nothing(sound: Rows, check_rows: CheckRows) -> None:
     rows = [*sound, *(row for row, _ in PLANTED.values())]
-    rungs, check = judge(rows)
-    turned, other = judge(rows[::-1])
+    rungs, check = check_rows(rows)
+    turned, other = check_rows(rows[::-1])
     names = [{(rungs[i].name, finding.text) for finding in check.findings for i in finding.rungs}]
     names.append({(turned[i].name, finding.text) for finding in other.findings for i in finding.rungs})
     assert names[0] == names[1]
@@ -158,8 +158,8 @@ def test_step_and_tolerance_have_stated_sources() -> None:
             make_metric("m", "vmaf", "model", tolerance=wrong)
 
 
-def test_numbers_that_are_none_are_refused(judge: Judge) -> None:
+def test_numbers_that_are_none_are_refused(check_rows: CheckRows) -> None:
     bad: list[Any] = [[], [("av1", 360, 0.0, 50.0)], [("av1", 360, 100.0, float("nan"))]]
     for rows in bad:
         with pytest.raises(ValueError, match="bitrates"):
-            judge(rows)
+            check_rows(rows)

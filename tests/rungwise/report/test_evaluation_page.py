@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -136,3 +139,18 @@ def test_another_table_is_refused_and_the_old_page_stays(tmp_path: Path) -> None
         write_report(path, evaluation, table.iloc[1:], title="t", facts={})
     assert path.read_text(encoding="utf-8") == page
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(
+    open_page: Callable[[Path, int], AbstractContextManager[Any]],
+    hover_text: Callable[[Any, Any], str],
+    tmp_path: Path,
+    width: int,
+) -> None:
+    path = tmp_path / "r.html"
+    write(path, make_table())
+    with open_page(path, width) as page:
+        point = page.locator("svg.plot[aria-label='student'] .pt").first
+        assert re.match(r"content \d{3}, \S+ 360p\nlabel [\d.]+, predicted [\d.]+", hover_text(page, point))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ from rungwise.ladder.compare import Report
 from rungwise.report.ladder_page import make_page
 
 Rows = list[tuple[str, int, float, float]]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OpenPage = Callable[[Path, int], AbstractContextManager[Any]]
 BAD: Rows = [("h264", 720, 5000.0, 78.0), ("hevc", 240, 2000.0, 62.0), ("hevc", 720, 1874.6, 77.2)]
 
 
@@ -83,36 +83,20 @@ def test_an_awkward_ladder_is_drawn(tmp_path: Path) -> None:
         assert "nan" not in "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["one", "two", "alone"])
-def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, name: str, width: int) -> None:
+def test_in_a_browser(
+    reports: dict[str, Report],
+    open_page: OpenPage,
+    hover_text: Callable[[Any, Any], str],
+    tmp_path: Path,
+    name: str,
+    width: int,
+) -> None:
     report, path = reports[name], tmp_path / "check.html"
     path.write_text(make_page(report), encoding="utf-8")
-    messages: list[str] = []
-    requests: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 800}, has_touch=width < 500)
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    try:
-        page.goto(path.as_uri())
-        assert not messages
-        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-
+    with open_page(path, width) as page:
         for metric, result in enumerate(report.metrics):
             for place, codec in enumerate(result.check.codecs):
                 plot = page.locator(f"figure[data-codec='{place}'][data-metric='{metric}'] svg.plot:visible")
@@ -132,32 +116,13 @@ def test_in_a_browser(reports: dict[str, Report], browser: Any, tmp_path: Path, 
 
         row = report.metrics[0].check.codecs[0].rungs[1]
         rung, verdict = report.rungs[row], report.metrics[0].check.verdicts[row]
-        point = page.locator("figure[data-metric='0'] svg.plot:visible .rung").and_(page.get_by_label(rung.name)).first
-        point.scroll_into_view_if_needed()
-        box = point.bounding_box()
-        at = box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3
-        if width < 500:
-            page.touchscreen.tap(*at)
-        else:
-            page.mouse.move(*at)
-        tip = page.locator("#tip")
-        assert tip.is_visible()
-        words = tip.inner_text()
-        assert rung.name in words
-        assert f"{rung.width}x{rung.height}" in words
-        assert f" {verdict.quality:.1f}" in words
-        box = tip.bounding_box()
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
-        (page.touchscreen.tap if width < 500 else page.mouse.click)(3, 3)
-        assert tip.is_hidden()
+        plot = page.locator("figure[data-metric='0'] svg.plot:visible .rung")
+        text = hover_text(page, plot.and_(page.get_by_label(rung.name)).first)
+        for part in (rung.name, f"{rung.width}x{rung.height}", f" {verdict.quality:.1f}"):
+            assert part in text
 
         data = json.loads(page.locator("#data").text_content())
-        for key, text in page.evaluate(
-            "[...document.querySelectorAll('[data-k]')].map(e=>[e.dataset.k,e.textContent])"
-        ):
+        numbers = page.evaluate("[...document.querySelectorAll('[data-k]')].map(e=>[e.dataset.k,e.textContent])")
+        for key, text in numbers:
             decimals = len(text.partition(".")[2])
             assert abs(abs(float(text)) - abs(value_at(data, key))) <= 0.5 * 10**-decimals + 1e-9, key
-        assert not messages
-    finally:
-        page.close()
