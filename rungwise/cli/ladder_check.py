@@ -83,7 +83,7 @@ Step = Annotated[
     typer.Option(
         min=0,
         metavar="POINTS",
-        help="one just-noticeable step; 6 is a rule of thumb for VMAF v0, what 75 % of viewers notice "
+        help="one just-noticeable difference; 6 is a rule of thumb for VMAF v0, noticed by 75 % of viewers "
         "(J. Ozer, streaminglearningcenter.com)",
         show_default="6 on a VMAF scale, none on others",
         rich_help_panel=ADVICE,
@@ -94,7 +94,7 @@ Tolerance = Annotated[
     typer.Option(
         min=0,
         metavar="POINTS",
-        help="differences that may be noise: a rung is off the hull by more",
+        help="differences that may be noise; a rung is below the hull or out of order only by more",
         show_default="2 on a VMAF scale, else step / 3",
         rich_help_panel=ADVICE,
     ),
@@ -161,7 +161,7 @@ def check(
     as_csv: Csv = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check one title's ladder: hull, crossovers, rungs off it, out of order or too close, and what to change."""
+    """Check one title's ladder: rungs below the hull, out of order or too close, crossovers and gaps."""
     check_format(as_json, as_csv)
     from rungwise.ladder.check import CheckRequest, check_source
 
