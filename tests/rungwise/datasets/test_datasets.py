@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 
 from rungwise.dataset_table import read_table
-from rungwise.datasets import _clear_conflicting_splits, bitrate_srcc, import_dataset
+from rungwise.datasets import import_dataset
 from rungwise.datasets.catalog import CATALOG
 from rungwise.datasets.import_report import ImportReport
 
@@ -397,19 +397,3 @@ def test_maxwell_lists_must_match_the_scores(tmp_path: Path) -> None:
     files["train_labels.txt"] = "0000.mp4, -1, -1, 3.02\n0002.mp4, -1, -1, 2.09\n0004.mp4, -1, -1, 1.16\n"
     with pytest.raises(ValueError, match=r"train_labels\.txt: the rows do not match MaxWell_train\.csv"):
         import_dataset("maxwell", _write(tmp_path, files), tmp_path / "t.parquet", videos=False)
-
-
-def test_group_in_two_splits_has_none() -> None:
-    table = pd.DataFrame({"group": ["a", "a", "b"], "split": ["train", "test", "train"]})
-    report = ImportReport("x", "", [], 3)
-    _clear_conflicting_splits(table, report)
-    assert list(table["split"]) == ["", "", "train"]
-    assert "divides 1 groups (a): the split of their 2 rows" in report.notes[0]
-
-
-def test_wrong_polarity_is_noted(tmp_path: Path) -> None:
-    rows = "".join(f"BigBuckBunny,BigBuckBunny_{k}.yuv,1,288,{k},{100 - k}\n" for k in (10, 20, 30))
-    _write(tmp_path, {"NFLX_public_parsed.csv": "content,file,expert,height,kbps,dmos\n" + rows})
-    report = import_dataset("nflx_public", tmp_path, tmp_path / "t.parquet", videos=False)
-    assert any(note.startswith("CHECK POLARITY") for note in report.notes)
-    assert bitrate_srcc(read_table(tmp_path / "t.parquet")) == (-1.0, 1)
