@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -18,7 +18,7 @@ from student.models import STUDENTS
 from teacher.models import TEACHERS
 from teacher.weights import read_metadata
 
-TORCH_TOLERANCE = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
+TORCH_TOLERANCE: Final = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
 
 
 def build_model(name: str, settings: Mapping[str, Any]) -> Model:

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from rungwise.config import Execution
 from rungwise.progress import to_stderr
 from rungwise.ranks import Ranks, ranks
 
-CLIP_NORM = 1.0
+CLIP_NORM: Final = 1.0
 ONE_PROCESS = Execution(zero_stage=None, gradient_checkpointing=False, keep_frozen=False)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -35,9 +35,9 @@ from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, l
 from student.targets import EXPORT_TARGETS, REFERENCE, Attempt, CalibrationInputs, Source
 from student.trace import trace, write_graph
 
-PARITY_CLIPS = 8
-PARITY_SIZES = (0.5, 1.0, 1.5)  # of the clip's display height
-CALIBRATION_VIEWS = 200
+PARITY_CLIPS: Final = 8
+PARITY_SIZES: Final = (0.5, 1.0, 1.5)  # of the clip's display height
+CALIBRATION_VIEWS: Final = 200
 
 
 class Candidate(NamedTuple):

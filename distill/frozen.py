@@ -1,4 +1,4 @@
-"""Frozen lower layers run once: what they give of every view is kept in a file, and the rest trains from that."""
+"""Frozen lower layers run once: their output of every view is stored, and the rest of the model trains from it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,51 @@ from numpy.typing import NDArray
 from distill.data import Data
 from distill.engine import autocast
 from distill.model import Model
+from distill.stage import constants
 from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
+from student import stem, texture
+from teacher import normalize
 
 FROZEN_VERSION = 1
 
 
 def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str, precision: str) -> NDArray[Any]:
-    """What the frozen layers give of every view, (N, V, ...) in table order, from the artifact that holds it.
+    """The frozen layers' output of every view, (N, V, ...) in table order, from the artifact that holds it.
 
-    It is known by the frozen weights and the views alone, so runs of other seeds, splits and losses share it.
+    Its id is the hash of the frozen weights, of their output's shape and of the views, so runs of other seeds, splits
+    and losses share it.
     """
-    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
-    frozen = {key: value for key, value in sorted(model.state_dict().items()) if key not in trained}
-    digest = hashlib.sha256()
-    for key, value in frozen.items():
-        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    inputs = {"views": data.views.content_sha256, "weights": digest.hexdigest()}
-    stage_key = StageKey("frozen", FROZEN_VERSION, {"model": name, "precision": precision}, inputs)
+    model.to(device).eval()
+    pixels = data.pixels
+
+    def output(row: int) -> NDArray[np.float32]:
+        with torch.no_grad(), autocast(device, precision):
+            hidden = model.lower(torch.from_numpy(np.array(pixels[row])).to(device))
+        values: NDArray[np.float32] = hidden.float().cpu().numpy()
+        return values
+
+    shape = (len(pixels), *output(0).shape)
 
     def build(folder: Path) -> None:
-        model.to(device).eval()
-        pixels = data.pixels
-        kept: NDArray[Any] | None = None
+        values_NV = open_memmap(folder / "kept.npy", mode="w+", dtype=np.float32, shape=shape)
+        note(f"frozen layers: {values_NV.nbytes / 2**20:.1f} MiB")
         for row in track(range(len(pixels)), "frozen layers", total=len(pixels)):
-            with torch.no_grad(), autocast(device, precision):
-                hidden = model.lower(torch.from_numpy(np.array(pixels[row])).to(device))
-            values = hidden.float().cpu().numpy()
-            if kept is None:
-                kept = open_memmap(
-                    folder / "kept.npy", mode="w+", dtype=values.dtype, shape=(len(pixels), *values.shape)
-                )
-                note(f"frozen layers: {kept.nbytes / 2**20:.1f} MiB")
-            kept[row] = values
+            values_NV[row] = output(row)
 
-    values_NV: NDArray[Any] = np.load(run_stage(runs, stage_key, build).path / "kept.npy", mmap_mode="r")
+    params = {"model": name, "precision": precision, "shape": shape, "constants": constants(stem, texture, normalize)}
+    inputs = {"views": data.views.content_sha256, "weights": _hash_frozen(model)}
+    artifact = run_stage(runs, StageKey("frozen", FROZEN_VERSION, params, inputs), build)
+    values_NV: NDArray[Any] = np.load(artifact.path / "kept.npy", mmap_mode="r")
     return values_NV
+
+
+def _hash_frozen(model: Model) -> str:
+    """Hash of the weights that don't train."""
+    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        if key not in trained:
+            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

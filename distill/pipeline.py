@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from distill import checkpoint, engine, examples, exporting, losses, objective, train, training_state
 from distill.evaluating import build_evaluation, evaluation_params
 from distill.exporting import build_export, export_failures, export_params
 from distill.stage import Inputs, Stage
@@ -23,27 +24,28 @@ from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
 from rungwise.progress import note
 from rungwise.score.views import VIEWS_VERSION
+from student import export, gates, head, int8, stem, styleprompt, texture
+from teacher import normalize
 from teacher.cache import CACHE_VERSION
 
 DATA = {"dataset": "ladder", "views": "views"}
+TRAINER = (checkpoint, engine, examples, losses, objective, train, training_state)
+STUDENT = (head, stem, styleprompt, texture)
 
+# Name, version, inputs, what of the config changes the result, function, modules whose constants change it.
+# fmt: off
 STAGES = (
     Stage("views", VIEWS_VERSION, {"dataset": "ladder"}, view_params, build_views),
-    Stage("pretrain", 4, DATA, pretrain_params, build_pretrained, shared=True),
-    Stage("teach", 5, DATA, teacher_params, build_teacher, shared=True),
+    Stage("pretrain", 4, DATA, pretrain_params, build_pretrained, TRAINER + STUDENT, shared=True),
+    Stage("teach", 5, DATA, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),
     Stage("cache", CACHE_VERSION, {"teacher": "teach", **DATA}, cache_params, build_cache, shared=True),
-    Stage(
-        "distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student, shared=True
-    ),
-    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export),
-    Stage(
-        "evaluate",
-        6,
-        {"teacher": "teach", "student": "distill", "export": "export", **DATA},
-        evaluation_params,
-        build_evaluation,
-    ),
+    Stage("distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
+          TRAINER + STUDENT, shared=True),
+    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export, (exporting, export, gates, int8)),
+    Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **DATA}, evaluation_params,
+          build_evaluation, (gates,)),
 )
+# fmt: on
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from rungwise.artifact import Artifact, StageKey
 from rungwise.config import RunConfig
 
 Artifacts = Mapping[str, Artifact]  # by role, such as "teacher"
+
+
+def constants(*modules: ModuleType) -> dict[str, Any]:
+    """The `Final` constants of these modules by dotted name: they change a result as keys of the config do."""
+    return {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in modules
+        for name, kind in module.__annotations__.items()
+        if kind == "Final"
+    }
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,9 @@ class Build(Protocol):
 class Stage:
     """A row of the table of stages.
 
-    The artifact's id is the hash of name, version, `params(config, artifacts)` and the contents of `inputs` (role ->
-    stage). `shared`: all processes take part in `build`, and the first alone finishes the folder.
+    The artifact's id is the hash of name, version, `params(config, artifacts)`, the `Final` constants of `modules`, and
+    the contents of `inputs` (role -> stage). `shared`: all processes take part in `build`, and the first alone finishes
+    the folder.
     """
 
     name: str
@@ -46,9 +58,13 @@ class Stage:
     inputs: Mapping[str, str]
     params: Callable[[RunConfig, Artifacts], dict[str, Any]]
     build: Build
+    modules: tuple[ModuleType, ...] = ()
     shared: bool = False
 
     def key(self, config: RunConfig, artifacts: Artifacts) -> StageKey:
         """Everything that can change the stage's result."""
         contents = {role: artifact.content_sha256 for role, artifact in artifacts.items()}
-        return StageKey(self.name, self.version, self.params(config, artifacts), contents)
+        params = self.params(config, artifacts)
+        if self.modules:
+            params = params | {"constants": constants(*self.modules)}
+        return StageKey(self.name, self.version, params, contents)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from rungwise.metrics.statistics import srcc
 from rungwise.score.contract import Scale
 from rungwise.score.scorer import Scorer
 
-BUDGET = 0.005  # of SRCC, of the share of pairs in order, and of the scale for the mean deviation of a score
-PAIR_GAP_SHARE = 0.05  # of the scale: labels closer than that make no pair
-RERUN_CLIPS = 8
+BUDGET: Final = 0.005  # of SRCC, of the share of pairs in order, and of the scale for the mean deviation of a score
+PAIR_GAP_SHARE: Final = 0.05  # of the scale: labels closer than that make no pair
+RERUN_CLIPS: Final = 8
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Shapes: B clips, T frames, K quality levels, D feature width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATU
 from rungwise.prediction import Prediction
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
-STREAM_DIM = 64
-CENTERS = 3072  # most train clips that a stream's score is regressed on
-ALIKE_SHARE = 0.7  # of the score, that the regression has
-NOISE = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
-JITTER = 1e-6
+STREAM_DIM: Final = 64
+CENTERS: Final = 3072  # most train clips that a stream's score is regressed on
+ALIKE_SHARE: Final = 0.7  # of the score, that the regression has
+NOISE: Final = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
+JITTER: Final = 1e-6
+OTHER_CODEC: Final = 0.5  # similarity of equal bitstream features of two codecs
+BITSTREAM_WEIGHT: Final = 1.5  # of bitstream features alone in the kernel
 
 
 def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -139,9 +142,9 @@ def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
         (BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE, None),
     )
     streams, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
-    alike = (-streams).exp() * (0.5 + 0.5 * left_NP[:, codecs] @ right_MP[:, codecs].T)
+    alike = (-streams).exp() * (OTHER_CODEC + (1 - OTHER_CODEC) * left_NP[:, codecs] @ right_MP[:, codecs].T)
     line = left_NP[:, :NUM_BITSTREAM_FEATURES] @ right_MP[:, :NUM_BITSTREAM_FEATURES].T / NUM_BITSTREAM_FEATURES
-    return 1.5 * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
+    return BITSTREAM_WEIGHT * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
 
 
 def _distance(left_NP: Tensor, right_MP: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -17,10 +17,10 @@ from rungwise.score.contract import Contract
 from rungwise.score.scorer import Scorer
 from student.trace import EXACT, write_graph
 
-QUANTIZED = ("Conv", "Gemm", "MatMul")
-MIN_WEIGHTS = 256  # an operator with fewer gains nothing
-RANKING_VIEWS = 8
-STEP = 1.5  # more operators left in float from one attempt to the next
+QUANTIZED: Final = ("Conv", "Gemm", "MatMul")
+MIN_WEIGHTS: Final = 256  # an operator with fewer gains nothing
+RANKING_VIEWS: Final = 8
+STEP: Final = 1.5  # more operators left in float from one attempt to the next
 
 
 class Quantizer:

@@ -8,7 +8,7 @@ Shapes: B clips, T frames, N = B * T, H W pixels, C channels, W a packed width.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import timm
 import torch
@@ -18,10 +18,10 @@ from rungwise.lite0 import match_keys, weights_path
 from student.head import in_fp32
 from student.texture import NUM_TEXTURE, Texture
 
-CHANNELS = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
-STRIDES = (2, 4, 8, 16, 16)
-FROZEN = 2  # stages that never train
-GAIN = 4  # of what changes between neighbors, so that an ImageNet stem sees it
+CHANNELS: Final = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
+STRIDES: Final = (2, 4, 8, 16, 16)
+FROZEN: Final = 2  # stages that never train
+GAIN: Final = 4  # of what changes between neighbors, so that an ImageNet stem sees it
 
 
 def images_and_changes(frames_BTHWC: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ start. Shapes: N frames, C channels, M prompts in the bank.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-REDUCTION = 4  # of the channels, between prompt and gamma and beta
+REDUCTION: Final = 4  # of the channels, between prompt and gamma and beta
 
 
 class StylePrompt(nn.Module):

@@ -8,19 +8,21 @@ Shapes: B clips, U pairs of frames, P patches, R = B * U * P, H W pixels.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
-BLUE = (-0.1146, -0.3854, 0.5)
-RED = (0.5, -0.4542, -0.0458)
-BANDS = 3  # octaves of detail
-CELL = 8  # pixels of a band's own scale
-EDGES = (-2.0, 1.0, 4.0, 7.0)  # log2 variances of a cell, how many lie above which is counted
+LUMA: Final = (0.2126, 0.7152, 0.0722)  # BT.709
+BLUE: Final = (-0.1146, -0.3854, 0.5)
+RED: Final = (0.5, -0.4542, -0.0458)
+BANDS: Final = 3  # octaves of detail
+CELL: Final = 8  # pixels of a band's own scale
+EDGES: Final = (-2.0, 1.0, 4.0, 7.0)  # log2 variances of a cell, how many lie above which is counted
 NUM_BAND_TEXTURE = 2 * (BANDS * (2 + len(EDGES)) + 1)
 NUM_TEXTURE = NUM_BAND_TEXTURE + 18
-FLOOR = 0.05  # of a variance in squared code values: what is flat
+FLOOR: Final = 0.05  # of a variance in squared code values: what is flat
 
 
 class Texture(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CHANGE_GAIN = 4  # of what changes between neighbors, so that an ImageNet stem sees it
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+CHANGE_GAIN: Final = 4  # of what changes between neighbors, so that an ImageNet stem sees it
 
 
 class Normalize(nn.Module):

@@ -282,7 +282,7 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
     assert contracts[1].calibration == contracts[0].calibration
     card = (again["export"].path / "card.md").read_text()
     assert "| | before the refit | log-bitrate |" in card
-    assert "learned from the validation contents too" in card
+    assert "trained on the validation contents too" in card
 
     validation = data.examples("validation")
     terms = np.zeros((len(validation), BITSTREAM_INPUT_DIM), np.float32)
