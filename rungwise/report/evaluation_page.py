@@ -5,7 +5,7 @@ Every number on the page is a rounding of a value in the JSON that the page carr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,9 @@ from rungwise.report.evaluation_plots import (
     residual_plot,
     scatter_plot,
     series_legend,
-    timeline_plot,
     uses_raw_scale,
 )
 from rungwise.report.page import render
-
-Timeline = Sequence[tuple[float, float]]
 
 _MAX_CONTENTS, _MAX_ROWS, _MAX_PREDICTORS = 36, 3000, 6  # drawn
 _LONG_FACT = 60  # characters that take a line of their own
@@ -40,7 +37,6 @@ def write_report(
     *,
     title: str,
     facts: Mapping[str, str],
-    timelines: Mapping[str, Timeline] | None = None,
 ) -> None:
     """Write the report of an evaluation, replacing `path` at once or not at all.
 
@@ -50,13 +46,11 @@ def write_report(
         table: the same table, one row per encode.
         title: the page's heading.
         facts: label -> value for the head of the page: dataset, label kind, display height, model, ids.
-        timelines: clip -> (seconds, score) points to draw, where the model scored along time.
 
     Raises:
         ValueError: the table is not the one that was evaluated (its length differs or a column is missing).
     """
-    lines = {clip: [(float(t), float(s)) for t, s in points] for clip, points in (timelines or {}).items()}
-    data = _data(evaluation, table) | {"title": title, "facts": dict(facts), "timelines": lines}
+    data = _data(evaluation, table) | {"title": title, "facts": dict(facts)}
     write_text(path, _page(evaluation, data))
 
 
@@ -127,7 +121,6 @@ def _page(evaluation: Evaluation, data: dict[str, Any]) -> str:
         series=series_legend(rows),
         is_raw=uses_raw_scale(evaluation, rows),
         residuals=[residual_plot(evaluation, result, rows) for result in drawn],
-        timelines=[timeline_plot(clip, points) for clip, points in data["timelines"].items() if points],
     )
 
 

@@ -1,4 +1,4 @@
-"""The plots of an evaluation: label against prediction, curves over bitrate, residuals, and scores along time."""
+"""The plots of an evaluation: label against prediction, curves over bitrate, and residuals."""
 
 from __future__ import annotations
 
@@ -153,14 +153,4 @@ def residual_plot(evaluation: Evaluation, result: PredictorResult, rows: Rows) -
             mark = Mark("circle", COLORS[0], radius=2.4, opacity=0.75)
             plot.mark(mark, r, k, hover=f"{content}, {rows.series[i]}\n{r:+.2f}")
         plot.line([(median, k - 0.32), (median, k + 0.32)], INK, width=2)
-    return plot
-
-
-def timeline_plot(clip: str, points: Sequence[tuple[float, float]]) -> Plot:
-    """Scores of one clip along time."""
-    x, y = linear_axis("seconds", [t for t, _ in points]), linear_axis("score", [s for _, s in points])
-    plot = Plot(clip, x, y, width=_WIDTH, height=_HEIGHT, heading=clip)
-    plot.line(points, COLORS[0])
-    for seconds, score in points:
-        plot.mark(Mark("circle", COLORS[0]), seconds, score, hover=f"{seconds:.2f} s: {score:.2f}")
     return plot

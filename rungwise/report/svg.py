@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
@@ -106,7 +107,8 @@ class Drawing:
             paint = {"fill": "#fff", "stroke": mark.color, "stroke_width": 0.2 + mark.radius * 0.38}
         if css or hover:
             paint["class_"] = " ".join(word for word in ("pt" if hover else "", css) if word)
-        element = self.add("path", d=_outline(mark, x, y), **paint)
+        across, down, path = _outline(mark)
+        element = self.add("path", d=f"M{_text(x + across)} {_text(y + down)}{path}", **paint)
         if hover:
             ElementTree.SubElement(element, "title").text = hover
 
@@ -222,18 +224,21 @@ def series_mark(index: int) -> Mark:
     return Mark(SHAPES[index // len(COLORS) % len(SHAPES)], COLORS[index % len(COLORS)])
 
 
-def _outline(mark: Mark, x: float, y: float) -> str:
-    r = mark.radius
+@cache
+def _outline(mark: Mark) -> tuple[float, float, str]:
+    """Where a mark's path begins, relative to its center, and its steps."""
+    r, a, b, c = (_text(factor * mark.radius) for factor in (1, 1.2, 1.4, 2.2))
+    d = _text(2 * mark.radius)
     steps: dict[Shape, tuple[float, float, str]] = {
-        "circle": (-r, 0, f"a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z"),
-        "square": (-r, -r, f"h{2 * r}v{2 * r}h{-2 * r}z"),
-        "triangle": (0, -1.3 * r, f"l{_text(1.2 * r)} {_text(2.2 * r)}h{_text(-2.4 * r)}z"),
-        "down": (0, 1.3 * r, f"l{_text(-1.2 * r)} {_text(-2.2 * r)}h{_text(2.4 * r)}z"),
-        "diamond": (0, -1.4 * r, "l{0} {0}l-{0} {0}l-{0} -{0}z".format(_text(1.4 * r))),
-        "cross": (-r, -r, f"l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}"),
+        "circle": (-1, 0, f"a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z"),
+        "square": (-1, -1, f"h{d}v{d}h-{d}z"),
+        "triangle": (0, -1.3, f"l{a} {c}h-{_text(2.4 * mark.radius)}z"),
+        "down": (0, 1.3, f"l-{a} -{c}h{_text(2.4 * mark.radius)}z"),
+        "diamond": (0, -1.4, f"l{b} {b}l-{b} {b}l-{b} -{b}z"),
+        "cross": (-1, -1, f"l{d} {d}m-{d} 0l{d} -{d}"),
     }
     across, down, path = steps[mark.shape]
-    return f"M{_text(x + across)} {_text(y + down)}{path}"
+    return across * mark.radius, down * mark.radius, path
 
 
 def _text(value: Attribute) -> str:

@@ -48,7 +48,6 @@ def write(path: Path, table: pd.DataFrame, **facts: str) -> tuple[str, dict[str,
         table,
         title="Test report",
         facts=facts,
-        timelines={"clip0": [(0.0, 50.0), (1.0, 60.0)]},
     )
     page = path.read_text(encoding="utf-8")
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
@@ -75,7 +74,6 @@ def test_numbers_are_those_of_the_embedded_json(tmp_path: Path) -> None:
         assert f"<title>{hover}, predicted {rows['predictions']['student'][i]:.2f}</title>" in page
         assert f"<title>{hover}, {rows['bitrate_kbps'][i]:.1f} kbps</title>" in page
     assert page.count("log-bitrate") > 2
-    assert data["timelines"] == {"clip0": [[0.0, 50.0], [1.0, 60.0]]}
 
 
 def test_page_is_offline_and_its_plots_well_formed(tmp_path: Path) -> None:
