@@ -113,8 +113,8 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     spans = list(plan_windows(times, packets.rate, WINDOW_SECONDS, recipe, []))
     indices = sorted({0, *(index for span in spans for index in span.frame_indices)})
     check_equal(scorer, encoded, indices)
-    how = ReadOptions(recipe, (WINDOW_SECONDS,))
-    _, views = map_file_windows(encoded, how, lambda window, _: window.pixels)
+    options = ReadOptions(recipe, (WINDOW_SECONDS,))
+    _, views = map_file_windows(encoded, options, lambda window, _: window.pixels)
 
     def decode(jump: bool) -> None:
         for _ in read_frames(encoded, packets, indices, seek=jump):
@@ -123,7 +123,7 @@ def measure(height: int, reference: Path, encoded: Path, folder: Path) -> dict[s
     seconds = {
         "decode every frame to the last used": fastest(lambda: decode(False)),
         "decode what it uses": fastest(lambda: decode(True)),
-        "decode and view": fastest(lambda: map_file_windows(encoded, how, lambda window, _: window.pixels)),
+        "decode and view": fastest(lambda: map_file_windows(encoded, options, lambda window, _: window.pixels)),
         "model, all windows": fastest(lambda: [scorer.predict(view[None]) for view in views]),
         "read the bitstream features": fastest(lambda: read_packets(encoded, QstepReader)),
         "score, pixel-only": fastest(lambda: scorer.score(encoded, pixel_only=True)),
@@ -180,8 +180,8 @@ def main() -> None:
         rows = [measure(height, *clips[height], arguments.export) for height in HEIGHTS]
         os.sched_setaffinity(0, cores)
         scorer = Scorer(arguments.export / PRECISIONS["fp32"])
-        how = ReadOptions(scorer.contract.view, (WINDOW_SECONDS,))
-        views = np.stack(map_file_windows(clips[1080][1], how, lambda window, _: window.pixels)[1])
+        options = ReadOptions(scorer.contract.view, (WINDOW_SECONDS,))
+        views = np.stack(map_file_windows(clips[1080][1], options, lambda window, _: window.pixels)[1])
         facts = {
             "machine": {"processor": _processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
             "clip": f"{SCENE}, {PAINTED_FRAMES * LOOPS / FPS:g} s at {FPS:g} fps, H.264 CRF 28",

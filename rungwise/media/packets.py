@@ -143,13 +143,13 @@ def read_packets(path: Path, bitstream_reader: Callable[[Any], BitstreamReader] 
     with open_video(path) as container:
         stream = video_stream(container)
         codec = stream.codec_context.codec.canonical_name
-        seeks = container.format.name not in UNINDEXED
+        is_seekable = container.format.name not in UNINDEXED
         coded: list[_Packet] = []
         reader = None if bitstream_reader is None else bitstream_reader(stream)
         for packet in demux(container, stream, path):
             if not packet.size:
                 continue
-            is_key = seeks and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream))
+            is_key = is_seekable and packet.is_keyframe and (codec != "h264" or _holds_idr(packet, stream))
             hidden = bool(packet.is_discard)
             coded.append(_Packet(packet.pts, packet.dts, packet.size, is_key, packet.is_keyframe, hidden))
             if reader is not None:
