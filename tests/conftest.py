@@ -38,6 +38,16 @@ def small_clip(master: Path) -> Path:
     return path
 
 
+TRAINING_FIXTURES = {"cached", "moved", "unbroken"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of trained models are slow: whichever comes first waits for the training."""
+    for item in items:
+        if isinstance(item, pytest.Function) and TRAINING_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 DATA_VARIABLE = "RUNGWISE_TEST_DATA"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.distill.conftest import TeacherRuns
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 def history(outcome: Outcome) -> list[dict[str, float]]:

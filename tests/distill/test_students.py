@@ -153,6 +153,7 @@ def test_contrast_needs_no_labels_and_a_student_goes_on_from_it(
     assert "student.pretrain: is null" in str(without.exception)
 
 
+@pytest.mark.slow
 def test_clips_without_a_label_teach_the_teachers_view_of_them(
     config_path: Path, clip: Path, small_clip: Path, tmp_path: Path
 ) -> None:

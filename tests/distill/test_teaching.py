@@ -61,6 +61,7 @@ def test_every_kind_goes_from_labels_to_a_verified_cache(
     assert all(len(entry.video_sha256) == 64 for entry in index.values())
 
 
+@pytest.mark.slow
 def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
     small: TeacherRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,6 +315,7 @@ def hybrid_scores(model: torch.nn.Module, pixels: np.ndarray, terms: np.ndarray)
     return np.concatenate([scores.numpy() for scores in fused if scores is not None])
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_path: Path) -> None:
     data, generator = examples(), np.random.default_rng(0)
     streams = np.zeros((len(data), BITSTREAM_INPUT_DIM), np.float32)
