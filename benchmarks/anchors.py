@@ -34,13 +34,13 @@ Job = tuple[str, str, str, int]  # clip, its path, its master's path, display he
 
 
 def require_packages() -> None:
-    """Stop in one line where BRISQUE's or NIQE's package is missing: it would be found out after an hour."""
+    """Stop in one line where BRISQUE's or NIQE's package is missing: the benchmark would fail after an hour."""
     if missing := [name for name in ("brisque", "skvideo") if importlib.util.find_spec(name) is None]:
         sys.exit(f"no {' or '.join(missing)} here: pip install 'brisque[opencv-python-headless]' scikit-video")
 
 
 def anchors_of(jobs: list[Job], path: Path, workers: int) -> dict[str, dict[str, float]]:
-    """Clip -> anchor -> value; kept in the JSON `path`, so that only new clips are judged."""
+    """Clip -> anchor -> value; stored in the JSON `path`, so that only new clips are computed."""
     values_by_clip: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
     left = [job for job in jobs if job[0] not in values_by_clip]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

@@ -114,7 +114,7 @@ class Inputs:
 
 
 def result_of(job: Job, folder: Path) -> Path:
-    """Where a job leaves what it found."""
+    """Where a job writes its predictions."""
     return folder / f"{job.name}, seed {job.seed}.json"
 
 
@@ -206,7 +206,7 @@ def _ridge(train: NDArray[Any], labels: NDArray[Any], test: NDArray[Any]) -> Flo
 
 
 def collect(folder: Path, data: Data, names: list[str]) -> pd.DataFrame:
-    """The rows that the named jobs judged, a column for each predictor and seed."""
+    """The rows that the named jobs predicted, a column for each predictor and seed."""
     table = data.table
     for path in sorted(folder.glob("*, seed *.json")):
         name, _, seed = path.stem.rpartition(", seed ")
@@ -272,15 +272,15 @@ def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
 
 
 def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
-    """The rows of each part of the table, judged."""
+    """The rows of each part of the table, with predictions."""
 
     def ladders(table: pd.DataFrame) -> pd.DataFrame:
         return table[of_ladder(table, config)]
 
-    judged_in_folds = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
-    whole, older = judged_in_folds["origin"] == "master", judged_in_folds["codec"].isin(OLDER)
-    own = of_ladder(judged_in_folds, config)
-    folds = judged_in_folds[whole & own].reset_index(drop=True)
+    fold_scores = collect(folder, data, [f"fold {number + 1}" for number in range(FOLDS)])
+    whole, older = fold_scores["origin"] == "master", fold_scores["codec"].isin(OLDER)
+    own = of_ladder(fold_scores, config)
+    folds = fold_scores[whole & own].reset_index(drop=True)
     all_tests = collect(folder, data, ["test"])
     all_tests = all_tests[~all_tests["codec"].isin(OLDER)].reset_index(drop=True)
     masters = {
@@ -307,9 +307,9 @@ def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers
         "two generations": folds[folds["first_crf"].notna()],
         "folds with AV1": folds[folds["codec"] == "av1"],
         "folds without AV1": ladders(collect(folder, data, [f"{NO_AV1} {number + 1}" for number in range(FOLDS)])),
-        "older codecs": judged_in_folds[whole & older],
-        "other settings": judged_in_folds[whole & ~own & ~older],
-        "1080 lines": judged_in_folds[~whole & own],
+        "older codecs": fold_scores[whole & older],
+        "other settings": fold_scores[whole & ~own & ~older],
+        "1080 lines": fold_scores[~whole & own],
         "test": tests,
         "test, other settings": all_tests[~of_ladder(all_tests, config)],
         "test, one generation": tests[tests["first_crf"].isna()],

@@ -49,7 +49,7 @@ FITTED = ("support", "weight", "offset")
 CARD_SECTION = "## Error by codec, preset and height"
 # Chosen on the validation contents of level.yaml (docs/lab-notes/2026-11.md has the others).
 VERYFAST_WEIGHT = 0.25
-LARGE_WEIGHT = 2.0  # of encodes shown at 1080 lines or more: few, and judged lowest
+LARGE_WEIGHT = 2.0  # of encodes shown at 1080 lines or more: few, and under-estimated most
 KEPT_WEIGHTS = {"h264": 0.1, "hevc": 0.1}  # of support clips of codecs whose ladder was of fast presets
 KEPT_WEIGHT = 0.3  # of the others
 NOISE = 1.0
@@ -76,7 +76,7 @@ def write_regression(graph: onnx.ModelProto, head: StreamHead) -> onnx.ModelProt
     return changed
 
 
-def judged_table(data: Data, scorer: Scorer) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[np.float32]]:
+def scored_table(data: Data, scorer: Scorer) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[np.float32]]:
     """The clips whose stream can be read, with the base's scores; their texture_NQ and terms_NF."""
     texture = Texture(scorer.contract.view.patch_px)
     rows = np.flatnonzero(~np.isnan(data.stream).any(1))
@@ -122,7 +122,7 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
     return {"evaluation": result.model_dump(mode="json"), "errors": errors, "held_by_interval": held}
 
 
-def judged_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
+def scored_files(path: Path, base: Scorer, scorer: Scorer) -> pd.DataFrame:
     """A labeled table's videos as a user would have them scored, by the file before and the file after.
 
     Re-encodes and codecs whose QP can't be read are among them if they are in the table.
@@ -158,7 +158,7 @@ def judge(arguments: argparse.Namespace) -> None:
     facts = json.loads(arguments.json.read_text())
     for argument in arguments.judge:
         name, _, path = argument.partition("=")
-        facts["splits"][name] = figures(judged_files(Path(path), base, scorer))
+        facts["splits"][name] = figures(scored_files(Path(path), base, scorer))
         for when in ("before", "after"):
             print(f"{name}, {when}", *facts["splits"][name]["errors"][when], sep="\n")
         write_json(arguments.json, facts)
@@ -182,7 +182,7 @@ def main() -> None:
     artifacts = run(config, arguments.runs, until="views").artifacts
     data = read_data(config, artifacts["ladder"], artifacts["views"])
     graph, base = onnx.load(str(arguments.base)), Scorer(arguments.base)
-    table, texture, terms = judged_table(data, base)
+    table, texture, terms = scored_table(data, base)
     head = read_regression(graph, base.contract)
     both = torch.from_numpy(texture), torch.from_numpy(terms)
     with torch.no_grad():

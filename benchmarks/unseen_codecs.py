@@ -32,7 +32,7 @@ KINDS = {
 
 
 def unseen_encodes(masters: dict[str, Path], folder: Path, workers: int, label_model: str) -> pd.DataFrame:
-    """One row an encode, as `rungwise.metrics.evaluate` reads it, with `kind` and `path`; files in `folder` are kept.
+    """One row an encode, as `rungwise.metrics.evaluate` reads it, with `kind` and `path`; files in `folder` are reused.
 
     MPEG-2 takes no odd frame rates; an encode that fails is noted and left out.
     """
