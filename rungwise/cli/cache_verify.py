@@ -10,7 +10,7 @@ import typer
 
 from rungwise.cli.each_input import each_input
 from rungwise.cli.options import Device, Json, Quiet
-from rungwise.cli.pipeline import training_module
+from rungwise.cli.pipeline import training_packages
 
 
 def verify(
@@ -43,7 +43,8 @@ def verify(
             f"{run}: neither a finished cache nor a runs folder with one; make one with `rungwise cache make`"
         )
     seed = secrets.randbelow(2**31) if seed is None else seed
-    verify_cache = training_module("distill.teaching").verify_cache
+    with training_packages():
+        from distill.teaching import verify_cache
 
     def work(path: Path) -> bool:
         rows, allowed = verify_cache(path, sample=sample, seed=seed, tolerance=tolerance, device=device)

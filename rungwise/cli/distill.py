@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOption
-from rungwise.cli.pipeline import run_until
+from rungwise.cli.pipeline import print_outcome, training_packages
 
 
 def distill(
@@ -33,7 +33,13 @@ def distill(
     quiet: Quiet = False,
 ) -> None:
     """Distill the student from the labels and the teacher's cache."""
+    with training_packages():
+        from distill.pipeline import run
+    from rungwise.config import load_config
+
     changes = {"tune": tune, "start": start and str(start)}
     changes = {key: value for key, value in changes.items() if value is not None}
     until = "distill" if pretrain is None else "pretrain"
-    run_until(until, config, runs, sources, device, as_json, changes, tensorboard)
+    settings = load_config(config, sources=sources, student=changes)
+    outcome = run(settings, runs, until=until, device=device, watch=tensorboard)
+    print_outcome(outcome, until, as_json)

@@ -10,7 +10,7 @@ import typer
 
 from rungwise.cli.each_input import each_input
 from rungwise.cli.options import Json, Quiet
-from rungwise.cli.pipeline import training_module
+from rungwise.cli.pipeline import training_packages
 
 
 def golden(
@@ -42,8 +42,10 @@ def _deviations(path: Path) -> tuple[dict[str, float], float]:
         from rungwise.score.scorer import golden_of_export
 
         return golden_of_export(path)
-    deviations, tolerance = training_module("distill.golden").golden(path)
-    return deviations, tolerance
+    with training_packages():
+        from distill.golden import golden as golden_of_checkpoint
+
+    return golden_of_checkpoint(path)
 
 
 def _report(path: Path, deviations: dict[str, float], tolerance: float, as_json: bool) -> bool:

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
-
-def report_failures(failures: dict[str, str]) -> None:
-    from rungwise.progress import warn
-
-    for clip, reason in failures.items():
-        warn(f"failed: {clip}: {reason}")
-    if failures:
-        raise typer.Exit(1)
+if TYPE_CHECKING:
+    from distill.pipeline import Outcome
 
 
-def run_until(
-    until: str,
-    config: Path,
-    runs: Path,
-    sources: Path | None,
-    device: str,
-    as_json: bool,
-    changes: dict[str, Any] | None = None,
-    watch: Path | None = None,
-) -> None:
-    """Make everything up to one stage, and print where its artifact lies."""
+@contextlib.contextmanager
+def training_packages() -> Iterator[None]:
+    """Imports of `distill` and `teacher` go inside.
+
+    Raises:
+        ValueError: they or what they import is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(
+            f"this verb needs a checkout with the training packages ({error}): "
+            "clone the repository and `pip install -e '.[train]'`"
+        ) from error
+
+
+def print_outcome(outcome: Outcome, until: str, as_json: bool) -> None:
+    """Print where the artifact of the last stage lies; exit 1 if a clip or a precision failed."""
     from rungwise.ranks import ranks
 
-    outcome = run_pipeline(config, runs, sources, device, until, changes, watch)
     artifact = outcome.artifacts[until]
     if ranks().rank > 0:
-        pass  # the first process speaks for all
+        pass  # the first process prints for all
     elif as_json:
         print(json.dumps({"stage": until, "id": artifact.id, "path": str(artifact.path), "failures": outcome.failures}))
     elif until == "evaluate":
@@ -46,27 +46,11 @@ def run_until(
     report_failures(outcome.failures)
 
 
-def training_module(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"this verb needs a checkout with the training packages ({error}): "
-            "clone the repository and `pip install -e '.[train]'`"
-        ) from error
+def report_failures(failures: dict[str, str]) -> None:
+    """Print every failure; exit 1 if there is one."""
+    from rungwise.progress import warn
 
-
-def run_pipeline(
-    config: Path,
-    runs: Path,
-    sources: Path | None,
-    device: str,
-    until: str,
-    changes: dict[str, Any] | None = None,
-    watch: Path | None = None,
-) -> Any:
-    pipeline = training_module("distill.pipeline")
-    from rungwise.config import load_config
-
-    settings = load_config(config, sources=sources, student=changes)
-    return pipeline.run(settings, runs, until=until, device=device, watch=watch)
+    for clip, reason in failures.items():
+        warn(f"failed: {clip}: {reason}")
+    if failures:
+        raise typer.Exit(1)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOption
-from rungwise.cli.pipeline import report_failures, run_pipeline
+from rungwise.cli.pipeline import report_failures, training_packages
 
 
 def quickstart(
@@ -19,7 +19,11 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Run every stage from masters to an evaluated model; a second run reuses what is finished."""
-    outcome = run_pipeline(config, runs, sources, device, "evaluate")
+    with training_packages():
+        from distill.pipeline import run
+    from rungwise.config import load_config
+
+    outcome = run(load_config(config, sources=sources), runs, device=device)
     evaluation, exported = outcome.artifacts["evaluate"].path, outcome.artifacts["export"].path
     model = exported / "student.onnx"
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOption
-from rungwise.cli.pipeline import run_until
+from rungwise.cli.pipeline import print_outcome, training_packages
 
 
 def teach(
@@ -17,7 +17,7 @@ def teach(
     quiet: Quiet = False,
 ) -> None:
     """Tune the teacher on the train contents."""
-    run_until("teach", config, runs, sources, device, as_json)
+    _run("teach", config, runs, sources, device, as_json)
 
 
 def make_cache(
@@ -29,7 +29,7 @@ def make_cache(
     quiet: Quiet = False,
 ) -> None:
     """Run the teacher over every view once and keep its quality targets and features."""
-    run_until("cache", config, runs, sources, device, as_json)
+    _run("cache", config, runs, sources, device, as_json)
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the student as fp32, fp16 and int8 ONNX files, each checked against its gates."""
-    run_until("export", config, runs, sources, device, as_json)
+    _run("export", config, runs, sources, device, as_json)
 
 
 def evaluate(
@@ -53,4 +53,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a run's teacher and student on its test contents; `metrics` evaluates any table of scores."""
-    run_until("evaluate", config, runs, sources, device, as_json)
+    _run("evaluate", config, runs, sources, device, as_json)
+
+
+def _run(until: str, config: Path, runs: Path, sources: Path | None, device: str, as_json: bool) -> None:
+    with training_packages():
+        from distill.pipeline import run
+    from rungwise.config import load_config
+
+    outcome = run(load_config(config, sources=sources), runs, until=until, device=device)
+    print_outcome(outcome, until, as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rungwise.cli.options import Json, Quiet
-from rungwise.cli.pipeline import training_module
+from rungwise.cli.pipeline import training_packages
 
 
 def info(
@@ -20,7 +20,10 @@ def info(
     quiet: Quiet = False,
 ) -> None:
     """Print a student's weights and multiply-adds for one view of a video, part by part."""
-    facts = training_module("distill.golden").student_info(model)
+    with training_packages():
+        from distill.golden import student_info
+
+    facts = student_info(model)
     if as_json:
         print(json.dumps(facts))
         return

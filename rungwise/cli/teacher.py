@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rungwise.cli.options import Json, Quiet
-from rungwise.cli.pipeline import training_module
+from rungwise.cli.pipeline import training_packages
 
 
 def convert(
@@ -19,5 +19,8 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Convert an official InternVideo2 checkpoint to safetensors, with a card of what it holds."""
-    facts = training_module("teacher.convert").convert(source, out)
+    with training_packages():
+        from teacher.convert import convert as convert_checkpoint
+
+    facts = convert_checkpoint(source, out)
     print(json.dumps(facts) if as_json else "\n".join(f"{name:12}{value}" for name, value in facts.items()))
