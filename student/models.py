@@ -19,7 +19,10 @@ from student.mamba import MambaStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
 
-STUDENTS: dict[str, type[FrameStudent]] = {"mamba": MambaStudent, "swin": SwinStudent}
+STUDENTS: dict[str, type[FrameStudent]] = {
+    "mamba": MambaStudent,
+    "swin": SwinStudent,
+}
 
 
 def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
