@@ -385,7 +385,9 @@ def test_invalid_durations(tmp_path: Path, duration: str) -> None:
         ("<SegmentList><SegmentURL media='a.m4s' mediaRange='9-'/></SegmentList>", "byte range '9-'"),
     ],
 )
-def test_dash_errors(tmp_path: Path, template: str, words: str) -> None:
+def test_dash_errors(tmp_path: Path, template: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("dash", "variants"):
+        monkeypatch.setattr(f"rungwise.media.{module}.MAX_SEGMENTS", 1000)
     inside = f"<AdaptationSet mimeType='video/mp4'>{template}<Representation id='v'/></AdaptationSet>"
     (variant,) = read_playlist(write_mpd(tmp_path / "a.mpd", inside, mediaPresentationDuration="PT1H"))
     assert words in variant.problem
