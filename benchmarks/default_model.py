@@ -43,7 +43,7 @@ from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.pipeline import STAGES, run
-from distill.predict import judge
+from distill.predict import predict_batches
 from distill.train import fit
 from rungwise.artifact import sha256_json, write_json, write_text
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
@@ -130,13 +130,13 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
     examples = _take(inputs.examples, train, outputs[train])
     _fit(job, config, teacher, examples, config.teacher.training, folder, "teacher")
-    predictions = list(judge(teacher, outputs[train][:, 0]))
+    predictions = list(predict_batches(teacher, outputs[train][:, 0]))
     targets = {
         "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in predictions])[:, None],
         "features": np.concatenate([part.feature.numpy() for part in predictions])[:, None],
         "scores": np.concatenate([part.score.numpy() for part in predictions])[:, None],
     }
-    teacher_scores = np.concatenate([part.score.numpy() for part in judge(teacher, outputs[test][:, 0])])
+    teacher_scores = np.concatenate([part.score.numpy() for part in predict_batches(teacher, outputs[test][:, 0])])
     ridge = _ridge(outputs[train].mean((1, 2)), inputs.examples.scores[train], outputs[test].mean((1, 2)))
 
     outputs = np.load(inputs.student, mmap_mode="r")
@@ -151,7 +151,7 @@ def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
     known = set(np.array(inputs.examples.codecs)[train])
     unknown = np.array([inputs.examples.codecs[row] not in known for row in test])
     terms[unknown, NUM_BITSTREAM_FEATURES:] = 0  # as a scorer would judge them
-    predictions = list(judge(student, outputs[test][:, 0], terms))
+    predictions = list(predict_batches(student, outputs[test][:, 0], terms))
     pictures = np.concatenate([part.score.numpy() for part in predictions])
     fused = np.concatenate([part.fused.numpy() for part in predictions if part.fused is not None])
     columns = {

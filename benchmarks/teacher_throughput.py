@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, make_judge, matrices_to_bf16
+from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, make_predict, matrices_to_bf16
 from rungwise.artifact import write_json
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.media.video import probe
@@ -258,7 +258,7 @@ def measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Any]:
     if device.startswith("cuda"):
         torch.cuda.set_device(torch.device(device).index or 0)
     model = build_model(args.size, args.frames, args.px, device, args.precision)
-    judge = make_judge(model, Layers(model, ()), dtype="float16", precision=args.precision, device=device)
+    judge = make_predict(model, Layers(model, ()), dtype="float16", precision=args.precision, device=device)
     pixels = unlike_clips(max(args.batch), args.frames, args.px, device)
     flops = count_flops(lambda: judge(pixels[:1]))
     rates, batches = [matrix_rate(device, dtype, side)], []

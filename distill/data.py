@@ -1,4 +1,4 @@
-"""A labeled dataset with its views, and what every training stage says of itself."""
+"""A labeled dataset with its views, and what all training stages have in their keys and contracts."""
 
 from __future__ import annotations
 
@@ -47,27 +47,27 @@ class Data:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """One class for each codec and rung; a clip of unknown making is a class of its own (CONVIQT)."""
+        """One class for each codec and rung; a clip of unknown origin is a class of its own (CONVIQT)."""
         table = self.table
-        share = (table["height"] / table["display_height"]).round(2)  # 134 of 270 lines are half
+        fraction = (table["height"] / table["display_height"]).round(2)  # 134 of 270 lines are half
         known = table["rate_control"].fillna("") != ""
         names = [
             f"{codec} {rate} {size}" if is_known else f"clip {clip}"
             for codec, rate, size, is_known, clip in zip(
-                table["codec"], table["rate_control"], share, known, table["clip"], strict=True
+                table["codec"], table["rate_control"], fraction, known, table["clip"], strict=True
             )
         ]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
     @property
     def stream(self) -> NDArray[np.float64]:
-        """What each clip's coded stream says, (N, NUM_BITSTREAM_FEATURES); NaN of a clip whose making is unknown."""
+        """Bitstream features of each clip, (N, NUM_BITSTREAM_FEATURES); NaN for a clip of unknown origin."""
         columns = ("path", "rate_control", "width", "height", "display_height")
         return _bitstream_features(tuple(zip(*(self.table[name].fillna("") for name in columns), strict=True)))
 
     @property
     def reencoded(self) -> NDArray[np.bool_]:
-        """Which clips are encodes of encodes, (N,); false where that isn't known."""
+        """Which clips are re-encodes, (N,); false where that is unknown."""
         if "first_crf" not in self.table:
             return np.zeros(len(self.table), bool)
         return np.asarray(self.table["first_crf"].notna())
@@ -99,10 +99,10 @@ class Data:
     ) -> Examples:
         """These splits' pixels (read into memory), labels and, if given, the teacher's targets (in table order).
 
-        With a `reencoded_weight` the terms of the coded streams are read too; encodes of encodes weigh so much there.
-        `inputs` stand in for the pixels: what frozen layers gave of every view, in table order.
+        With a `reencoded_weight` the bitstream features are read too; re-encodes have that weight in their loss.
+        `inputs` replace the pixels: the frozen layers' output of every view, in table order.
 
-        Without `num_groups` no bitrate is looked at, and no clip has a bitrate group.
+        Without `num_groups` no bitrate is read, and no clip has a bitrate group.
         """
         rows = self.rows(*splits, labeled=labeled)
         blank = np.full((len(rows), BITSTREAM_INPUT_DIM), np.nan, np.float32)

@@ -1,7 +1,7 @@
 """What runs a training step: plain PyTorch in one process, or DeepSpeed in any number of them.
 
-Both take the same rows of the same batch to the same loss: each process judges its share of a batch, all see all
-judgments, and each computes the whole batch's loss. So correlation and rank losses don't change with the number
+Both take the same rows of the same batch to the same loss: each process predicts its rows of a batch, all get all
+predictions, and each computes the whole batch's loss. So correlation and rank losses don't change with the number
 of processes, and neither does anything else beyond rounding.
 """
 
@@ -46,13 +46,13 @@ class Engine:
         self.adamw = torch.optim.AdamW(groups, weight_decay=weight_decay)
         self.optimizer: Any = self.adamw
 
-    def share(self, rows: int) -> list[int]:
-        """Which of a batch's rows this process judges; all processes judge equally many, some twice if need be."""
+    def own_rows(self, rows: int) -> list[int]:
+        """The rows of a batch that this process predicts: equally many in all processes, some twice if need be."""
         each = math.ceil(rows / self.where.world)
         return [number % rows for number in range(self.where.rank * each, (self.where.rank + 1) * each)]
 
     def __call__(self, rows: int, *inputs: Tensor) -> tuple[Any, ...]:
-        """Run this process's share of a batch of `rows`; every process gets all rows, with gradients of its own."""
+        """Run this process's rows of a batch of `rows`; every process gets all rows, with gradients of its own."""
         with autocast(self.device, self.precision):
             outputs = self.run(*(each.to(self.device) for each in inputs))
         return tuple(None if output is None else self.gather(output)[:rows] for output in outputs)
@@ -195,8 +195,8 @@ class DeepSpeedEngine(Engine):
         for name, have in (("world", self.where.world), ("zero_stage", self.zero_stage)):
             if saved.get(name) != have:
                 raise ValueError(
-                    f"{folder.parent}: was begun with {name} {saved.get(name)}, now it is {have}; go on with "
-                    f"{saved.get(name)}, or delete the folder to begin anew"
+                    f"{folder.parent}: was started with {name} {saved.get(name)}, now it is {have}; resume with "
+                    f"{saved.get(name)}, or delete the folder to start again"
                 )
         with to_stderr():
             self.engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
@@ -274,7 +274,7 @@ def _backend(device: str) -> str:
 
 
 def deepspeed_config(zero_stage: int) -> dict[str, Any]:
-    """Batches are cut by us and precision is autocast's, so little is left to say."""
+    """Only the ZeRO stage: the trainer cuts the batches, and autocast sets the precision."""
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,

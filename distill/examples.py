@@ -17,14 +17,14 @@ from torch import Tensor
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment
 
-UNNAMED_FRACTION: Final = 0.15  # of clips are shown as of no known codec, so that unseen codecs can be scored
+UNNAMED_FRACTION: Final = 0.15  # of clips are trained on as of no known codec, so that unseen codecs can be scored
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from, by row. `targets` holds the teacher's tensors by view, or nothing."""
+    """What is trained on, by row. `targets` holds the teacher's tensors by view, or nothing."""
 
-    inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or what frozen layers gave of them, (N, V, ...) float
+    inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or the frozen layers' output of them, (N, V, ...) float
     scores: NDArray[np.float32]  # (N,), label's scale, higher is better; NaN: unlabelled, the teacher's targets alone
     contents: tuple[str, ...]
     codecs: tuple[str, ...]
@@ -32,8 +32,8 @@ class Examples:
     groups: NDArray[np.int64]  # (N,), bitrate group within the content's own ladder, -1 where there is none
     patch_px: int  # side of the patches a view is stitched from
     frames_each: int  # 2 where frames come in pairs of neighbors, else 1
-    stream: NDArray[np.float32]  # (N, F) terms of rungwise/bitstream/features.py, NaN where there are none
-    stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in what is learned of streams
+    stream: NDArray[np.float32]  # (N, F) bitstream features (rungwise/bitstream/features.py), NaN where there are none
+    stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in the losses of bitstream features
     targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
 
     def __len__(self) -> int:
@@ -43,18 +43,18 @@ class Examples:
 def make_batch(
     train: Examples, rows: list[int], augment: Augment | None, *, seed: int, epoch: int, device: str
 ) -> dict[str, Tensor]:
-    """One batch's tensors. Each row shows one of its views, or a sample of it, drawn anew each epoch."""
+    """One batch's tensors. Each row shows one of its views, or a sample of it, drawn again each epoch."""
     generator = np.random.default_rng([seed, epoch, rows[0]])
     views = generator.integers(train.inputs.shape[1], size=len(rows))
-    shown = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
+    samples = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
     if augment is not None:
-        shown = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in shown]
+        samples = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in samples]
     contents = [train.contents[row] for row in rows]
     terms = train.stream[rows]
     terms[generator.random(len(rows)) < UNNAMED_FRACTION, NUM_BITSTREAM_FEATURES:] = 0
     terms[generator.random(len(rows)) >= train.stream_weights[rows]] = np.nan  # so often that their weight comes out
     batch = {
-        "inputs": torch.from_numpy(np.stack(shown)),
+        "inputs": torch.from_numpy(np.stack(samples)),
         "label": torch.from_numpy(train.scores[rows]).to(device),
         "setting": torch.from_numpy(train.classes[rows]).to(device),
         "group": torch.from_numpy(train.groups[rows]).to(device),
@@ -77,17 +77,17 @@ def sample_view(
     """
     frames, size = view_TSSC.shape[:2]
     steps = frames // frames_each
-    kept = np.sort(generator.choice(steps, min(augment.sample_frames, steps), replace=False))
-    kept_frames = (kept[:, None] * frames_each + np.arange(frames_each)).ravel()
+    steps_chosen = np.sort(generator.choice(steps, min(augment.sample_frames, steps), replace=False))
+    frames_chosen = (steps_chosen[:, None] * frames_each + np.arange(frames_each)).ravel()
     if augment.sample_grid is None:
-        frames_alone: NDArray[Any] = view_TSSC[kept_frames]
+        frames_alone: NDArray[Any] = view_TSSC[frames_chosen]
         return frames_alone
     grid = size // patch_px
     side = min(augment.sample_grid, grid)
     cells = generator.permutation(grid * grid)[: side * side]
-    patches = view_TSSC[kept_frames].reshape(len(kept_frames), grid, patch_px, grid, patch_px, 3)
+    patches = view_TSSC[frames_chosen].reshape(len(frames_chosen), grid, patch_px, grid, patch_px, 3)
     chosen = patches[:, cells // grid, :, cells % grid]  # (cells, T, P, P, C): indexed axes come first
     if generator.random() < 0.5:
         chosen = chosen[:, :, :, ::-1]
-    parts = chosen.reshape(side, side, len(kept_frames), patch_px, patch_px, 3).transpose(2, 0, 3, 1, 4, 5)
-    return np.ascontiguousarray(parts).reshape(len(kept_frames), side * patch_px, side * patch_px, 3)
+    parts = chosen.reshape(side, side, len(frames_chosen), patch_px, patch_px, 3).transpose(2, 0, 3, 1, 4, 5)
+    return np.ascontiguousarray(parts).reshape(len(frames_chosen), side * patch_px, side * patch_px, 3)

@@ -41,7 +41,7 @@ CALIBRATION_VIEWS: Final = 200
 
 
 class Candidate(NamedTuple):
-    """A graph on its way: scores_N on validation clips, those with their streams, its gates so far, operators left in
+    """A graph on its way: scores_N and hybrid scores on validation clips, its gates so far, operators left in
     float."""
 
     graph: onnx.ModelProto
@@ -57,7 +57,7 @@ def export_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
 
 
 def build_export(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
-    """Write the files and prove on validation clips that they say what torch says.
+    """Write the files and check on validation clips that they score as torch does.
 
     A refused fp16 or int8 is left out and named in gates.json and by `export_failures`.
 
@@ -74,7 +74,7 @@ def export_failures(export: Artifact) -> dict[str, str]:
 
 
 class _Export:
-    """One building of the stage: what all precisions share."""
+    """One build of the stage: what all precisions have in common."""
 
     def __init__(self, config: RunConfig, data: Data, student: Artifact, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
@@ -102,17 +102,17 @@ class _Export:
         self.scores: dict[str, NDArray[np.float32]] = {}
         self.fused: dict[str, NDArray[np.float32]] = {}
         self.terms = data.terms(self.rows) if self.model.is_hybrid else None
-        # A clip whose frames don't say their quantizer is judged by its pictures alone, here as by a scorer.
+        # A clip without a readable QP gets the pixel-only score, as in the scorer.
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:
             self.coded &= ~np.isnan(self.terms).any(1)
-        # A student that learned from validation clips too says nothing of how it errs there: what it said before does.
+        # After a refit on validation clips their errors mean nothing: the scores before the refit count.
         path = student.path / HELD_OUT
         self.held_out: dict[str, NDArray[np.float32]] = load_file(path) if path.is_file() else {}
 
     @property
-    def learned_from(self) -> tuple[str, ...]:
-        """The splits that the student learned from."""
+    def trained_on(self) -> tuple[str, ...]:
+        """The splits that the student was trained on."""
         return ("train", "validation") if self.held_out else ("train",)
 
     def build(self) -> dict[str, Any]:
@@ -132,24 +132,26 @@ class _Export:
         write_text(self.folder / "card.md", self.card())
         return {"refused": self.refused}
 
-    def judge(self, graph: onnx.ModelProto, precision: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Scores_N of validation clips by a graph that is no file yet, and with their streams where it takes them."""
+    def score_validation(
+        self, graph: onnx.ModelProto, precision: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Scores_N of validation clips by a graph that is no file yet; hybrid scores too where it takes bitstreams."""
         terms = None if self.terms is None else np.nan_to_num(self.terms)
         path = self.folder / SCRATCH / "candidate.onnx"
         write_graph(graph, self.contract.model_copy(update={"precision": precision}), path)
         scorer = Scorer(path, check=False)
         outputs = ["score"] if self.terms is None else ["score", "fused"]
-        found = [
+        outputs_by_clip = [
             scorer.run(outputs, self.validation.pixels[[i]], None if terms is None else terms[[i]])
             for i in range(len(self.rows))
         ]
-        scores, *fused = (np.concatenate(values) for values in zip(*found, strict=True))
+        scores, *fused = (np.concatenate(values) for values in zip(*outputs_by_clip, strict=True))
         return scores, np.where(self.coded, fused[0], scores) if fused else None
 
     def reference(self, graph: onnx.ModelProto) -> Candidate:
         """The fp32 graph, whose scores must equal torch's at several display heights."""
         check_operators(graph, REFERENCE)
-        scores, fused = self.judge(graph, REFERENCE)
+        scores, fused = self.score_validation(graph, REFERENCE)
         pixels, heights = self.decoded()
         scorer = Scorer(self.folder / SCRATCH / "candidate.onnx", check=False)
         deviation = parity(scorer, predict(self.model, pixels), pixels)
@@ -160,7 +162,7 @@ class _Export:
         )
 
     def decoded(self) -> tuple[NDArray[np.uint8], set[int]]:
-        """Views_NTSSC of validation clips decoded anew, as shown at several heights, and the heights in lines."""
+        """Views_NTSSC of validation clips, decoded again at several display heights; and the heights."""
         views, heights = [], set()
         for row in self.rows[spread(len(self.rows), PARITY_CLIPS)]:
             clip = self.data.table.iloc[row]
@@ -190,7 +192,7 @@ class _Export:
 
     def measured(self, precision: str, attempt: Attempt) -> Candidate:
         """A graph with its gates: what it loses against the fp32 graph."""
-        scores, fused = self.judge(attempt.graph, precision)
+        scores, fused = self.score_validation(attempt.graph, precision)
         gates = loss_gates(precision, scores, self.scores[REFERENCE], self.validation)
         if fused is not None:
             lost = loss_gates(precision, fused, self.fused[REFERENCE], self.validation)
@@ -218,7 +220,7 @@ class _Export:
             ),
         }
         if candidate.fused is not None:
-            rows = self.data.rows(*self.learned_from)
+            rows = self.data.rows(*self.trained_on)
             rows = rows[~np.isnan(self.data.stream[rows]).any(1)]
             facts = self.data.stream[rows]
             update["stream"] = BitstreamContract(
@@ -282,7 +284,7 @@ class _Export:
         )
         whole = self.data.table
         splits = {split: whole.iloc[self.data.rows(split)] for split in ("train", "validation")}
-        train = whole.iloc[self.data.rows(*self.learned_from)]
+        train = whole.iloc[self.data.rows(*self.trained_on)]
         facts = Facts(
             name=self.config.name,
             weights=_num_weights(self.model),

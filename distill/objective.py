@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from distill.examples import Examples
 from distill.losses import LOSSES, TEMPERATURE, total_loss
-from distill.predict import judge
+from distill.predict import predict_batches
 from rungwise.config import BitrateGroups
 from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
@@ -53,13 +53,14 @@ class Objective:
         clips = {"labeled": ~values["label"].isnan(), "ordered": ~values["order"].isnan()}
         if "bitstream" in batch:
             clips["hybrid"] = clips["labeled"] & ~batch["bitstream"].isnan().any(1)
+        chosen = {"all": values}  # each set of clips is cut out once: gradients then add up in one order
         terms = {}
         for name in self.weights:
             loss = LOSSES[name]
-            arguments = [values[need] for need in loss.needs]
-            if loss.clips != "all":
+            if loss.clips not in chosen:
                 rows = clips[loss.clips]
-                arguments = [value[rows] if value.ndim else value for value in arguments]
+                chosen[loss.clips] = {need: value[rows] if value.ndim else value for need, value in values.items()}
+            arguments = [chosen[loss.clips][need] for need in loss.needs]
             terms[name] = loss.function(*arguments) if len(arguments[0]) else 0 * prediction.score.sum()
         return terms
 
@@ -102,7 +103,7 @@ def make_bundle(model: nn.Module, train: Examples, objective: Objective) -> Bund
     projector: nn.Module = nn.Identity()
     embedder = None
     if objective.needs & {"projected", "embedding", "embeddings"}:
-        first = next(judge(model, train.inputs[:1, 0]))
+        first = next(predict_batches(model, train.inputs[:1, 0]))
         width = first.feature.shape[-1]
         if "projected" in objective.needs:
             projector = nn.Linear(width, train.targets["features"].shape[-1])

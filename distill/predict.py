@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from rungwise.prediction import Prediction
 
 
-def judge(
+def predict_batches(
     model: nn.Module, inputs: NDArray[Any], *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
 ) -> Iterator[Prediction[Tensor]]:
-    """Judge pixels_NTSSC (or what frozen layers gave of them), and what more the model takes of each, in batches,
-    without gradients."""
+    """Predictions of pixels_NTSSC, or of the frozen layers' output of them, and of what more the model takes."""
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(inputs), batch_size):
@@ -27,4 +26,4 @@ def judge(
 
 def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
     """Scores of pixels_NTSSC, (N,) float32, on the label's scale."""
-    return np.concatenate([part.score.float().cpu().numpy() for part in judge(model, pixels, device=device)])
+    return np.concatenate([part.score.float().cpu().numpy() for part in predict_batches(model, pixels, device=device)])

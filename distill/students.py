@@ -21,7 +21,7 @@ from distill.engine import own_device
 from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
-from distill.predict import judge
+from distill.predict import predict_batches
 from distill.stage import Artifacts, Inputs
 from distill.train import fit
 from distill.view_store import read_view_lists
@@ -70,7 +70,7 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         reencoded_weight=student.reencoded_weight,
     )
     validation = data.examples("validation", inputs=hidden)
-    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     fit_examples = partial(
         fit_student, training=student.training, data=data, folder=folder, config=config, inputs=inputs
     )
@@ -195,10 +195,11 @@ def predict_held_out(
 ) -> dict[str, NDArray[np.float32]]:
     """scores_N of the validation clips by a student that didn't train on them; with bitstream features also fused_N,
     the scores with them where a clip has some."""
-    judged = list(judge(model, validation.inputs[:, 0], *(() if terms is None else (np.nan_to_num(terms),))))
-    scores = {"scores": np.concatenate([part.score.float().numpy() for part in judged])}
+    bitstream = () if terms is None else (np.nan_to_num(terms),)
+    predictions = list(predict_batches(model, validation.inputs[:, 0], *bitstream))
+    scores = {"scores": np.concatenate([part.score.float().numpy() for part in predictions])}
     if terms is not None:
-        fused = np.concatenate([part.fused.float().numpy() for part in judged if part.fused is not None])
+        fused = np.concatenate([part.fused.float().numpy() for part in predictions if part.fused is not None])
         scores["fused"] = np.where(np.isnan(terms).any(1), scores["scores"], fused)
     return scores
 

@@ -56,7 +56,7 @@ from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 from teacher.quality_teacher import QualityTeacher
 
-PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys of a teacher's section that say where weights lie
+PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys with a path or a hub id of weights
 NOT_HASHED = {"execution", *PRETRAINED}
 MATRIX_SIZE = 8192  # of the product against which a card's use is measured
 # Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
@@ -89,7 +89,7 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         fitted = Upper(model, section.model)
         hidden = keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
     train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
-    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is judged
+    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     history, state = fit(
         fitted,
         train,
@@ -157,7 +157,7 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
     if config.teacher.execution.keep_frozen and not config.cache.layers:
         model, name = load_checkpoint(weights)[0], config.teacher.model
         hidden = keep_frozen(model, name, data, inputs.runs, device=device, precision=precision)
-    judge, contract = open_teacher(
+    predict, contract = open_teacher(
         weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
         precision=precision, device=device, sharded=lockstep, upper=hidden is not None,
     )  # fmt: skip
@@ -171,15 +171,15 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
     one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
     if hidden is not None:
         one = torch.from_numpy(np.array(hidden[:1])).to(device)
-    fields = judge(one)
+    fields = predict(one)
     shards = -(-len(table) // per_shard)
     _note_size(fields, len(table), shards)
-    flops = 0 if not device.startswith("cuda") else count_flops(lambda: judge(one))
+    flops = 0 if not device.startswith("cuda") else count_flops(lambda: predict(one))
     clock = write_cache(
         folder,
         len(table),
         read,
-        judge,
+        predict,
         clips_per_shard=per_shard,
         clips_per_batch=config.cache.clips_per_batch,
         device=device,
@@ -204,7 +204,7 @@ def _note_size(fields: Fields, clips: int, shards: int) -> None:
 
 
 def cache_facts(fields: Fields, clips: int, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
-    """What the cache's manifest says of it; `fields` are those of one clip."""
+    """The facts of the cache's manifest; `fields` are those of one clip."""
     return {
         "code_version": __version__,
         "clips": clips,
@@ -250,10 +250,10 @@ def open_teacher(
         matrices_to_bf16(model)
     # ZeRO-3 moves weights during the pass: no_grad, so that none becomes an inference tensor.
     without_gradients = torch.no_grad if sharded else torch.inference_mode
-    return make_judge(call, hooks, dtype=dtype, precision=precision, device=device, mode=without_gradients), contract
+    return make_predict(call, hooks, dtype=dtype, precision=precision, device=device, mode=without_gradients), contract
 
 
-def make_judge(
+def make_predict(
     call: Callable[[Tensor], Any],
     hooks: Layers,
     *,
@@ -265,23 +265,23 @@ def make_judge(
     """From a teacher that takes frames_BTHWC to the function from pixels_MVTSSC to cached fields."""
     feature_dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
 
-    def judge(pixels_MVTSSC: Tensor) -> Fields:
+    def predict(pixels_MVTSSC: Tensor) -> Fields:
         clips, views = pixels_MVTSSC.shape[:2]
         with mode(), autocast(device, precision):
-            judged = call(pixels_MVTSSC.flatten(0, 1))
+            prediction = call(pixels_MVTSSC.flatten(0, 1))
         fields = {
-            "scores": judged.score.float(),
-            "levels": judged.logits.float().softmax(-1),
-            "features": judged.feature.to(feature_dtype),
+            "scores": prediction.score.float(),
+            "levels": prediction.logits.float().softmax(-1),
+            "features": prediction.feature.to(feature_dtype),
         }
         fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
         return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
 
-    return judge
+    return predict
 
 
 def matrices_to_bf16(model: QualityTeacher) -> None:
-    """Weights of products are kept as they are multiplied; norms, positions, scales and the score stay fp32."""
+    """Put the weights of products in bf16; norms, positions, scales and the score stay fp32."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and name not in model.full_precision:
             module.to(torch.bfloat16)
@@ -292,7 +292,7 @@ def _view_shape(recipe: ViewRecipe) -> tuple[int, ...]:
 
 
 def _turns(folder: Path, shards: int) -> list[int | None]:
-    """This process's shards, one a turn, where all must judge in lockstep; all must see one list of what is left."""
+    """This process's shards, one a turn, where all must predict in lockstep; all have one list of missing shards."""
     where = ranks()
     lists: list[Any] = [missing_shards(folder, shards) if where.rank == 0 else None]
     torch.distributed.broadcast_object_list(lists, src=0)
@@ -302,7 +302,7 @@ def _turns(folder: Path, shards: int) -> list[int | None]:
 
 
 def _describe(flops_per_clip: int, device: str, precision: str) -> Callable[[Clock], str]:
-    """What the progress line adds: shares of time and, on a card, the share of its matrix rate that is used."""
+    """What the progress line adds: fractions of time and, on a GPU, the fraction of its matrix rate that is used."""
     if not flops_per_clip:
         return Clock.shares
     rate = matrix_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32, MATRIX_SIZE)
@@ -329,11 +329,11 @@ def verify_cache(
 
     Args:
         path: the cache's artifact, in a runs folder that holds its teacher and its ladder too.
-        sample: clips to look at.
-        tolerance: allowed deviation, relative to a field's own scale; None: by the teacher's precision.
+        sample: clips to run again.
+        tolerance: allowed error, relative to a field's own scale; None: by the teacher's precision.
 
     Returns:
-        One dict a clip: its name and the largest deviation of each field; and the tolerance.
+        One dict a clip: its name and the largest error of each field; and the tolerance.
 
     Raises:
         ValueError: a file's bytes changed, or the cache is of another teacher, preprocessing or dataset.
@@ -347,7 +347,7 @@ def verify_cache(
         raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
     teacher, ladder = open_artifact(weights.parent), open_artifact(runs / "ladder" / facts["ladder_artifact"])
     verify_files(teacher)
-    judge, contract = open_teacher(
+    predict, contract = open_teacher(
         weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],
         precision=params["precision"], device=own_device(device),
     )  # fmt: skip
@@ -361,21 +361,21 @@ def verify_cache(
     if tolerance is None and params["feature_dtype"] == "bfloat16":
         allowed = max(allowed, BF16_STEP)
     chosen = np.random.default_rng(seed).permutation(sorted(index))[:sample]
-    found = []
+    rows = []
     for clip in track([str(name) for name in chosen], "verify", total=len(chosen)):
         entry = index[clip]
         video = ladder.path / entry.path
         if sha256_file(video) != entry.video_sha256:
-            raise ValueError(f"{video}: content: not the bytes that the teacher saw; the clip was changed")
+            raise ValueError(f"{video}: content: not the bytes that the teacher was given; the clip was changed")
         pixels = torch.from_numpy(read_views(video, entry.views))[None].to(own_device(device))
-        fresh, kept = judge(pixels), read_shard(path / entry.shard)
-        found.append(
-            {"clip": clip} | {name: _relative(kept[name][entry.row], fresh[name][0].cpu()) for name in sorted(kept)}
+        fresh, cached = predict(pixels), read_shard(path / entry.shard)
+        rows.append(
+            {"clip": clip} | {name: _relative(cached[name][entry.row], fresh[name][0].cpu()) for name in sorted(cached)}
         )
-    return found, allowed
+    return rows, allowed
 
 
-def _relative(kept: Tensor, fresh: Tensor) -> float:
-    """Largest deviation over the field's own largest magnitude, at least 1."""
-    deviation = (kept.double() - fresh.double()).abs().max()
-    return float((deviation / fresh.double().abs().max().clamp(min=1)).nan_to_num(nan=float("inf")))
+def _relative(cached: Tensor, fresh: Tensor) -> float:
+    """Largest error over the field's own largest magnitude, at least 1."""
+    error = (cached.double() - fresh.double()).abs().max()
+    return float((error / fresh.double().abs().max().clamp(min=1)).nan_to_num(nan=float("inf")))

@@ -146,7 +146,7 @@ class Trainer:
             batch = make_batch(
                 self.train, rows, self.training.augment, seed=self.seed, epoch=epoch, device=self.engine.device
             )
-            own = self.engine.share(len(rows))
+            own = self.engine.own_rows(len(rows))
             bitstream = [batch["bitstream"].nan_to_num()[own]] if "hybrid_score" in self.objective.needs else []
             prediction = Prediction(*self.engine(len(rows), batch.pop("inputs")[own], *bitstream))
             loss, terms = self.objective(prediction, batch)
@@ -204,13 +204,13 @@ def one_cycle(progress: float) -> float:
 
 
 def predict_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Prediction[Tensor]:
-    """Predict every row's first view, in batches that the processes share; all of them get it all."""
+    """Predict every row's first view, in batches split over the processes; all of them get all predictions."""
     engine.module.eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(examples), batch_size):
             rows = np.arange(start, min(start + batch_size, len(examples)))
-            inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.share(len(rows))], 0]))
+            inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.own_rows(len(rows))], 0]))
             parts.append(Prediction(*engine(len(rows), inputs)))
     columns = zip(*parts, strict=True)
     joined: list[Any] = [None if column[0] is None else torch.cat(column).float() for column in columns]

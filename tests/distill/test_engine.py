@@ -37,7 +37,7 @@ def test_every_row_is_judged_and_all_processes_judge_equally_many(rows: int, wor
     made, shares = engine(), []
     for rank in range(world):
         made.where = Ranks(rank, world, rank)
-        shares.append(made.share(rows))
+        shares.append(made.own_rows(rows))
     assert len({len(share) for share in shares}) == 1
     # In order of rank, cut to the batch, every row once: what `__call__` hands on.
     assert [row for share in shares for row in share][:rows] == list(range(rows))

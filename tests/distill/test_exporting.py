@@ -205,7 +205,7 @@ def test_a_clip_that_does_not_say_its_quantizer_is_judged_by_its_pictures(
     export.terms = data.terms(export.rows)
     export.terms[0] = np.nan
     export.coded = np.asarray(~np.isnan(export.terms).any(1))
-    scores, fused = export.judge(onnx.ModelProto(), "fp32")
+    scores, fused = export.score_validation(onnx.ModelProto(), "fp32")
     assert set(scores.tolist()) == {10}
     assert fused is not None
     assert fused.tolist() == [10] + [20] * (len(export.rows) - 1)

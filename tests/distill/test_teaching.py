@@ -220,7 +220,7 @@ def test_another_teacher_or_another_clip_is_named(copied: Path) -> None:
     (cache / "manifest.json").write_text(manifest)
     clip = sorted((ladder / "encodes").glob("*.mp4"))[0]
     clip.write_bytes(clip.read_bytes() + b"\0")
-    with pytest.raises(ValueError, match=rf"{clip.name}: content: not the bytes that the teacher saw"):
+    with pytest.raises(ValueError, match=rf"{clip.name}: content: not the bytes that the teacher was given"):
         verify_cache(cache, sample=30, seed=0, tolerance=None, device="cpu")
     (teacher / "teacher.safetensors").unlink()
     with pytest.raises(ValueError, match="its teacher is not at"):

@@ -16,7 +16,7 @@ from distill.data import Data
 from distill.engine import autocast
 from distill.examples import Examples, make_batch, sample_view
 from distill.objective import Bundle, Embedder, Objective
-from distill.predict import judge, predict
+from distill.predict import predict, predict_batches
 from distill.train import fit
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, BitrateGroups, Training
@@ -311,7 +311,7 @@ def test_encodes_of_encodes_weigh_what_the_config_says() -> None:
 
 
 def hybrid_scores(model: torch.nn.Module, pixels: np.ndarray, terms: np.ndarray) -> np.ndarray:
-    fused = [batch.fused for batch in judge(model, pixels, terms)]
+    fused = [batch.fused for batch in predict_batches(model, pixels, terms)]
     return np.concatenate([scores.numpy() for scores in fused if scores is not None])
 
 
