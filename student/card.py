@@ -84,14 +84,15 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
     lines = [
         f"# {facts.name}: {first.model} student",
         "",
-        f"A score of a compressed video without its source: {scale.kind}, {scale.minimum:g} to {scale.maximum:g},"
-        f" {scale.polarity.replace('_', ' ')}. {facts.weights:,} weights. It looks at {view.num_frames} frames, of each"
-        f" {view.grid}x{view.grid} patches of {view.patch_px}x{view.patch_px} pixels as shown at the display height.",
+        f"Predicts {scale.kind} of a compressed video without the reference: {scale.minimum:g} to {scale.maximum:g},"
+        f" {scale.polarity.replace('_', ' ')}. {facts.weights:,} weights. Of each window it looks at {view.num_frames}"
+        f" frames, {view.grid}x{view.grid} patches of {view.patch_px}x{view.patch_px} pixels each, at the display"
+        " height.",
         "",
         "## Intended use",
         "",
-        "Comparing encodes of one content, and watching an encoder's output, where no reference is at hand. The label"
-        f" is {scale.kind}: the score foretells that metric, and is as good a measure of what people see as it is.",
+        "Comparing encodes of one content, and monitoring an encoder, where no reference is at hand. The score only"
+        f" predicts {scale.kind}; it is no better a measure of what viewers see than that metric.",
         "Any program can run the files: see docs/onnx.md for the input and the crop recipe.",
         "",
         "## Data",
@@ -105,8 +106,8 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Figures on validation contents",
         "",
-        "Validation contents chose the epoch and the operators left in float, so these figures flatter. The test"
-        " contents, which the export never looks at, are judged by `rungwise evaluate`, in its table and report."
+        "Validation contents chose the epoch and the operators left in float, so these figures flatter. The export"
+        " never touches the test contents; `rungwise evaluate` reports them."
         + " The student was then trained on the validation contents too; these figures, and the intervals below, are"
         " those of the one before." * facts.refitted,
         "Brackets: 95 % intervals by content.",
@@ -135,10 +136,10 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Limits",
         "",
-        "- Codecs, contents and sizes other than the above were not measured.",
-        f"- Training labels end at {facts.label_range[0]:.1f}: worse encodes were not seen.",
-        "- SDR only. Judged at another display height, a video gets another score.",
-        f"- Only {view.num_frames} frames are looked at; a short defect between them is missed.",
+        "- Codecs, contents and sizes other than those above were not measured.",
+        f"- Training labels end at {facts.label_range[0]:.1f}: worse encodes were not in training.",
+        "- SDR only. A video has another score at another display height.",
+        f"- Only {view.num_frames} frames of each window are looked at; a short defect between them is missed.",
         *_promise(first),
         "",
         "## Identity",
@@ -169,7 +170,7 @@ def _file(name: str, contract: Contract, facts: Facts) -> str:
 
 
 def _streams(contracts: Mapping[str, Contract]) -> list[str]:
-    """How files are judged whose coded stream can be read."""
+    """The intervals of hybrid scores, by file."""
     lines = []
     for name, contract in contracts.items():
         if contract.stream is not None:
@@ -179,10 +180,10 @@ def _streams(contracts: Mapping[str, Contract]) -> list[str]:
     if not lines:
         return []
     return [
-        f"Of a coded file ({codecs}) the bits of its frames, its quantizer's steps and its coded size count too, unless"
-        " told not to; the intervals above are those of pictures alone, these of both:",
+        f"For a file coded as {codecs} the hybrid score also uses bits of frames, qstep and coded size, unless"
+        " `--pixel-only` is given; the intervals above are pixel-only, these are hybrid:",
         "",
-        "| file | interval with the stream |",
+        "| file | hybrid interval |",
         "|---|---|",
         *lines,
         "",
