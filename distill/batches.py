@@ -1,4 +1,4 @@
-"""Batches in which order can be learned: several contents, several rungs of each; and the groups of those rungs."""
+"""Batches that have an order to train on: several contents, several rungs of each; and the groups of those rungs."""
 
 from __future__ import annotations
 

@@ -51,5 +51,5 @@ def picture(student: nn.Module, examples: Examples, *, device: str = "cpu") -> N
     pen = ImageDraw.Draw(sheet)
     for column, (row, view_TSSC, score) in enumerate(zip(rows, views, scores, strict=True)):
         sheet.paste(Image.fromarray(view_TSSC[0]), (column * size, 0))
-        pen.text((column * size + 2, size + 2), f"{examples.scores[row]:.0f}, says {score:.0f}", fill="black")
+        pen.text((column * size + 2, size + 2), f"{examples.scores[row]:.0f}, predicted {score:.0f}", fill="black")
     return np.asarray(sheet)

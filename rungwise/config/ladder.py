@@ -20,14 +20,14 @@ class Sources(Section):
     folder: Path | None = None
     """folder of master videos"""
     photographs: Path | None = None
-    """folder of pictures, turned into clips by a synthetic pan and zoom; needs `shots`"""
+    """folder of stills, turned into clips by a synthetic pan and zoom; needs `shots`"""
     shots: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)] | None = None
     """sizes of the clips made from each photograph, as `[width, height]` in pixels"""
     variants: Annotated[int, Field(ge=0)] = 0
     """augmented copies of each folder master: cropped, mirrored, reversed, sped up, enlarged or graded; test contents
     that are named in `splits.test` get none"""
     unlabelled: Path | None = None
-    """folder of videos without masters; students learn from the teacher's outputs on them"""
+    """folder of videos without masters; students train on the teacher's outputs for them"""
     groups: dict[str, tuple[str, ...]] = Field(default={})
     """contents that share footage, by group; a group stays in one split, other contents are groups of their own"""
     width: Positive | None = None
@@ -48,9 +48,9 @@ class Sources(Section):
             "built-in scenes": (drawn, ("width", "height", "num_frames", "fps")),
             "photographs": (self.photographs, ("num_frames", "fps")),
         }
-        for kind, (wanted, needed) in made.items():
+        for kind, (section, needed) in made.items():
             missing = [name for name in needed if getattr(self, name) is None]
-            if wanted is not None and missing:
+            if section is not None and missing:
                 raise ValueError(f"{kind} need {', '.join(missing)}")
         if (self.photographs is None) != (self.shots is None):
             raise ValueError("`photographs` and `shots` go together")
@@ -104,7 +104,7 @@ class RungSample(Section):
 
 
 class Beside(Section):
-    """Rungs beside the ladder's own, sampled separately: older codecs, say, or slower presets."""
+    """Rungs beside the ladder's own, sampled separately: older codecs or slower presets, for example."""
 
     rungs: tuple[Rungs, ...]
     """as `ladder.rungs`"""
@@ -124,4 +124,4 @@ class Ladder(Section):
     label: str
     """a libvmaf model, such as vmaf_v1.0.16_3d0h"""
     extra_labels: tuple[str, ...]
-    """further libvmaf models, kept as columns"""
+    """further libvmaf models, as columns of the table"""

@@ -51,7 +51,7 @@ class LossWeights(Section):
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:
         if not self.used:
-            raise ValueError("no loss has a weight above 0, so nothing would be learned")
+            raise ValueError("no loss has a weight above 0, so nothing would train")
         return self
 
     @property
@@ -76,7 +76,7 @@ class LossWeights(Section):
 
 
 def _extra(name: str) -> dict[str, Any]:
-    """What `term` says of a loss."""
+    """What `term` gives a loss."""
     extra = LossWeights.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     return extra

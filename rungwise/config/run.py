@@ -33,12 +33,12 @@ class Splits(Section):
 
 
 class Views(Section):
-    """The pixels that teacher and student look at."""
+    """The pixels that teacher and student are given."""
 
     recipe: ViewRecipe
     """shared by teacher and student"""
     per_clip: Positive
-    """views of each clip kept for training"""
+    """views of each clip for training"""
 
 
 class Evaluate(Section):
@@ -61,7 +61,7 @@ class Export(Section):
     @model_validator(mode="after")
     def _fp32_is_the_measure(self) -> Export:
         if "fp32" not in self.precisions or len(set(self.precisions)) < len(self.precisions):
-            raise ValueError("`precisions` needs fp32, against which the others are judged, and each but once")
+            raise ValueError("`precisions` needs fp32, against which the others are compared, and each once")
         return self
 
 
@@ -79,7 +79,7 @@ class RunConfig(Section):
     splits: Splits
     """held-out contents"""
     views: Views
-    """which pixels the models look at"""
+    """which pixels the models are given"""
     teacher: Teacher
     """one of five teachers"""
     cache: Cache
@@ -117,8 +117,8 @@ def load_config(path: Path, *, sources: Path | None = None, student: Mapping[str
         raise ValueError(f"{path}: a config is a mapping of keys")
     if sources is not None:
         own = values.get("sources")
-        kept = own if isinstance(own, dict) and "folder" in own else {}  # of built-in scenes nothing holds for a folder
-        values["sources"] = kept | {"folder": str(sources)}
+        folder_keys = own if isinstance(own, dict) and "folder" in own else {}  # keys of built-in scenes fit no folder
+        values["sources"] = folder_keys | {"folder": str(sources)}
     if student and isinstance(values.get("student"), dict):
         values["student"] |= student
     try:

@@ -131,7 +131,7 @@ class ConviqtTeacher(TeacherSection):
     @model_validator(mode="after")
     def _no_labels(self) -> ConviqtTeacher:
         if set(self.training.losses.used) != {"contrast"}:
-            raise ValueError("conviqt learns by contrast alone and its score is a ridge regression: give "
+            raise ValueError("conviqt trains by contrast alone and its score is a ridge regression: give "
                              "training.losses.contrast a weight above 0 and all others 0")  # fmt: skip
         return self
 
@@ -143,7 +143,7 @@ Teacher = Annotated[
 
 
 class Cache(Section):
-    """What is kept of the teacher. Batches never cross shards, so the bytes don't depend on the number of processes."""
+    """The teacher's stored outputs. Batches never cross shards: the bytes don't depend on the number of processes."""
 
     clips_per_shard: Positive
     """clips in a file"""
@@ -152,4 +152,4 @@ class Cache(Section):
     feature_dtype: Literal["float16", "bfloat16"]
     """of features and layer outputs"""
     layers: tuple[str, ...]
-    """modules of the teacher whose outputs are kept too, averaged over time and space"""
+    """modules of the teacher whose outputs are stored too, averaged over time and space"""

@@ -43,7 +43,7 @@ class Training(Section):
     weight_decay: Weight
     """AdamW's"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    """of the averaged weights, which are the ones that are kept"""
+    """of the averaged weights, which are the ones in the checkpoint"""
     losses: LossWeights
     """weights of the loss terms"""
 

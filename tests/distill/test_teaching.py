@@ -117,7 +117,7 @@ def test_configs_that_contradict_themselves_are_refused(small: TeacherRuns) -> N
     keep = {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}
     for kind, changes, training, words in (
         ("internvideo2", {"execution": keep}, {"augment": {"sample_frames": 4, "sample_grid": 2}}, "augment to null"),
-        ("conviqt", {}, {"losses": small.bench.LOSSES | {"label": 1.0}}, "learns by contrast alone"),
+        ("conviqt", {}, {"losses": small.bench.LOSSES | {"label": 1.0}}, "trains by contrast alone"),
         ("q_clip", {"num_levels": 6}, {}, r"teacher\.num_levels: Input should be 5"),
         ("internvideo2", {"frozen_stages": 2}, {}, r"teacher\.frozen_stages: Extra inputs"),
     ):
