@@ -29,7 +29,7 @@ def score(model: str, frames: np.ndarray, lines: int, window: int = 0) -> float:
         for step in range(steps):
             view[0, step, i, :, j] = scale(scale(frames[frame_of(step, steps, count, recipe)], cols, 1), rows, 0)
     inputs = {"frames": view.reshape(1, steps, grid * side, grid * side, 3)}
-    if len(session.get_inputs()) > 1:  # a model that takes coded streams: by the pictures alone
+    if len(session.get_inputs()) > 1:  # a hybrid model: its pixel-only score
         inputs["stream"] = np.zeros((1, session.get_inputs()[1].shape[1]), np.float32)
     return float(session.run(["score"], inputs)[0][0])
 

@@ -1,6 +1,6 @@
 """StylePrompt (QMamba, arXiv 2406.09546): move a frozen student to new videos by the style of its feature maps.
 
-A prompt p is mixed from a learned bank P by what the map holds, and sets the map's means and deviations anew:
+A prompt p is a mixture of a learned bank P, weighted by the map, and sets the map's means and standard deviations:
 w = softmax(Conv1x1(GAP(F))), p = sum_m w_m P_m, F' = F (1 + gamma) + beta, with gamma ("variance prompt") and beta
 ("mean prompt") linear in a narrow conv(p). Known from the paper in outline; widths are ours. gamma = beta = 0 at the
 start. Shapes: N frames, C channels, M prompts in the bank.

@@ -220,7 +220,7 @@ def _rechosen_windows(
     attempt: _FileRead,
     assemble: Callable[[list[Span], Frames], Iterator[WindowPixels]],
 ) -> Iterator[WindowPixels]:
-    """Windows whose chosen frames include a flat one, with frames chosen anew among all that are not flat.
+    """Windows whose chosen frames include a flat one, with frames chosen again among all that are not flat.
 
     A window of flat frames only comes back as flat, with no pixels.
     """
