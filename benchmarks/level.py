@@ -40,7 +40,7 @@ from rungwise.score.scorer import Scorer
 from student.card import error_table
 from student.export import seal
 from student.gates import PAIR_GAP_SHARE
-from student.head import ALIKE_SHARE, StreamHead
+from student.head import REGRESSION_WEIGHT, HybridHead
 from student.texture import Texture
 
 CONFIG = Path(__file__).parent / "level.yaml"
@@ -55,17 +55,17 @@ KEPT_WEIGHT = 0.3  # of the others
 NOISE = 1.0
 
 
-def read_regression(graph: onnx.ModelProto, contract: Contract) -> StreamHead:
+def read_regression(graph: onnx.ModelProto, contract: Contract) -> HybridHead:
     """The head with the regression of an exported graph; its network stays untrained and unused."""
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     width = arrays[PREFIX + "pictures.weight"].shape[1]
-    head = StreamHead(width, minimum=contract.scale.minimum, maximum=contract.scale.maximum)
+    head = HybridHead(width, minimum=contract.scale.minimum, maximum=contract.scale.maximum)
     for name in ("centre", "spread", *FITTED):
         getattr(head, name).copy_(torch.from_numpy(arrays[PREFIX + name].copy()))
     return head.eval()
 
 
-def write_regression(graph: onnx.ModelProto, head: StreamHead) -> onnx.ModelProto:
+def write_regression(graph: onnx.ModelProto, head: HybridHead) -> onnx.ModelProto:
     """The graph with another regression."""
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
@@ -93,14 +93,14 @@ def scored_table(data: Data, scorer: Scorer) -> tuple[pd.DataFrame, NDArray[np.f
     return table, np.stack(textures), terms
 
 
-def refit(head: StreamHead, table: pd.DataFrame, texture: torch.Tensor, terms: torch.Tensor) -> None:
+def refit(head: HybridHead, table: pd.DataFrame, texture: torch.Tensor, terms: torch.Tensor) -> None:
     """Fit the regression to the train clips so that it and the network together say their labels."""
     train = (table["split"] == "train").to_numpy()
     share = (table["score"].to_numpy(float) - head.minimum) / head.span
     with torch.no_grad():
         before = head.regressed(texture, terms).double().numpy()
-    of_network = (table["before"].to_numpy(float) - head.minimum) / head.span - ALIKE_SHARE * before
-    targets = np.clip((share - of_network) / ALIKE_SHARE, 0, 1.05)
+    of_network = (table["before"].to_numpy(float) - head.minimum) / head.span - REGRESSION_WEIGHT * before
+    targets = np.clip((share - of_network) / REGRESSION_WEIGHT, 0, 1.05)
     weight = np.where(table["preset"] == "veryfast", VERYFAST_WEIGHT, 1.0)
     weight *= np.where(table["display_height"] >= 1080, LARGE_WEIGHT, 1.0)
     codecs = head.support[:, NUM_BITSTREAM_FEATURES : NUM_BITSTREAM_FEATURES + len(CODECS)]
@@ -189,7 +189,7 @@ def main() -> None:
         before = head.regressed(*both).double().numpy()
         refit(head, table, *both)
         after = head.regressed(*both).double().numpy()
-    table["after"] = (table["before"] + head.span * ALIKE_SHARE * (after - before)).clip(
+    table["after"] = (table["before"] + head.span * REGRESSION_WEIGHT * (after - before)).clip(
         head.minimum, head.minimum + head.span
     )
     stream = base.contract.stream

@@ -30,7 +30,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.value_info)}
     kinds |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     kinds |= {name: tensor.data_type for name, tensor in weights.items()}
-    kept = {*_level_head(model), *(node.name for node in model.graph.node if node.name.startswith(EXACT))}
+    exact_nodes = {*_level_head(model), *(node.name for node in model.graph.node if node.name.startswith(EXACT))}
     nodes: list[onnx.NodeProto] = []
     halves: dict[str, onnx.TensorProto] = {}
     cast: set[str] = set()
@@ -38,7 +38,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
     for node in model.graph.node:
         kind = exact
-        if node.name not in kept:
+        if node.name not in exact_nodes:
             moves = node.op_type in MOVING_OPERATORS and any(made.get(name) == half for name in node.input)
             kind = half if moves or node.op_type in HALF_OPERATORS else exact
         for place, name in enumerate(node.input):
@@ -56,10 +56,10 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(node)
 
     used = {name for node in nodes for name in node.input}
-    kept_weights = [tensor for name, tensor in weights.items() if name in used]
+    fp32_weights = [tensor for name, tensor in weights.items() if name in used]
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend([*kept_weights, *halves.values()])
+    model.graph.initializer.extend([*fp32_weights, *halves.values()])
     return model
 
 
@@ -68,13 +68,13 @@ def _level_head(graph: onnx.ModelProto) -> list[str]:
     makers = {output: node for node in graph.graph.node for output in node.output}
     weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
     names: list[str] = []
-    wanted = [output.name for output in graph.graph.output]
-    while wanted:
-        node = makers.get(wanted.pop())
+    pending = [output.name for output in graph.graph.output]
+    while pending:
+        node = makers.get(pending.pop())
         if node is None or node.name in names:
             continue
         names.append(node.name)
         ends = node.op_type in ("Gemm", "MatMul") and weights & set(node.input)
         if not (ends or node.name.startswith(EXACT)):
-            wanted += node.input
+            pending += node.input
     return names

@@ -104,9 +104,9 @@ def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labeled)
     )
 
 
-def spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Up to `wanted` of `count` row numbers, evenly."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+def spread(count: int, limit: int) -> NDArray[np.int64]:
+    """Up to `limit` of `count` row numbers, evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64))
 
 
 def conformal_by_content(

@@ -16,10 +16,10 @@ from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATU
 from rungwise.prediction import Prediction
 from student.texture import NUM_BAND_TEXTURE, NUM_TEXTURE
 
-STREAM_DIM: Final = 64
-CENTERS: Final = 3072  # most train clips that a stream's score is regressed on
-ALIKE_SHARE: Final = 0.7  # of the score, that the regression has
-NOISE: Final = 0.4  # variance of what is regressed of a clip of weight 1, in units of the kernel's
+HYBRID_DIM: Final = 64
+CENTERS: Final = 3072  # at most so many train clips support the regression
+REGRESSION_WEIGHT: Final = 0.7  # in the hybrid score; the network has the rest
+NOISE: Final = 0.4  # variance of the target of a clip of weight 1, in the kernel's units
 JITTER: Final = 1e-6
 OTHER_CODEC: Final = 0.5  # similarity of equal bitstream features of two codecs
 BITSTREAM_WEIGHT: Final = 1.5  # of bitstream features alone in the kernel
@@ -34,23 +34,22 @@ def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         return layer(*(x.float() for x in inputs))
 
 
-class StreamHead(nn.Module):
-    """A score from pixels, texture and bitstream features (rungwise/bitstream/features.py), each in the light of the
-    others: by a small network, and by a regression on how alike a clip is to those of training.
+class HybridHead(nn.Module):
+    """A score from pixels, their statistics and bitstream features (rungwise/bitstream/features.py): the weighted mean
+    of a small network and a regression on similarity to train clips.
 
-    The regression is fitted in closed form after the network is trained: a Gaussian process with `CENTERS` train clips
-    for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors), whose kernel is that of
-    streams, of each kind of texture, of streams and texture together, and a line's in the stream's facts. What it
-    regresses is the square of the label's share of its range: most encodes lie near the top of it, where labels differ
-    little and are surest.
+    The regression is fitted in closed form after the network is trained: a Gaussian process on at most `CENTERS` train
+    clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors). Its kernel compares bitstream
+    features, each kind of statistics, and both together, and has a linear term in the features. The target is the
+    squared label (as a fraction of its range): most encodes lie near the top, where labels differ little.
     """
 
     def __init__(self, dim: int, *, minimum: float, maximum: float) -> None:
         super().__init__()
         self.minimum, self.span = minimum, maximum - minimum
-        self.pictures = nn.Linear(dim, STREAM_DIM)
-        self.terms = nn.Linear(BITSTREAM_INPUT_DIM, STREAM_DIM, bias=False)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(STREAM_DIM, STREAM_DIM), nn.GELU(), nn.Linear(STREAM_DIM, 1))
+        self.pictures = nn.Linear(dim, HYBRID_DIM)
+        self.terms = nn.Linear(BITSTREAM_INPUT_DIM, HYBRID_DIM, bias=False)
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(HYBRID_DIM, HYBRID_DIM), nn.GELU(), nn.Linear(HYBRID_DIM, 1))
         self.straight = nn.Linear(BITSTREAM_INPUT_DIM, 1, bias=False)
         self.centre: Tensor
         self.spread: Tensor
@@ -64,16 +63,16 @@ class StreamHead(nn.Module):
         self.register_buffer("offset", torch.full((1,), 0.5))
 
     def forward(self, feature_BD: Tensor, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
-        """Scores_B on the label's scale; while training those of the network alone."""
+        """Scores_B on the label's scale; in training, of the network alone."""
         mixed_B1: Tensor = self.mix(self.pictures(feature_BD) + self.terms(terms_BF)) + self.straight(terms_BF)
         share = mixed_B1.squeeze(1).sigmoid()
         if not self.training:
-            share = (1 - ALIKE_SHARE) * share + ALIKE_SHARE * self.regressed(texture_BQ, terms_BF)
+            share = (1 - REGRESSION_WEIGHT) * share + REGRESSION_WEIGHT * self.regressed(texture_BQ, terms_BF)
         return self.minimum + self.span * share
 
     @torch.no_grad()
     def fit_closed_form(self, texture_NQ: Tensor, terms_NF: Tensor, score_N: Tensor, weight_N: Tensor) -> None:
-        """Fit the regression to the clips that have a score and a stream, in double precision."""
+        """Fit the regression to the clips that have a label and bitstream features, in double precision."""
         known = ~(score_N.isnan() | terms_NF.isnan().any(1))
         texture, terms = texture_NQ[known].double(), terms_NF[known].double()
         squared = ((score_N[known].double() - self.minimum) / self.span) ** 2
@@ -90,25 +89,25 @@ class StreamHead(nn.Module):
         terms_NF: Tensor,
         share_N: Tensor,
         weight_N: Tensor,
-        kept_weight_M: Tensor,
+        support_weight_M: Tensor,
         noise: float,
     ) -> None:
-        """Refit the regression to more clips, keeping what it says of its present support.
+        """Refit the regression to more clips, keeping its values on its present support.
 
         Args:
             texture_NQ, terms_NF: of the new clips.
-            share_N: what the regression should say of them, as shares of the scale's range.
+            share_N: the regression's targets, as fractions of the scale's range.
             weight_N: of the new clips; 1 is that of an ordinary clip.
-            kept_weight_M: of each clip of the present support, for which the regression's own value stands.
+            support_weight_M: of each clip of the present support, whose target is the regression's own value.
             noise: variance of a clip of weight 1, in units of the kernel's.
         """
         support = self.support.double()
         values = _kernel(support, support) @ self.weight.double() + self.offset.double()
         new = torch.cat([terms_NF, (texture_NQ - self.centre) / self.spread], 1).double()
-        kept = kept_weight_M > 0
-        points = torch.cat([support[kept], new])
-        squared = torch.cat([values[kept], share_N.double() ** 2])
-        self._fit(points, squared, torch.cat([kept_weight_M[kept], weight_N]).double() / noise)
+        weighted = support_weight_M > 0
+        points = torch.cat([support[weighted], new])
+        squared = torch.cat([values[weighted], share_N.double() ** 2])
+        self._fit(points, squared, torch.cat([support_weight_M[weighted], weight_N]).double() / noise)
 
     def _fit(self, points: Tensor, squared: Tensor, precision: Tensor) -> None:
         """The closed form, with a seeded draw of the points for support."""
@@ -124,16 +123,17 @@ class StreamHead(nn.Module):
         self.offset.copy_(offset)
 
     def regressed(self, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
-        """What the regression alone says, as a share of the scale's range, 0 to 1."""
+        """The regression's own score, as a fraction of the scale's range, 0 to 1."""
         points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
         return (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1).sqrt()
 
 
 def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
-    """How alike points are, NM: of streams (terms, with codecs one half alike), textures, and both; and facts' line.
+    """Similarity of points, NM: of bitstream features (two codecs count as half alike), of statistics, and of both;
+    with a linear term in the features.
 
-    Textures never grow quite unlike (a rational quadratic, Rasmussen and Williams 2006, eq. 4.19, of alpha 1): contents
-    that nothing in training is close to are judged by what comes nearest, not by the mean of all.
+    Statistics have a heavy tail (rational quadratic, Rasmussen and Williams 2006, eq. 4.19, alpha 1): a content
+    far from all training contents is scored by the nearest ones, not by the mean of all.
     """
     codecs = slice(NUM_BITSTREAM_FEATURES, BITSTREAM_INPUT_DIM)
     ends = (
@@ -141,8 +141,8 @@ def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
         (BITSTREAM_INPUT_DIM, BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE),
         (BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE, None),
     )
-    streams, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
-    alike = (-streams).exp() * (OTHER_CODEC + (1 - OTHER_CODEC) * left_NP[:, codecs] @ right_MP[:, codecs].T)
+    features, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
+    alike = (-features).exp() * (OTHER_CODEC + (1 - OTHER_CODEC) * left_NP[:, codecs] @ right_MP[:, codecs].T)
     line = left_NP[:, :NUM_BITSTREAM_FEATURES] @ right_MP[:, :NUM_BITSTREAM_FEATURES].T / NUM_BITSTREAM_FEATURES
     return BITSTREAM_WEIGHT * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
 
@@ -173,7 +173,7 @@ class LevelHead(nn.Module):
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
-        self.stream = StreamHead(dim, minimum=minimum, maximum=maximum) if stream else None
+        self.stream = HybridHead(dim, minimum=minimum, maximum=maximum) if stream else None
         self.span = maximum - minimum
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
@@ -181,7 +181,7 @@ class LevelHead(nn.Module):
     def forward(
         self, frame_BTD: Tensor, texture_BTQ: Tensor | None = None, terms_BF: Tensor | None = None
     ) -> Prediction[Tensor]:
-        """Judge clips by their frames' features, and by texture and their streams' terms where they are given."""
+        """Score clips by their frames' features, and with statistics and bitstream features where they are given."""
         feature_BTD = self.clip(frame_BTD)
         feature = feature_BTD.mean(1)
         logits = in_fp32(self.levels, feature)

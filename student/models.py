@@ -60,9 +60,9 @@ def cost(model: FrameStudent, recipe: ViewRecipe) -> list[Part]:
     Multiply-adds are counted by PyTorch in convolutions, matrix products and attention; norms and activations, which
     it doesn't count, add little.
     """
-    names = [f"{name}.{index}" if kept else name for name, child in model.named_children()
-             for kept in [isinstance(child, nn.Sequential | nn.ModuleList) and name in ("stages", "prompts")]
-             for index in (range(len(child)) if kept else [0])]  # type: ignore[arg-type]  # fmt: skip
+    names = [f"{name}.{index}" if listed else name for name, child in model.named_children()
+             for listed in [isinstance(child, nn.Sequential | nn.ModuleList) and name in ("stages", "prompts")]
+             for index in (range(len(child)) if listed else [0])]  # type: ignore[arg-type]  # fmt: skip
     frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)
     model.eval()
     counter = FlopCounterMode(display=False, depth=10)

@@ -25,7 +25,7 @@ GAIN: Final = 4  # of what changes between neighbors, so that an ImageNet stem s
 
 
 def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
-    """Of pairs of neighboring frames, the first frame and the change to the second round mid gray, x_2BUHWC uint8.
+    """Pairs of neighboring frames as the first frame and the change to the second around mid gray, x_2BUHWC.
 
     U = T / 2 pairs. The change is amplified by `GAIN` and clipped; all first frames come before all changes.
     """

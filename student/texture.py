@@ -1,7 +1,7 @@
-"""What kind of picture it is, by statistics that don't train: how much detail of which size, how much moves, how flat.
+"""Spatial and temporal statistics (SI/TI-like): amount and scale of detail, motion, flatness. Nothing here trains.
 
-How many bits a picture needs at a quantizer's step hangs on these, so they stand beside the coded stream's facts
-(student/head.py). Filters are fixed, on luma of each patch alone: no filter looks over the seams of a view.
+The bits that a picture needs at a quantizer step size depend on them, so the hybrid head takes them beside bitstream
+features (student/head.py). Filters are fixed and run on each patch alone: none crosses a seam of a view.
 
 Shapes: B clips, U pairs of frames, P patches, R = B * U * P, H W pixels.
 """
@@ -26,7 +26,7 @@ FLOOR: Final = 0.05  # of a variance in squared code values: what is flat
 
 
 class Texture(nn.Module):
-    """Statistics of pairs of neighboring frames, BUQ with Q = NUM_TEXTURE; of pictures first, then of the change."""
+    """Statistics of pairs of neighboring frames, BUQ with Q = NUM_TEXTURE: of the frames, then of their difference."""
 
     def __init__(self, patch_px: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Texture(nn.Module):
         self.register_buffer("planes", torch.tensor((LUMA, BLUE, RED)).T.contiguous(), persistent=False)
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
-        """Of uint8 RGB views, whose side is a whole number of patches."""
+        """statistics_BUQ of uint8 RGB views whose side is a whole number of patches."""
         pairs = frames_BTHWC.shape[1] // 2
         grid, px = frames_BTHWC.shape[2] // self.patch_px, self.patch_px
         planes = frames_BTHWC.float() @ self.planes
@@ -43,9 +43,9 @@ class Texture(nn.Module):
         luma, chroma = patches[..., 0, :, :].flatten(2, 3), patches[..., 1:, :, :].flatten(2, 3)  # 2, B * U, P, ...
         change = luma[1] - luma[0]
         both = torch.cat([_of_bands(luma[0]), _of_bands(luma[1])]).unflatten(0, (2, -1)).mean(0)
-        found = torch.cat([both, _of_bands(change), _of_pictures(luma, chroma, change)], 1)
-        found_BUQ: Tensor = found.unflatten(0, (-1, pairs))
-        return found_BUQ
+        statistics = torch.cat([both, _of_bands(change), _of_pictures(luma, chroma, change)], 1)
+        statistics_BUQ: Tensor = statistics.unflatten(0, (-1, pairs))
+        return statistics_BUQ
 
 
 def _log2(x: Tensor) -> Tensor:
@@ -53,11 +53,11 @@ def _log2(x: Tensor) -> Tensor:
 
 
 def _of_bands(x_NPHW: Tensor) -> Tensor:
-    """Of each octave: mean and deviation over cells of their log2 variance, shares above `EDGES`; what is left below.
+    """Per octave: mean and standard deviation of the cells' log2 variance, fractions above `EDGES`; then the rest.
 
     NQ.
     """
-    found = []
+    statistics = []
     x_R1HW = x_NPHW.flatten(0, 1).unsqueeze(1)
     for _ in range(BANDS):
         low = functional.avg_pool2d(functional.pad(x_R1HW, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -65,15 +65,15 @@ def _of_bands(x_NPHW: Tensor) -> Tensor:
         cells_NK = _log2(cells).flatten(1).unflatten(0, x_NPHW.shape[:2]).flatten(1)
         mean = cells_NK.mean(1, keepdim=True)
         above = [(2 * (cells_NK - edge)).sigmoid().mean(1, keepdim=True) for edge in EDGES]
-        found += [mean, ((cells_NK - mean).square().mean(1, keepdim=True) + 1e-6).sqrt(), *above]
+        statistics += [mean, ((cells_NK - mean).square().mean(1, keepdim=True) + 1e-6).sqrt(), *above]
         x_R1HW = functional.avg_pool2d(x_R1HW, 2)
     rest = x_R1HW - x_R1HW.mean((2, 3), keepdim=True)
-    found.append(_log2(rest.square().mean((2, 3))).unflatten(0, x_NPHW.shape[:2]).mean(1))
-    return torch.cat(found, 1)
+    statistics.append(_log2(rest.square().mean((2, 3))).unflatten(0, x_NPHW.shape[:2]).mean(1))
+    return torch.cat(statistics, 1)
 
 
 def _of_pictures(luma: Tensor, chroma: Tensor, change: Tensor) -> Tensor:
-    """Brightness, color, edges, flatness, and how far what changes lies where edges are, N18.
+    """Brightness, color, edges, flatness, and how much of the change lies on edges, N18.
 
     luma 2NPHW, chroma 2NPCHW, change NPHW.
     """
@@ -92,8 +92,8 @@ def _of_pictures(luma: Tensor, chroma: Tensor, change: Tensor) -> Tensor:
         "peaks": _log2(peaks) - 2 * _log2(energy), "flat": flat, "bend": _log2(bend) - _log2(energy),
         "far": _log2(far) - _log2(energy), "largest": _log2(peaks) / 2,
     }  # fmt: skip
-    found = [values.mean((0, 2)) for values in per_patch.values()]
-    found += [
+    statistics = [values.mean((0, 2)) for values in per_patch.values()]
+    statistics += [
         (_log2(energy) - _log2(energy).mean(2, keepdim=True)).square().mean((0, 2)).add(1e-6).sqrt(),
         (flat - flat.mean(2, keepdim=True)).square().mean((0, 2)).add(1e-6).sqrt(),
         overall.mean((0, 2, 3, 4)) / 64,
@@ -106,4 +106,4 @@ def _of_pictures(luma: Tensor, chroma: Tensor, change: Tensor) -> Tensor:
         (moved[..., 1:] * edges).mean((1, 2, 3))
         / ((moved.square().mean((1, 2, 3)) * edges.square().mean((1, 2, 3)) + FLOOR).sqrt()),
     ]
-    return torch.stack(found, 1)
+    return torch.stack(statistics, 1)

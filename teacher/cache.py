@@ -1,4 +1,4 @@
-"""The soft-target cache: what the teacher said of every view, in sharded safetensors with a Parquet index.
+"""The soft-target cache: the teacher's outputs for every view, in sharded safetensors with a Parquet index.
 
 Per clip and view: score (fp32), level distribution (fp32), pooled feature and chosen layers' features (fp16 or
 bf16), beside the view itself, which the student replays. Any number of processes on any hosts that share the folder
@@ -345,7 +345,7 @@ def read_cache(
     """The teacher's targets of the named clips, in their order, as fp32 arrays by field.
 
     Raises:
-        ValueError: a clip is not in the cache, or was seen in another view than the one to be replayed.
+        ValueError: a clip is not in the cache, or its view differs from the one to be replayed.
     """
     index = read_index(cache)
     missing = [clip for clip in clips if clip not in index]
@@ -355,11 +355,8 @@ def read_cache(
     for clip in clips:
         for number, (have, want) in enumerate(zip(index[clip].views, views[clip], strict=True)):
             if have != want:
-                fields = [name for name in View.model_fields if getattr(have, name) != getattr(want, name)]
-                raise ValueError(
-                    f"{cache.path}: clip {clip!r}, view {number}: {fields[0]}: cached "
-                    f"{getattr(have, fields[0])}, wanted {getattr(want, fields[0])}"
-                )
+                difference = next(mismatches(have.model_dump(), want.model_dump()))
+                raise ValueError(f"{cache.path}: clip {clip!r}, view {number}: {difference}")
     rows = [(index[clip].shard, index[clip].row) for clip in clips]
     names = next(iter(shards.values()))
     return {name: torch.stack([shards[shard][name][row] for shard, row in rows]).float().numpy() for name in names}

@@ -153,8 +153,8 @@ def read_pretrained(clip: str) -> Any:
     model, report = read_from(clip, "weights (safetensors)", load)
     unused = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]  # older files' constants
     _name_odd_keys(sorted(report["missing_keys"]), sorted(unused), clip)
-    for key, found, wanted in report["mismatched_keys"]:
-        raise ValueError(f"{clip}: {key} is {list(found)}, not {list(wanted)}; give the weights of its config.json")
+    for key, shape, expected in report["mismatched_keys"]:
+        raise ValueError(f"{clip}: {key} is {list(shape)}, not {list(expected)}; give the weights of its config.json")
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""CONVIQT (arXiv 2206.14713): a frame CNN and a GRU, taught without labels to tell encoder settings apart.
+"""CONVIQT (arXiv 2206.14713): a frame CNN and a GRU, trained without labels to tell encoder settings apart.
 
 An encoder gives the classes for nothing: clips of one codec and one rung are one class. The score is a ridge
 regression on the frozen features. Shapes: B clips, T frames, C channels of the CNN, G the GRU's width.
@@ -127,6 +127,6 @@ def load_conviqt(model: Conviqt, teacher: ConviqtTeacher) -> None:
 def without_projector(
     settings: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The contrast's projector has done its work; it is not kept."""
-    kept = {key: value for key, value in state.items() if not key.startswith("projector.")}
-    return {**settings, "contrast_dim": 0}, kept
+    """Drop the projector, which only the contrast needs."""
+    state = {key: value for key, value in state.items() if not key.startswith("projector.")}
+    return {**settings, "contrast_dim": 0}, dict(state)

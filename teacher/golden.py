@@ -28,7 +28,7 @@ NO_EFFECT = {
     "layerscale_no_force_fp32",
     "use_checkpoint",
     "checkpoint_num",
-    "sep_pos_embed",  # told by the keys themselves
+    "sep_pos_embed",  # known from the keys
 }
 # Those of NO_EFFECT whose other value is another model, which no published checkpoint is.
 FIXED = {"qkv_bias": False, "qk_normalization": True}
@@ -96,11 +96,11 @@ def run_golden(path: Path) -> dict[str, float]:
         raise ValueError(f"{path}: holds no {empty[0]}/* tensors")
     model = MODELS[name](config, groups["checkpoint"], path).eval()
     modules = dict(model.named_modules())
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(output: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _inputs: Any, value: Tensor) -> None:
-            found[output] = value
+            outputs[output] = value
 
         return hook
 
@@ -109,8 +109,8 @@ def run_golden(path: Path) -> dict[str, float]:
             raise ValueError(f"{path}: output/{output} is no part of {name}")
         modules[output].register_forward_hook(keep(output))
     with torch.inference_mode():
-        found["logits"] = model.classify(*groups["input"].values())
-    return {output: _deviation(found[output], groups["output"][output], output, path)
+        outputs["logits"] = model.classify(*groups["input"].values())
+    return {output: _deviation(outputs[output], groups["output"][output], output, path)
             for output in sorted(groups["output"], key=_natural)}  # fmt: skip
 
 

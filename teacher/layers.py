@@ -45,15 +45,15 @@ class Layers:
         Raises:
             ValueError: a module gave something whose rows aren't the clips'.
         """
-        found = {}
+        means = {}
         for name in self.names:
             output = self.outputs.__dict__.pop(name, None)
             if output is None or output.ndim < 2 or len(output) % clips:
                 shape = None if output is None else tuple(output.shape)
                 raise ValueError(f"cache.layers: {name!r} gives {shape} for {clips} clips, no features of clips")
             by_row = output.float().movedim(1, -1) if output.ndim == 4 else output.float()
-            found[name] = by_row.unflatten(0, (clips, -1)).flatten(1, -2).mean(1)
-        return found
+            means[name] = by_row.unflatten(0, (clips, -1)).flatten(1, -2).mean(1)
+        return means
 
 
 def count_flops(call: Callable[[], object]) -> int:

@@ -96,7 +96,7 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
     try:
         # Training scripts leave their argparse settings in checkpoints; a Namespace holds data and runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            contents: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "GLOBAL" in str(error).upper():
             raise ValueError(
@@ -107,14 +107,16 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         detail = f" ({_first_line(error)})" if isinstance(error, RuntimeError) else ""
         raise ValueError(f"{path}: not a whole PyTorch checkpoint{detail}; fetch it again") from error
-    while isinstance(found, Mapping):
-        inner = [key for key in WRAPPERS if isinstance(found.get(key), Mapping)]
+    while isinstance(contents, Mapping):
+        inner = [key for key in WRAPPERS if isinstance(contents.get(key), Mapping)]
         if not inner:
             break
         card.wrapper = f"{card.wrapper}.{inner[0]}".lstrip(".")
-        found = found[inner[0]]
+        contents = contents[inner[0]]
     tensors = (
-        {key: value for key, value in found.items() if isinstance(value, Tensor)} if isinstance(found, Mapping) else {}
+        {key: value for key, value in contents.items() if isinstance(value, Tensor)}
+        if isinstance(contents, Mapping)
+        else {}
     )
     if not tensors:
         raise ValueError(f"{path}: holds no tensors by name, so it is no checkpoint of a model")
@@ -137,8 +139,8 @@ def account(
     """Put every key of `state` under used or known extras in `card`, and every wanted key under used or fresh.
 
     Args:
-        extras: beginnings of keys that may be there and are not wanted.
-        may_lack: beginnings of wanted keys that a file may lack.
+        extras: beginnings of keys that may be there and are not used.
+        may_lack: beginnings of the model's keys that a file may lack.
 
     Raises:
         ValueError: an unknown key, a missing key, or another shape; the first of each is named.
@@ -156,8 +158,10 @@ def account(
         if keys
     ]
     if shapes:
-        have, wanted = tuple(state[shapes[0]].shape), tuple(want[shapes[0]].shape)
-        problems.append(f"{len(shapes)} key(s) of another shape, the first {shapes[0]!r}: file {have}, model {wanted}")
+        file_shape, model_shape = tuple(state[shapes[0]].shape), tuple(want[shapes[0]].shape)
+        problems.append(
+            f"{len(shapes)} key(s) of another shape, the first {shapes[0]!r}: file {file_shape}, model {model_shape}"
+        )
     if problems:
         raise ValueError(
             f"{card.source}: does not fit the model: {'; '.join(problems)}; is it another size or another model?"

@@ -23,7 +23,7 @@ from rungwise.config import Augment, BitrateGroups, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
-from student.head import ALIKE_SHARE, StreamHead
+from student.head import REGRESSION_WEIGHT, HybridHead
 from student.mamba import MambaStudent
 from student.texture import NUM_TEXTURE
 
@@ -259,7 +259,7 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
 
 
 def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
-    head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
+    head, generator = HybridHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
     texture, terms = (
         torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, BITSTREAM_INPUT_DIM)
     )
@@ -269,7 +269,9 @@ def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
         head.fit_closed_form(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
         said.append(head(torch.zeros(40, 4), texture, terms).mean().item())
     squares = (0.4**2 + 0.6**2) / 2, (0.4**2 + 0.25 * 0.6**2) / 1.25
-    assert said[0] - said[1] == pytest.approx(ALIKE_SHARE * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1)
+    assert said[0] - said[1] == pytest.approx(
+        REGRESSION_WEIGHT * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1
+    )
 
     data = replace(examples(), stream=np.zeros((16, BITSTREAM_INPUT_DIM), np.float32))
     data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))
@@ -280,7 +282,7 @@ def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
 
 
 def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a_line_in_the_facts() -> None:
-    head, generator = StreamHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
+    head, generator = HybridHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
     for parameter in head.parameters():
         parameter.data.zero_()  # the network says 50 of everything
     terms, sides = torch.zeros(200, BITSTREAM_INPUT_DIM), torch.tensor([1.0, -1]).repeat(100)

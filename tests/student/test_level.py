@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer
-from student.head import CENTERS, StreamHead
+from student.head import CENTERS, HybridHead
 from student.texture import NUM_TEXTURE
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_new_clips_are_learned_and_the_support_is_kept_by_its_weight() -> None:
     (texture, terms), (new_texture, new_terms) = clips(1, 60), clips(2, 60)
     moved = []
     for kept in (0.0, 0.1, 10.0):
-        head = StreamHead(8, minimum=0.0, maximum=100.0).eval()
+        head = HybridHead(8, minimum=0.0, maximum=100.0).eval()
         head.fit_closed_form(texture, terms, torch.full((60,), 60.0), torch.ones(60))
         before = head.regressed(texture, terms)
         assert before.mean() == pytest.approx(0.6, abs=0.02)

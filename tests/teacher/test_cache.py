@@ -255,7 +255,7 @@ def test_values_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:
 def test_another_view_is_named(tmp_path: Path) -> None:
     cache = build(tmp_path)
     other = VIEWS | {"clip3": [VIEWS["clip3"][0], VIEWS["clip3"][1].model_copy(update={"display_height": 72})]}
-    with pytest.raises(ValueError, match=r"clip 'clip3', view 1: display_height: cached 36, wanted 72"):
+    with pytest.raises(ValueError, match=r"clip 'clip3', view 1: display_height: cached 36, expected 72"):
         read_cache(cache, CLIPS, other)
 
 
