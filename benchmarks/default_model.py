@@ -39,22 +39,20 @@ from default_figures import PREDICTORS, by_content, coverage_of_folds, figures, 
 from numpy.typing import NDArray
 
 from distill.data import Data, read_data
-from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.pipeline import STAGES, run
-from distill.predict import predict_batches
-from distill.train import fit
+from distill.students import fit_student, new_student, predict_held_out, student_examples
+from distill.teaching import fit_teacher, make_predict, new_teacher
 from rungwise.artifact import sha256_json, write_json, write_text
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import RunConfig, load_config
 from rungwise.ladder.make import clip_name, ladder_rungs
 from rungwise.ladder.sources import make_masters
 from rungwise.progress import track
-from rungwise.score.contract import CONTRACT_VERSION, Scale
+from rungwise.score.contract import CONTRACT_VERSION
 from rungwise.score.scorer import SHIPPED_MODEL, Scorer
-from student.models import STUDENTS, load_imagenet, student_settings
-from teacher.models import TEACHERS
+from teacher.layers import Layers
 
 CONFIG = Path(__file__).with_name("default.yaml")
 FOLDS = 5
@@ -105,10 +103,10 @@ def _rows(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> tuple[tuple[int,
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every job reads: the config, the table's data without pixels, and where the frozen layers' output lies."""
+    """What every job reads: config, labeled table with bitstream features, files of the frozen layers' output."""
 
     config: RunConfig
-    examples: Examples  # of every row; its inputs are not used
+    data: Data
     student: Path
     teacher: Path
 
@@ -119,82 +117,51 @@ def result_of(job: Job, folder: Path) -> Path:
 
 
 def train_job(job: Job, inputs: Inputs, folder: Path) -> None:
-    """Train teacher and student, and write their predictions, and those of a ridge regression, for the test rows."""
+    """Train teacher and student as the pipeline does, and write their predictions, and those of a ridge regression,
+    for the test rows."""
     torch.set_num_threads(1)
-    started, config = time.monotonic(), inputs.config
+    started, config = time.monotonic(), inputs.config.model_copy(update={"seed": job.seed})
     train, test = np.array(job.train), np.array(job.test)
-    outputs = np.load(inputs.teacher, mmap_mode="r")
-    kind = TEACHERS[config.teacher.model]()
-    span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
-    torch.manual_seed(job.seed)
-    teacher = Upper(kind.build(**kind.settings(config.teacher, config.views.recipe), **span), config.teacher.model)
-    examples = _take(inputs.examples, train, outputs[train])
-    _fit(job, config, teacher, examples, config.teacher.training, folder, "teacher")
-    predictions = list(predict_batches(teacher, outputs[train][:, 0]))
-    targets = {
-        "levels": np.concatenate([part.logits.softmax(-1).numpy() for part in predictions])[:, None],
-        "features": np.concatenate([part.feature.numpy() for part in predictions])[:, None],
-        "scores": np.concatenate([part.score.numpy() for part in predictions])[:, None],
-    }
-    teacher_scores = np.concatenate([part.score.numpy() for part in predict_batches(teacher, outputs[test][:, 0])])
-    ridge = _ridge(outputs[train].mean((1, 2)), inputs.examples.scores[train], outputs[test].mean((1, 2)))
+    split = np.full(len(inputs.data.table), "unused", dtype=object)
+    split[train], split[test] = "train", "test"
+    data = replace(inputs.data, table=inputs.data.table.assign(split=split))
+    own, name = folder / "scratch" / f"{job.name} {job.seed}", f"{job.name}, {job.seed}"
 
-    outputs = np.load(inputs.student, mmap_mode="r")
-    torch.manual_seed(job.seed)
-    settings = student_settings(config.student, config.views.recipe)
-    model = STUDENTS[config.student.model](**settings, num_levels=config.teacher.num_levels, **span)
-    load_imagenet(model)
-    student = Upper(model, config.student.model)
-    examples = _take(inputs.examples, train, outputs[train], targets)
-    _fit(job, config, student, examples, config.student.training, folder, "student")
-    terms = inputs.examples.stream[test]
-    known = set(np.array(inputs.examples.codecs)[train])
-    unknown = np.array([inputs.examples.codecs[row] not in known for row in test])
-    terms[unknown, NUM_BITSTREAM_FEATURES:] = 0  # as a scorer would judge them
-    predictions = list(predict_batches(student, outputs[test][:, 0], terms))
-    pictures = np.concatenate([part.score.numpy() for part in predictions])
-    fused = np.concatenate([part.fused.numpy() for part in predictions if part.fused is not None])
+    hidden = np.load(inputs.teacher, mmap_mode="r")
+    ridge = _ridge(hidden[train].mean((1, 2)), data.table["score"].to_numpy(float)[train], hidden[test].mean((1, 2)))
+    teacher = Upper(new_teacher(config, data)[0], config.teacher.model)
+    examples = data.examples("train", inputs=hidden)
+    _, state = fit_teacher(config, data, teacher, examples, None, folder=own, name=f"{name}, teacher")
+    teacher.load_state_dict(state, strict=True)
+    targets = _targets(config, teacher, hidden)
+
+    hidden = np.load(inputs.student, mmap_mode="r")
+    examples = student_examples(config, data, "train", targets=targets, hidden=hidden)
+    model = new_student(config, data, config.student.start)
+    student, _ = fit_student(
+        config, data, config.student.training, model, examples, None, folder=own, name=f"{name}, student"
+    )
+    terms, codecs = data.terms(test), data.table["codec"].to_numpy(str)
+    terms[~np.isin(codecs[test], codecs[train]), NUM_BITSTREAM_FEATURES:] = 0  # as in the scorer
+    scores = predict_held_out(student, data.examples("test", inputs=hidden), terms)
     columns = {
-        "student": np.where(np.isnan(terms).any(1), pictures, fused),  # as a scorer does
-        "pictures": pictures,
-        "teacher": teacher_scores,
+        "student": scores["fused"],
+        "pictures": scores["scores"],
+        "teacher": targets["scores"][test, 0],
         "ridge": ridge,
     }
-    scores = {name: [float(value) for value in values] for name, values in columns.items()}
-    write_json(result_of(job, folder), {"rows": list(job.test), "seconds": time.monotonic() - started, **scores})
+    lists = {name: [float(value) for value in values] for name, values in columns.items()}
+    write_json(result_of(job, folder), {"rows": list(job.test), "seconds": time.monotonic() - started, **lists})
 
 
-def _fit(job: Job, config: RunConfig, model: Upper, examples: Examples, training: Any, folder: Path, name: str) -> None:
-    scale = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
-    _, state = fit(
-        model,
-        examples,
-        None,
-        training,
-        scale,
-        seed=job.seed,
-        scratch=folder / "scratch" / f"{job.name} {job.seed} {name}",
-        name=f"{job.name}, {job.seed}, {name}",
+def _targets(config: RunConfig, teacher: Upper, hidden: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    """The teacher's targets for every view, as the cache has them."""
+    predict = make_predict(
+        teacher, Layers(teacher, ()), dtype=config.cache.feature_dtype, precision=config.teacher.precision, device="cpu"
     )
-    model.load_state_dict(state, strict=True)
-
-
-def _take(
-    examples: Examples, rows: NDArray[Any], inputs: NDArray[Any], targets: dict[str, NDArray[np.float32]] | None = None
-) -> Examples:
-    return Examples(
-        inputs=inputs,
-        scores=examples.scores[rows],
-        contents=tuple(examples.contents[row] for row in rows),
-        codecs=tuple(examples.codecs[row] for row in rows),
-        classes=examples.classes[rows],
-        groups=examples.groups[rows],
-        patch_px=examples.patch_px,
-        frames_each=1,
-        stream=examples.stream[rows],
-        stream_weights=examples.stream_weights[rows],
-        targets=targets or {},
-    )
+    size = config.cache.clips_per_batch
+    parts = [predict(torch.from_numpy(np.array(hidden[row : row + size]))) for row in range(0, len(hidden), size)]
+    return {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
 
 
 def _ridge(train: NDArray[Any], labels: NDArray[Any], test: NDArray[Any]) -> Floats:
@@ -253,22 +220,12 @@ def shipped_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def inputs_of(config: RunConfig, data: Data, runs: Path) -> Inputs:
     """What the jobs read, made where it isn't there."""
-    span: dict[str, Any] = {"minimum": 0.0, "maximum": 100.0}
-    kind = TEACHERS[config.teacher.model]()
-    teacher = kind.build(**kind.settings(config.teacher, config.views.recipe), **span)
-    kind.load(teacher, config.teacher)
-    student = STUDENTS[config.student.model](
-        **student_settings(config.student, config.views.recipe), num_levels=2, **span
-    )
-    load_imagenet(student)
+    student, teacher = new_student(config, data, config.student.start), new_teacher(config, data)[0]
     paths = []
     for model, section in ((student, config.student), (teacher, config.teacher)):
-        values = keep_frozen(model, section.model, data, runs, device="cpu", precision="fp32")
+        values = keep_frozen(model, section.model, data, runs, device="cpu", precision=section.precision)
         paths.append(Path(str(values.filename)))  # type: ignore[attr-defined]
-    whole = replace(data, table=data.table.assign(split="all"))
-    blank = np.empty((len(data.table), 1), np.float32)
-    examples = whole.examples("all", inputs=blank, reencoded_weight=config.student.reencoded_weight)
-    return Inputs(config, examples, *paths)
+    return Inputs(config, replace(data, bitstream=data.stream), *paths)
 
 
 def sections_of(config: RunConfig, data: Data, runs: Path, folder: Path, workers: int) -> dict[str, pd.DataFrame]:

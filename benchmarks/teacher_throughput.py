@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.teaching import MATRIX_SIZE, VERIFY_TOLERANCE, make_predict, matrices_to_bf16
+from distill.cache_audit import VERIFY_TOLERANCE
+from distill.teaching import MATRIX_SIZE, make_predict, matrices_to_bf16
 from rungwise.artifact import write_json
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.media.video import probe

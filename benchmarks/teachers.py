@@ -134,9 +134,9 @@ def write_tiny_clip(
 
 def teach_cache_verify(config: Path, runs: Path) -> dict[str, Any]:
     """One teacher's way, and what it cost."""
+    from distill.cache_audit import verify_cache
     from distill.data import read_data
     from distill.pipeline import run
-    from distill.teaching import verify_cache
     from distill.view_store import read_view_lists
     from rungwise.artifact import read_facts
     from rungwise.config import load_config

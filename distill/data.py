@@ -39,6 +39,7 @@ class Data:
     scale: Scale
     patch_px: int
     frames_each: int  # 2 where frames come in pairs of neighbors
+    bitstream: NDArray[np.float64] | None = None  # `stream` where it has been read before
 
     @property
     def range(self) -> dict[str, float]:
@@ -62,6 +63,8 @@ class Data:
     @property
     def stream(self) -> NDArray[np.float64]:
         """Bitstream features of each clip, (N, NUM_BITSTREAM_FEATURES); NaN for a clip of unknown origin."""
+        if self.bitstream is not None:
+            return self.bitstream
         columns = ("path", "rate_control", "width", "height", "display_height")
         return _bitstream_features(tuple(zip(*(self.table[name].fillna("") for name in columns), strict=True)))
 

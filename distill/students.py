@@ -54,25 +54,21 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     """Distill the student from labels and from the cache, and measure its interval on validation contents."""
     student, data = config.student, read_data(config, inputs["dataset"], inputs["views"])
     verify_files(inputs["cache"])
-    model = new_student(config, data, inputs)
+    pretrained = inputs.artifacts.get("pretrain")
+    start = student.start if pretrained is None else pretrained.path / "student.safetensors"
+    model = new_student(config, data, start)
     trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (0, 1))
     note(f"distill: {student.model}, {trained:,} of {total:,} weights train ({trained / total:.1%})")
     hidden: NDArray[Any] | None = None
     if student.execution.keep_frozen:
         device = own_device(inputs.device)
         hidden = keep_frozen(model, student.model, data, inputs.runs, device=device, precision=student.precision)
-    examples = partial(
-        data.examples,
-        targets=read_cache(inputs["cache"], list(data.table["clip"]), read_view_lists(data.views)),
-        labeled=False,
-        num_groups=student.bitrate_groups.num_groups if student.bitrate_groups else None,
-        inputs=hidden,
-        reencoded_weight=student.reencoded_weight,
-    )
+    targets = read_cache(inputs["cache"], list(data.table["clip"]), read_view_lists(data.views))
+    examples = partial(student_examples, config, data, targets=targets, hidden=hidden)
     validation = data.examples("validation", inputs=hidden)
     validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     fit_examples = partial(
-        fit_student, training=student.training, data=data, folder=folder, config=config, inputs=inputs
+        fit_student, config, data, student.training, folder=folder, device=inputs.device, watch=_watch_folder(inputs)
     )
     fitted, history = fit_examples(model, examples("train"), validation, name="distill")
     held_out = {}
@@ -80,7 +76,7 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         hybrid = "stream" in student.training.losses.used
         held_out = predict_held_out(fitted, validation, data.terms(data.rows("validation")) if hybrid else None)
     if student.refit:
-        model = new_student(config, data, inputs)
+        model = new_student(config, data, start)
         _, refit_history = fit_examples(model, examples("train", "validation"), None, name="refit")
         history += refit_history
     if ranks().rank > 0:
@@ -120,9 +116,9 @@ def build_pretrained(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     torch.manual_seed(config.seed)
     model = STUDENTS[config.student.model](**settings)
     load_imagenet(model)
-    train = data.examples("train", labeled=False)
+    train, watch = data.examples("train", labeled=False), _watch_folder(inputs)
     _, history = fit_student(
-        model, train, None, training=training, data=data, folder=folder, config=config, inputs=inputs, name="pretrain"
+        config, data, training, model, train, None, folder=folder, device=inputs.device, watch=watch, name="pretrain"
     )
     if ranks().rank > 0:
         return
@@ -138,13 +134,11 @@ def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
     )
 
 
-def new_student(config: RunConfig, data: Data, inputs: Inputs) -> FrameStudent:
-    """The student as it is before distillation: from ImageNet, from its pretraining, or from `student.start`."""
+def new_student(config: RunConfig, data: Data, start: Path | None) -> FrameStudent:
+    """The student as it is before distillation: from a checkpoint, or from ImageNet and random weights."""
     torch.manual_seed(config.seed)
     model = STUDENTS[config.student.model](**settings_of(config, data))
     load_imagenet(model)
-    pretrained = inputs.artifacts.get("pretrain")
-    start = config.student.start if pretrained is None else pretrained.path / "student.safetensors"
     if start is not None:
         load_start(model, start)
     if config.student.tune == "styleprompt":
@@ -152,24 +146,42 @@ def new_student(config: RunConfig, data: Data, inputs: Inputs) -> FrameStudent:
     return model
 
 
+def student_examples(
+    config: RunConfig,
+    data: Data,
+    *splits: str,
+    targets: dict[str, NDArray[np.float32]],
+    hidden: NDArray[Any] | None,
+) -> Examples:
+    """What a student is distilled from: these splits with the teacher's targets, and the frozen layers' output."""
+    groups = config.student.bitrate_groups
+    return data.examples(
+        *splits,
+        targets=targets,
+        labeled=False,
+        num_groups=groups.num_groups if groups else None,
+        inputs=hidden,
+        reencoded_weight=config.student.reencoded_weight,
+    )
+
+
 def fit_student(
+    config: RunConfig,
+    data: Data,
+    training: Training,
     model: FrameStudent,
     train: Examples,
     validation: Examples | None,
     *,
-    training: Training,
-    data: Data,
     folder: Path,
-    config: RunConfig,
-    inputs: Inputs,
     name: str,
+    device: str = "cpu",
+    watch: Path | None = None,
 ) -> tuple[Trainable, list[dict[str, float]]]:
     """Train the student, or what is above its frozen layers where `train` holds their output; in the first process it
     has the averaged weights of the best epoch. Returns what was trained, and its history."""
-    student, watch = config.student, None
+    student = config.student
     fitted = Upper(model, student.model) if train.inputs.dtype != np.uint8 else model
-    if inputs.watch is not None:
-        watch = make_watch(inputs.watch / f"{name}-{inputs.key.id}", fitted, validation)
     history, state = fit(
         fitted,
         train,
@@ -179,15 +191,20 @@ def fit_student(
         seed=config.seed,
         scratch=folder / SCRATCH / name,
         name=name,
-        device=own_device(inputs.device),
+        device=own_device(device),
         precision=student.precision,
         execution=student.execution,
         coarse_to_fine=student.bitrate_groups,
-        watch=watch,
+        watch=None if watch is None else make_watch(watch.with_name(f"{name}-{watch.name}"), fitted, validation),
     )
     if ranks().rank == 0:
         fitted.to("cpu").load_state_dict(state, strict=True)
     return fitted, history
+
+
+def _watch_folder(inputs: Inputs) -> Path | None:
+    """Folder of this artifact's TensorBoard events."""
+    return None if inputs.watch is None else inputs.watch / inputs.key.id
 
 
 def predict_held_out(

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.checkpoint import load_checkpoint, load_unchecked, save_checkpoint
-from distill.data import make_contract, read_data, training_params
+from distill.data import Data, make_contract, read_data, training_params
 from distill.engine import autocast, own_device, shard_for_inference
+from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.stage import Artifacts, Inputs
@@ -30,15 +31,12 @@ from rungwise import __version__
 from rungwise.artifact import (
     SCRATCH,
     hash_files,
-    open_artifact,
-    read_facts,
     sha256_file,
     sha256_json,
-    verify_files,
     write_json,
 )
 from rungwise.config import RunConfig, TeacherSection
-from rungwise.progress import note, track
+from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe, read_views
@@ -46,9 +44,6 @@ from teacher.cache import (
     Clock,
     Fields,
     missing_shards,
-    open_cache,
-    read_index,
-    read_shard,
     write_cache,
     write_index,
 )
@@ -59,9 +54,6 @@ from teacher.quality_teacher import QualityTeacher
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys with a path or a hub id of weights
 NOT_HASHED = {"execution", *PRETRAINED}
 MATRIX_SIZE = 8192  # of the product against which a card's use is measured
-# Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
-VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
-BF16_STEP = 8e-3
 
 
 def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
@@ -75,12 +67,7 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     """Tune the teacher on the train contents' labels."""
     section, data = config.teacher, read_data(config, inputs["dataset"], inputs["views"])
     kind, device = TEACHERS[section.model](), own_device(inputs.device)
-    settings = kind.settings(section, config.views.recipe) | data.range
-    torch.manual_seed(config.seed)
-    model = kind.build(**settings)
-    kind.load(model, section)
-    if section.execution.gradient_checkpointing:
-        _recompute_activations(model, section.model)
+    model, settings = new_teacher(config, data)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
     fitted: QualityTeacher | Upper = model
@@ -90,19 +77,7 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         hidden = keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
     train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
     validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
-    history, state = fit(
-        fitted,
-        train,
-        validation,
-        section.training,
-        data.scale,
-        seed=config.seed,
-        scratch=folder / SCRATCH,
-        name="teach",
-        device=device,
-        precision=section.precision,
-        execution=section.execution,
-    )
+    history, state = fit_teacher(config, data, fitted, train, validation, folder=folder, name="teach", device=device)
     if ranks().rank > 0:
         return
     if section.execution.keep_frozen:
@@ -113,6 +88,45 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     write_json(folder / "history.json", history)
     contract = make_contract(config, data, inputs.key, section.model)
     save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
+
+
+def new_teacher(config: RunConfig, data: Data) -> tuple[QualityTeacher, dict[str, Any]]:
+    """The teacher as it is before tuning, and its constructor settings."""
+    section, kind = config.teacher, TEACHERS[config.teacher.model]()
+    settings = kind.settings(section, config.views.recipe) | data.range
+    torch.manual_seed(config.seed)
+    model = kind.build(**settings)
+    kind.load(model, section)
+    if section.execution.gradient_checkpointing:
+        _recompute_activations(model, section.model)
+    return model, settings
+
+
+def fit_teacher(
+    config: RunConfig,
+    data: Data,
+    model: QualityTeacher | Upper,
+    train: Examples,
+    validation: Examples | None,
+    *,
+    folder: Path,
+    name: str,
+    device: str = "cpu",
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """Tune the teacher; its history, and the state dict with the averaged weights of the best epoch."""
+    return fit(
+        model,
+        train,
+        validation,
+        config.teacher.training,
+        data.scale,
+        seed=config.seed,
+        scratch=folder / SCRATCH,
+        name=name,
+        device=device,
+        precision=config.teacher.precision,
+        execution=config.teacher.execution,
+    )
 
 
 def pretrained(section: TeacherSection) -> dict[str, str | None]:
@@ -320,62 +334,3 @@ def _bytes(count: float) -> str:
             break
         count /= 1024
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def verify_cache(
-    path: Path, *, sample: int, seed: int, tolerance: float | None, device: str
-) -> tuple[list[dict[str, Any]], float]:
-    """Re-run the teacher on random entries of a finished cache, from the clips' files.
-
-    Args:
-        path: the cache's artifact, in a runs folder that holds its teacher and its ladder too.
-        sample: clips to run again.
-        tolerance: allowed error, relative to a field's own scale; None: by the teacher's precision.
-
-    Returns:
-        One dict a clip: its name and the largest error of each field; and the tolerance.
-
-    Raises:
-        ValueError: a file's bytes changed, or the cache is of another teacher, preprocessing or dataset.
-    """
-    cache = open_cache(path, expect={})
-    verify_files(cache)
-    facts, params = read_facts(cache), cache.key.params
-    runs = path.resolve().parent.parent
-    weights = runs / "teach" / facts["teacher_artifact"] / "teacher.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
-    teacher, ladder = open_artifact(weights.parent), open_artifact(runs / "ladder" / facts["ladder_artifact"])
-    verify_files(teacher)
-    predict, contract = open_teacher(
-        weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],
-        precision=params["precision"], device=own_device(device),
-    )  # fmt: skip
-    contents = {"teacher": teacher.content_sha256, "dataset": ladder.content_sha256}
-    made_with = {"preprocessing": preprocessing_sha256(contract.view)}
-    open_artifact(
-        path, expect=replace(cache.key, inputs={**cache.key.inputs, **contents}, params={**params, **made_with})
-    )
-    index = read_index(cache)
-    allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
-    if tolerance is None and params["feature_dtype"] == "bfloat16":
-        allowed = max(allowed, BF16_STEP)
-    chosen = np.random.default_rng(seed).permutation(sorted(index))[:sample]
-    rows = []
-    for clip in track([str(name) for name in chosen], "verify", total=len(chosen)):
-        entry = index[clip]
-        video = ladder.path / entry.path
-        if sha256_file(video) != entry.video_sha256:
-            raise ValueError(f"{video}: content: not the bytes that the teacher was given; the clip was changed")
-        pixels = torch.from_numpy(read_views(video, entry.views))[None].to(own_device(device))
-        fresh, cached = predict(pixels), read_shard(path / entry.shard)
-        rows.append(
-            {"clip": clip} | {name: _relative(cached[name][entry.row], fresh[name][0].cpu()) for name in sorted(cached)}
-        )
-    return rows, allowed
-
-
-def _relative(cached: Tensor, fresh: Tensor) -> float:
-    """Largest error over the field's own largest magnitude, at least 1."""
-    error = (cached.double() - fresh.double()).abs().max()
-    return float((error / fresh.double().abs().max().clamp(min=1)).nan_to_num(nan=float("inf")))

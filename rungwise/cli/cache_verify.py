@@ -44,7 +44,7 @@ def verify(
         )
     seed = secrets.randbelow(2**31) if seed is None else seed
     with training_packages():
-        from distill.teaching import verify_cache
+        from distill.cache_audit import verify_cache
 
     def work(path: Path) -> bool:
         rows, allowed = verify_cache(path, sample=sample, seed=seed, tolerance=tolerance, device=device)

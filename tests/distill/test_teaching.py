@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from distill.cache_audit import verify_cache
 from distill.checkpoint import load_checkpoint
 from distill.pipeline import Outcome, run
-from distill.teaching import pretrained, verify_cache
+from distill.teaching import pretrained
 from rungwise.artifact import read_facts, sha256_file
 from rungwise.cli import app
 from rungwise.config import load_config

@@ -1,0 +1,81 @@
+"""The audit of a finished cache: the teacher runs again on random clips."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.engine import own_device
+from distill.teaching import open_teacher, preprocessing_sha256
+from rungwise.artifact import open_artifact, read_facts, sha256_file, verify_files
+from rungwise.progress import track
+from rungwise.score.views import read_views
+from teacher.cache import open_cache, read_index, read_shard
+
+# Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
+VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
+BF16_STEP = 8e-3
+
+
+def verify_cache(
+    path: Path, *, sample: int, seed: int, tolerance: float | None, device: str
+) -> tuple[list[dict[str, Any]], float]:
+    """Re-run the teacher on random entries of a finished cache, from the clips' files.
+
+    Args:
+        path: the cache's artifact, in a runs folder that holds its teacher and its ladder too.
+        sample: clips to run again.
+        tolerance: allowed error, relative to a field's own scale; None: by the teacher's precision.
+
+    Returns:
+        One dict a clip: its name and the largest error of each field; and the tolerance.
+
+    Raises:
+        ValueError: a file's bytes changed, or the cache is of another teacher, preprocessing or dataset.
+    """
+    cache = open_cache(path, expect={})
+    verify_files(cache)
+    facts, params = read_facts(cache), cache.key.params
+    runs = path.resolve().parent.parent
+    weights = runs / "teach" / facts["teacher_artifact"] / "teacher.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
+    teacher, ladder = open_artifact(weights.parent), open_artifact(runs / "ladder" / facts["ladder_artifact"])
+    verify_files(teacher)
+    predict, contract = open_teacher(
+        weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],
+        precision=params["precision"], device=own_device(device),
+    )  # fmt: skip
+    contents = {"teacher": teacher.content_sha256, "dataset": ladder.content_sha256}
+    made_with = {"preprocessing": preprocessing_sha256(contract.view)}
+    open_artifact(
+        path, expect=replace(cache.key, inputs={**cache.key.inputs, **contents}, params={**params, **made_with})
+    )
+    index = read_index(cache)
+    allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
+    if tolerance is None and params["feature_dtype"] == "bfloat16":
+        allowed = max(allowed, BF16_STEP)
+    chosen = np.random.default_rng(seed).permutation(sorted(index))[:sample]
+    rows = []
+    for clip in track([str(name) for name in chosen], "verify", total=len(chosen)):
+        entry = index[clip]
+        video = ladder.path / entry.path
+        if sha256_file(video) != entry.video_sha256:
+            raise ValueError(f"{video}: content: not the bytes that the teacher was given; the clip was changed")
+        pixels = torch.from_numpy(read_views(video, entry.views))[None].to(own_device(device))
+        fresh, cached = predict(pixels), read_shard(path / entry.shard)
+        rows.append(
+            {"clip": clip} | {name: _relative(cached[name][entry.row], fresh[name][0].cpu()) for name in sorted(cached)}
+        )
+    return rows, allowed
+
+
+def _relative(cached: Tensor, fresh: Tensor) -> float:
+    """Largest error over the field's own largest magnitude, at least 1."""
+    error = (cached.double() - fresh.double()).abs().max()
+    return float((error / fresh.double().abs().max().clamp(min=1)).nan_to_num(nan=float("inf")))
