@@ -34,6 +34,7 @@ AVOIDED = {  # regular expression, without case -> what to write instead
     r"\bprogrammes?\b|\b(?:def|off)ence": "program, defense, offense",
     r"\bstream[_ ](?:facts|terms)\b|what the stream says": "bitstream features",
     r"steps of blocks|blocks' steps": "per-block QP, quantizer step size (qstep)",
+    r"\bcoded streams?\b": "bitstream",
     r"encoders set otherwise": "other presets and tunes",
     r"\bencodes? of (?:an )?encodes?\b": "re-encode",
     r"\bpictures? alone\b|\bby (?:its|the|their) pictures\b": "pixel-only",
@@ -48,7 +49,8 @@ AVOIDED = {  # regular expression, without case -> what to write instead
 }
 
 
-VAGUE_NAMES = {"said", "seen", "told"}  # for whatever a function returns; a name is a noun of the thing
+# For whatever a function returns; a name is a noun of the thing.
+VAGUE_NAMES = {"found", "judged", "kept", "said", "seen", "told", "wanted"}
 
 
 def product_files() -> Iterator[Path]:
