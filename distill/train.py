@@ -80,8 +80,7 @@ def fit(
     epochs = range(len(state.history), training.epochs)
     for epoch in track(epochs, name, total=len(epochs)):
         row = trainer.epoch(epoch)
-        last = epoch + 1 == training.epochs
-        if last or (validation is not None and (epoch + 1) % training.validate_every == 0):
+        if epoch + 1 == training.epochs or (validation is not None and (epoch + 1) % training.validate_every == 0):
             row |= trainer.validate(validation)
         state.save(row)
         if watch is not None and engine.where.rank == 0:
