@@ -156,7 +156,8 @@ class _Export:
         scorer = Scorer(self.folder / SCRATCH / "candidate.onnx", check=False)
         deviation = parity(scorer, predict(self.model, pixels), pixels)
         shown = ", ".join(map(str, sorted(heights)))
-        detail = f"share of the scale, {len(pixels)} views decoded at {shown} lines, batches of 1 and {len(pixels)}"
+        batches = f"batches of 1 and {len(pixels)}"
+        detail = f"fraction of the scale, {len(pixels)} views decoded at display heights {shown}, {batches}"
         return Candidate(
             graph, scores, fused, [Gate(REFERENCE, "parity with torch", deviation, PARITY_SHARE, detail)], ()
         )
@@ -196,7 +197,7 @@ class _Export:
         gates = loss_gates(precision, scores, self.scores[REFERENCE], self.validation)
         if fused is not None:
             lost = loss_gates(precision, fused, self.fused[REFERENCE], self.validation)
-            gates += [replace(gate, name=f"{gate.name} with streams") for gate in lost]
+            gates += [replace(gate, name=f"{gate.name}, hybrid") for gate in lost]
         return Candidate(attempt.graph, scores, fused, gates, attempt.left_in_float)
 
     def finish(self, precision: str, candidate: Candidate) -> None:

@@ -41,7 +41,7 @@ def seal(graph: onnx.ModelProto, contract: Contract, path: Path) -> Scorer:
     """Write `path` with golden scores of this very file, open it from disk and re-run them.
 
     Raises:
-        ValueError: an operator is not on the list, or the file on disk does not say what it says of itself.
+        ValueError: an operator is not on the list, or the file on disk does not reproduce its golden scores.
     """
     check_operators(graph, contract.precision)
     draft = path.with_name(path.name + ".partial.draft")
@@ -69,7 +69,7 @@ def export_onnx(model: FrameStudent, contract: Contract, path: Path, *, opset: i
 
 
 def parity(scorer: Scorer, torch_scores: NDArray[np.float32], pixels_NTSSC: NDArray[np.uint8]) -> float:
-    """Largest |ONNX - torch| score on real views, judged one by one and in one batch, as a share of the scale.
+    """Largest |ONNX - torch| score on real views, one by one and in one batch, as a fraction of the scale.
 
     Raises:
         ValueError: it is above `PARITY_SHARE`.

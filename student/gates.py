@@ -1,7 +1,7 @@
 """What an exported file must pass before it is written, as figures with budgets.
 
-The fp32 file must say what torch says. fp16 and int8 are judged by what they lose on validation contents against the
-fp32 file, and by how far their scores move: a shift of all scores keeps every order and still misleads.
+The fp32 file must give torch's scores. Other targets may lose little accuracy against the fp32 file on validation
+contents, and their scores may move little: a shift of all scores keeps every order and still misleads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rungwise.metrics.statistics import srcc
 from rungwise.score.contract import Scale
 from rungwise.score.scorer import Scorer
 
-BUDGET: Final = 0.005  # of SRCC, of the share of pairs in order, and of the scale for the mean deviation of a score
+BUDGET: Final = 0.005  # of SRCC, of pairwise accuracy, and of the scale for the mean deviation of a score
 PAIR_GAP_SHARE: Final = 0.05  # of the scale: labels closer than that make no pair
 RERUN_CLIPS: Final = 8
 
@@ -65,13 +65,13 @@ def loss_gates(
     contents = f"{len(set(validation.contents))} validation contents, {len(scores)} clips"
     span = validation.scale.maximum - validation.scale.minimum
     if not np.isfinite(scores).all():
-        share = float(1 - np.isfinite(scores).mean())
-        return [Gate(precision, "scores that are no number", share, 0.0, contents)]
+        fraction = float(1 - np.isfinite(scores).mean())
+        return [Gate(precision, "non-finite scores", fraction, 0.0, contents)]
     moved = np.abs(scores - exact) / span
     right, total = _pairs(validation, scores)
     right_exact, _ = _pairs(validation, exact)
     lost = srcc(validation.labels, exact) - srcc(validation.labels, scores)
-    largest = f"share of the scale; largest {moved.max():.2g}"
+    largest = f"fraction of the scale; largest {moved.max():.2g}"
     gates = [
         Gate(precision, "SRCC loss", lost, BUDGET, contents),
         Gate(precision, "mean score deviation", float(moved.mean()), BUDGET, largest),
@@ -98,7 +98,7 @@ def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labeled)
     span = validation.scale.maximum - validation.scale.minimum
     deviation = max(float(np.abs(part - scores[rows]).max()) for part in (singly, together)) / span
     assert scorer.contract.golden is not None
-    detail = f"share of the scale, {len(rows)} clips, batches of 1 and {len(rows)}"
+    detail = f"fraction of the scale, {len(rows)} clips, batches of 1 and {len(rows)}"
     return Gate(
         scorer.contract.precision, "re-run from disk", deviation, scorer.contract.golden.tolerance / span, detail
     )
@@ -112,7 +112,7 @@ def spread(count: int, limit: int) -> NDArray[np.int64]:
 def conformal_by_content(
     residuals: NDArray[np.float32], contents: Sequence[str] | NDArray[np.str_], coverage: float
 ) -> tuple[float, float]:
-    """Split-conformal half width for a clip of a new content, in score units, and the share that it promises to hold.
+    """Split-conformal half width for a clip of a new content, in score units, and its guaranteed coverage.
 
     Clips of one content err alike, so contents, not clips, are exchangeable: each of K contents weighs 1 / (K + 1), its
     clips alike, and the new one's 1 / (K + 1) lies at infinity (Lee, Barber, Willett 2023, "Distribution-free inference
@@ -121,12 +121,12 @@ def conformal_by_content(
     Args:
         residuals: (N,) |score - label| in score units.
         contents: (N,) each clip's content.
-        coverage: share of clips to hold, 0 to 1.
+        coverage: fraction of clips that the interval should cover.
     """
     _, codes, counts = np.unique(np.asarray(contents), return_inverse=True, return_counts=True)
     weights = 1.0 / (counts[codes] * (len(counts) + 1.0))
     order = np.argsort(residuals, kind="stable")
     reached = np.cumsum(weights[order])
-    # Sums of weights miss a share like 9 / 10 by a rounding error.
+    # Sums of weights miss a fraction like 9 / 10 by a rounding error.
     place = min(int(np.searchsorted(reached, coverage - 1e-9)), len(residuals) - 1)
     return float(residuals[order[place]]), min(coverage, len(counts) / (len(counts) + 1.0))

@@ -38,8 +38,8 @@ class HybridHead(nn.Module):
     """A score from pixels, their statistics and bitstream features (rungwise/bitstream/features.py): the weighted mean
     of a small network and a regression on similarity to train clips.
 
-    The regression is fitted in closed form after the network is trained: a Gaussian process on at most `CENTERS` train
-    clips for its support (Quinonero-Candela and Rasmussen 2005, subset of regressors). Its kernel compares bitstream
+    The regression is fitted in closed form after the network is trained: a Gaussian process supported by at most
+    `CENTERS` train clips (Quinonero-Candela and Rasmussen 2005, subset of regressors). Its kernel compares bitstream
     features, each kind of statistics, and both together, and has a linear term in the features. The target is the
     squared label (as a fraction of its range): most encodes lie near the top, where labels differ little.
     """

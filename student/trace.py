@@ -36,8 +36,8 @@ class _Outputs(nn.Module):
 
 
 def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
-    """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. Of a model that takes streams it has two inputs,
-    `frames` and `stream`, of any other neither the second nor the last output."""
+    """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. A hybrid student has a second input, `stream`,
+    and the last output."""
     model.eval()
     inputs = {"frames": torch.from_numpy(golden_input(recipe))}
     if model.is_hybrid:

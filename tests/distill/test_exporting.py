@@ -71,7 +71,7 @@ def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome
     assert all(gate["passed"] and gate["figure"] <= gate["budget"] for gate in gates["gates"])
     assert {gate["precision"] for gate in gates["gates"]} == {"fp32", "fp16"}
     parity = next(gate for gate in gates["gates"] if gate["name"] == "parity with torch")
-    assert "decoded at 54, 108, 162 lines, batches of 1 and 15" in parity["detail"]
+    assert "decoded at display heights 54, 108, 162, batches of 1 and 15" in parity["detail"]
     card = (export.path / "card.md").read_text()
     for name in ("student.onnx", "student.fp16.onnx"):
         path = export.path / name

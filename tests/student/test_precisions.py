@@ -151,7 +151,7 @@ def test_outlier_weights_make_halves_no_number_and_integers_hopeless(case: Case,
     ruined = with_outliers(case.graph, 1e6)
     exact = judge(ruined, case, tmp_path)
     (gate,) = loss_gates("fp16", judge(to_fp16(ruined), case, tmp_path), exact, case.validation)
-    assert (gate.name, gate.passed) == ("scores that are no number", False)
+    assert (gate.name, gate.passed) == ("non-finite scores", False)
 
     uneven = with_outliers(case.graph, 300)
     quantizer = Quantizer(uneven, case.contract, case.views, folder=tmp_path)
@@ -213,7 +213,7 @@ def test_gates_know_loss_shift_and_no_number() -> None:
     broken = exact.copy()
     broken[3] = np.nan
     (gate,) = loss_gates("fp16", broken, exact, validation)
-    assert (gate.name, gate.passed) == ("scores that are no number", False)
+    assert (gate.name, gate.passed) == ("non-finite scores", False)
     assert gate.figure == pytest.approx(1 / 40)
     assert "FAIL" in str(gate)
     nothing = Gate("fp16", "SRCC loss", float("nan"), 0.005, "")
