@@ -161,7 +161,7 @@ def write_cache(
     held: dict[int, BaseFileLock] = {}
     whole: set[int] = set()
 
-    def predictions(numbers: Iterator[int | None]) -> Iterator[int]:
+    def finished_clips(numbers: Iterator[int | None]) -> Iterator[int]:
         """Clips done, as they are done."""
         owed: deque[tuple[int | None, int]] = deque()  # of each shard under way: its number, how many batches
 
@@ -191,11 +191,11 @@ def write_cache(
 
     def all_clips() -> Iterator[int]:
         if turns is not None:
-            yield from predictions(iter(turns))
+            yield from finished_clips(iter(turns))
         while missing_shards(folder, len(shards), whole):
             if turns is None:
                 # Others' shards are looked at again and again: if their process died, they are free now.
-                yield from predictions(_free_shards(folder, len(shards), whole, held))
+                yield from finished_clips(_free_shards(folder, len(shards), whole, held))
             time.sleep(POLL_SECONDS)
 
     missing = sum(len(shards[number]) for number in missing_shards(folder, len(shards), whole))
