@@ -96,6 +96,7 @@ def make(folder: Path, clip: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_judged_by_its_stream_too_unless_told_not_to(clip: Path, tmp_path: Path) -> None:
     scorer = Scorer(make(tmp_path, clip))
     both, pictures = scorer.score(clip), scorer.score(clip, pixel_only=True)
@@ -107,6 +108,7 @@ def test_a_file_is_judged_by_its_stream_too_unless_told_not_to(clip: Path, tmp_p
     assert both.notes == pictures.notes == ()
 
 
+@pytest.mark.slow
 def test_the_file_says_what_torch_says_of_the_same_streams(clip: Path, tmp_path: Path) -> None:
     scorer = Scorer(make(tmp_path, clip))
     torch.manual_seed(0)
