@@ -24,7 +24,7 @@ from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
 from rungwise.progress import note
 from rungwise.score.views import VIEWS_VERSION
-from student import export, gates, head, int8, stem, styleprompt, texture
+from student import export, fp16, gates, head, int8, stem, styleprompt, targets, texture
 from teacher import normalize
 from teacher.cache import CACHE_VERSION
 
@@ -41,7 +41,8 @@ STAGES = (
     Stage("cache", CACHE_VERSION, {"teacher": "teach", **DATA}, cache_params, build_cache, shared=True),
     Stage("distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
           TRAINER + STUDENT, shared=True),
-    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export, (exporting, export, gates, int8)),
+    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export,
+          (exporting, export, fp16, gates, int8, targets)),
     Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **DATA}, evaluation_params,
           build_evaluation, (gates,)),
 )

@@ -15,7 +15,8 @@ from rungwise.artifact import Artifact, StageKey
 from rungwise.config import RunConfig
 
 NO_KNOBS = {
-    "LOSSES",  # the register
+    "LOSSES", "EXPORT_TARGETS",  # the registers
+    "FLOAT_OPERATORS", "INTEGER_OPERATORS",  # refuse a file, change none
     "TARGETS",  # names of tensors
     "ONE_PROCESS",  # how a model is run
     "NUM_BAND_TEXTURE", "NUM_TEXTURE",  # follow from BANDS and EDGES
