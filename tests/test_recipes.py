@@ -87,7 +87,38 @@ for name in config.export.precisions:
 assert abs(files["w16"][0] - files["fp32"][0]).max() < 0.5
 assert files["w16"][1] < 0.7 * files["fp32"][1]
 """
+DATASET = """
+import sys
+from pathlib import Path
+import pandas as pd
+from rungwise.datasets import import_dataset
+folder = Path(sys.argv[1])
+rows = ["file,source,mos,bitrate", "a_1.mp4,a,4.5,2000000", "a_2.mp4,a,2,300000", "b_1.mp4,b,9,1000000"]
+(folder / "scores.csv").write_text("\\n".join(rows) + "\\n")
+report = import_dataset("town", folder, folder / "town.csv", videos=False)
+table = pd.read_csv(folder / "town.csv")
+assert table["bitrate_kbps"].tolist() == [2000.0, 300.0], table
+assert table["content"].tolist() == ["a", "a"]
+assert [len(names) for names in report.refused.values()] == [1]
+"""
+CODEC = """
+import sys
+from pathlib import Path
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.video import probe
+folder = Path(sys.argv[1])
+run_ffmpeg(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-c:v", "ffv1", str(folder / "master.mkv")])
+sizes = []
+for crf in (4, 16):
+    encode(folder / "master.mkv", folder / f"{crf}.mkv", EncodeSpec("mpeg2", height=64, crf=crf))
+    sizes.append((folder / f"{crf}.mkv").stat().st_size)
+assert probe(folder / "4.mkv").codec == "mpeg2video"
+assert sizes[0] > sizes[1]
+"""
 RECIPES = {
+    "add-a-dataset": DATASET,
+    "add-a-codec": CODEC,
     "add-a-frame-choice": FRAME_CHOICE,
     "add-a-student": CONFIG + SAVE + STUDENT,
     "add-a-teacher": CONFIG + SAVE + TEACHER,
