@@ -179,7 +179,7 @@ class ClipVqa(QualityTeacher):
 def clipvqa_settings(teacher: ClipVqaTeacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings, but for the label's range; reads and raises as Q-CLIP's."""
     config = read_config(teacher.clip)
-    read_prompts(teacher.clip, CLIPVQA_PROMPTS, config)  # so that a bad tokenizer is told of now, not at load
+    read_prompts(teacher.clip, CLIPVQA_PROMPTS, config)  # a bad tokenizer fails now, not at load
     options = {"num_levels", "frozen_blocks", "aggregation_layers", "cross_attention_layers"}
     return {"clip_config": config, **teacher.model_dump(include=options)}
 
