@@ -44,8 +44,11 @@ class VerbGroup(TyperGroup):
         _write_examples(self.epilog or "", formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if "make" in self.commands and Path(args[0]).suffix in (".yaml", ".yml"):
+        place = Path(args[0])
+        if "make" in self.commands and place.suffix in (".yaml", ".yml"):
             ctx.fail(f"name the verb: {ctx.command_path} make {args[0]}")
+        if "check" in self.commands and args[0] not in self.commands and place.exists():
+            ctx.fail(f"name the verb: {ctx.command_path} check {args[0]}")
         return super().resolve_command(ctx, args)
 
 

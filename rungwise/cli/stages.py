@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
+
 from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOption
 from rungwise.cli.pipeline import print_outcome, training_packages
 
@@ -18,6 +20,10 @@ def _stage_verb(until: str, help_text: str) -> Callable[..., None]:
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
+        if config.suffix in (".csv", ".tsv", ".parquet"):
+            raise typer.BadParameter(
+                f"{config} is a table, not a run's YAML; evaluate it by `rungwise metrics {config}`"
+            )
         with training_packages():
             from distill.pipeline import run
         from rungwise.config import load_config

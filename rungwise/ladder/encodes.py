@@ -101,7 +101,7 @@ def _folder(folder: Path, without: Path | None) -> TitleEncodes:
     if not videos:
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
         hint = f"; name its playlist, {folder / lists[0]}" if lists else ""
-        raise ValueError(f"{folder}: holds no video of its own ({', '.join(VIDEO_SUFFIXES)}){hint}")
+        raise ValueError(f"{folder}: no video directly in this folder ({', '.join(VIDEO_SUFFIXES)}){hint}")
     title = TitleEncodes()
     if unread := unread_files(files):
         warn(f"{folder}: {unread}")

@@ -97,3 +97,15 @@ def test_completion_scripts(shell: str) -> None:
     environment = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert "_RUNGWISE_COMPLETE" in done.stdout
+
+
+def test_a_verb_that_is_left_out_or_mistaken_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("score\n1\n")
+    for arguments, hint in (
+        (["ladder", str(tmp_path)], f"ladder check {tmp_path}"),
+        (["ladder", "run.yaml"], "ladder make run.yaml"),
+        (["evaluate", str(tmp_path / "scores.csv")], "rungwise metrics"),
+    ):
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "500"})
+        assert done.exit_code == 2
+        assert hint in done.stderr

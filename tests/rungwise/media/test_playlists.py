@@ -232,7 +232,7 @@ def test_files_that_are_not_playlists(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         read_playlist(tmp_path / "none.mpd")
     os.makedirs(tmp_path / "empty")
-    with pytest.raises(ValueError, match="holds no video of its own"):
+    with pytest.raises(ValueError, match="no video directly in this folder"):
         find_encodes(tmp_path / "empty", tmp_path)
     with pytest.raises(ValueError, match=r"name its playlist, .*a\.m3u8"):
         find_encodes(tmp_path, tmp_path)
