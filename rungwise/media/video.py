@@ -204,15 +204,6 @@ def first_frame(path: Path) -> tuple[NDArray[Any], float]:
     raise ValueError(f"{path}: no frame can be decoded")
 
 
-def first_luma(path: Path) -> NDArray[Any]:
-    """Luma of the first frame, (H, W), at its own bit depth.
-
-    Raises:
-        ValueError: not a video, or no frame can be decoded.
-    """
-    return first_frame(path)[0]
-
-
 def luma_planes(path: Path) -> Iterator[NDArray[Any]]:
     """Luma of every frame in order, (H, W), at its own bit depth, one at a time.
 

@@ -261,3 +261,24 @@ def contrast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contrast_model_negated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with a scale where lower is better."""
     return write_model(tmp_path_factory.mktemp("model") / "blur.onnx", "lower_is_better")
+
+
+def add_box(path: Path, out: Path, box: bytes, coding: bytes | None = None) -> Path:
+    """A copy of an MP4 with one more box in its sample entry; sizes of the enclosing boxes are updated."""
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"avc1", data.index(b"stsd")) - 4
+    end = entry + int.from_bytes(data[entry : entry + 4], "big")
+    data[end:end] = box
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = data.index(name, data.index(b"moov")) - 4
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(box)).to_bytes(4, "big")
+    if coding:
+        data[entry + 4 : entry + 8] = coding
+    out.write_bytes(bytes(data))
+    return out
+
+
+@pytest.fixture(scope="session")
+def with_box() -> Callable[..., Path]:
+    """`add_box`."""
+    return add_box

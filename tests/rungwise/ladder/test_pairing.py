@@ -289,18 +289,12 @@ def test_displayed_stream_is_compared(reference: Path, coded: Path, tmp_path: Pa
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
 
 
-def test_container_crop(reference: Path, coded: Path, convert: Convert, tmp_path: Path) -> None:
+def test_container_crop(
+    reference: Path, coded: Path, convert: Convert, with_box: Callable[..., Path], tmp_path: Path
+) -> None:
     """Scoring ignores a container crop, encoders apply it. The box `clap` (ISO/IEC 14496-12) asks for 160x90."""
     box = struct.pack(">I4s8I", 40, b"clap", 160, 1, 90, 1, 0, 1, 0, 1)
-    data = bytearray(coded.read_bytes())
-    entry = data.index(b"avc1", data.index(b"stsd")) - 4
-    end = entry + int.from_bytes(data[entry : entry + 4], "big")
-    data[end:end] = box
-    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
-        at = data.index(name, data.index(b"moov")) - 4
-        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(box)).to_bytes(4, "big")
-    path = tmp_path / "clap.mp4"
-    path.write_bytes(bytes(data))
+    path = with_box(coded, tmp_path / "clap.mp4", box)
     assert read_format(path).container_crop
     assert label(reference, path, models=[VMAF]) == label(reference, coded, models=[VMAF])
     cropped_encode = convert(path, "format=yuv420p", X264, ".mp4")

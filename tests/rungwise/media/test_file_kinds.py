@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,25 +59,12 @@ def test_the_containers_matrix_is_used_if_the_bitstream_has_none(untagged: Path,
     assert not np.array_equal(by_container, plain)
 
 
-def _with_box(path: Path, out: Path, box: bytes, coding: bytes | None = None) -> Path:
-    """A copy of an MP4 with one more box in its sample entry; sizes of the enclosing boxes are updated."""
-    data = bytearray(path.read_bytes())
-    entry = data.index(b"avc1", data.index(b"stsd")) - 4
-    end = entry + int.from_bytes(data[entry : entry + 4], "big")
-    data[end:end] = box
-    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
-        at = data.index(name, data.index(b"moov")) - 4
-        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(box)).to_bytes(4, "big")
-    if coding:
-        data[entry + 4 : entry + 8] = coding
-    out.write_bytes(bytes(data))
-    return out
-
-
-def test_dolby_vision_without_a_base_layer_is_refused(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
+def test_dolby_vision_without_a_base_layer_is_refused(
+    scorer: Scorer, untagged: Path, tmp_path: Path, with_box: Callable[..., Path]
+) -> None:
     for profile, is_refused in ((5, True), (8, False)):
         box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, profile << 1, 0)
-        path = _with_box(untagged, tmp_path / f"dv{profile}.mp4", box)
+        path = with_box(untagged, tmp_path / f"dv{profile}.mp4", box)
         assert [track.dolby_vision_profile for track in video_tracks(path)] == [profile]
         if is_refused:
             with pytest.raises(ValueError, match="profile 5"):
@@ -141,9 +129,11 @@ def test_a_still_next_to_the_video_is_ignored(untagged: Path, tmp_path: Path) ->
         assert video_stream(container).codec_context.width == 160
 
 
-def test_a_container_crop_gives_a_note(scorer: Scorer, untagged: Path, tmp_path: Path) -> None:
+def test_a_container_crop_gives_a_note(
+    scorer: Scorer, untagged: Path, tmp_path: Path, with_box: Callable[..., Path]
+) -> None:
     clap = struct.pack(">I4s8I", 40, b"clap", 128, 1, 72, 1, 0, 1, 0, 1)
-    path = _with_box(untagged, tmp_path / "clap.mp4", clap)
+    path = with_box(untagged, tmp_path / "clap.mp4", clap)
     assert any("128x72" in note for note in scorer.score(path).notes)
     assert any("128x72" in note for note in probe(path).notes)
 
@@ -156,25 +146,26 @@ def test_an_assumed_frame_rate_gives_a_note(scorer: Scorer, tmp_path: Path) -> N
     assert any("25 fps assumed" in note for note in scorer.score(path).notes)
 
 
-def test_an_encrypted_mp4_with_a_clear_lead_is_refused(untagged: Path, tmp_path: Path) -> None:
+def test_an_encrypted_mp4_with_a_clear_lead_is_refused(
+    untagged: Path, tmp_path: Path, with_box: Callable[..., Path]
+) -> None:
     scheme = struct.pack(">I4sI4sI", 20, b"schm", 0, b"cenc", 0x10000)
     protection = struct.pack(">I4sI4s4s", 20 + len(scheme), b"sinf", 12, b"frma", b"avc1") + scheme
     entry = struct.pack(">I4s", 8 + 78 + len(protection), b"encv") + bytes(78) + protection
-    path = _with_entry(untagged, tmp_path / "lead.mp4", entry)
+    path = with_box(untagged, tmp_path / "lead.mp4", entry)
+    _count_as_entry(path, entry)
     with pytest.raises(ValueError, match=r"encrypted \(cenc\)"):
         probe(path)
 
 
-def _with_entry(path: Path, out: Path, entry: bytes) -> Path:
-    """A copy of an MP4 with one more sample entry after its first."""
-    _with_box(path, out, entry)
-    data = bytearray(out.read_bytes())
+def _count_as_entry(path: Path, entry: bytes) -> None:
+    """Make the box that `with_box` put into an MP4's first sample entry its second entry."""
+    data = bytearray(path.read_bytes())
     table = data.index(b"stsd")
-    size = int.from_bytes(data[table + 12 : table + 16], "big")  # `_with_box` put the entry into the first one
+    size = int.from_bytes(data[table + 12 : table + 16], "big")  # of the first entry
     data[table + 12 : table + 16] = (size - len(entry)).to_bytes(4, "big")
     data[table + 8 : table + 12] = (2).to_bytes(4, "big")
-    out.write_bytes(bytes(data))
-    return out
+    path.write_bytes(bytes(data))
 
 
 def _element(name: int, contents: bytes) -> bytes:
@@ -266,9 +257,11 @@ def test_an_unsupported_matrix_does_not_pair_with_an_untagged_reference(untagged
     check_pair(read_format(path), read_format(path))
 
 
-def test_dolby_vision_without_a_base_layer_does_not_pair_with_an_sdr_reference(untagged: Path, tmp_path: Path) -> None:
+def test_dolby_vision_without_a_base_layer_does_not_pair_with_an_sdr_reference(
+    untagged: Path, tmp_path: Path, with_box: Callable[..., Path]
+) -> None:
     box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, 5 << 1, 0)
-    path = _with_box(untagged, tmp_path / "dv5.mp4", box)
+    path = with_box(untagged, tmp_path / "dv5.mp4", box)
     with pytest.raises(ValueError, match="profile 5"):
         check_pair(read_format(path), read_format(untagged))
 

@@ -9,7 +9,7 @@ import pytest
 
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import timestamps_seconds
-from rungwise.media.video import first_luma, probe, rgb_frames
+from rungwise.media.video import first_frame, probe, rgb_frames
 from rungwise.scenes import render
 
 
@@ -56,7 +56,7 @@ def test_probe_of_variable_frame_rate_and_hdr(clip: Path, tmp_path: Path) -> Non
     run_ffmpeg(["-i", str(clip), "-vf", parameters, "-pix_fmt", "yuv420p10le", *tags, str(bright)])
     assert probe(bright).hdr.startswith("PQ")
     assert probe(bright).bit_depth == 10
-    assert first_luma(bright).dtype.itemsize == 2
+    assert first_frame(bright)[0].dtype.itemsize == 2
 
 
 def test_bad_files_raise_one_clear_line(clip: Path, tmp_path: Path) -> None:
