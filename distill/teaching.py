@@ -70,6 +70,8 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     model, settings = new_teacher(config, data)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"teach: {section.model}, {trained:,} of {sum(p.numel() for p in model.parameters()):,} weights train")
+    if device.startswith("cuda") and section.execution.zero_stage != 3:
+        model.compile_blocks()
     fitted: QualityTeacher | Upper = model
     hidden: NDArray[Any] | None = None
     if section.execution.keep_frozen:
@@ -261,6 +263,8 @@ def open_teacher(
     if upper:
         call = Upper(model, contract.model)
     if precision == "bf16" and not sharded:
+        if device.startswith("cuda"):
+            model.prepare_for_inference()
         matrices_to_bf16(model)
     # ZeRO-3 moves weights during the pass: no_grad, so that none becomes an inference tensor.
     without_gradients = torch.no_grad if sharded else torch.inference_mode

@@ -18,6 +18,7 @@ from rungwise.config import InternVideo2Teacher
 from rungwise.prediction import Prediction
 from rungwise.progress import note
 from rungwise.score.views import ViewRecipe
+from teacher.fast_inference import compile_blocks, prepare_for_inference
 from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.numerics import in_fp32, vectorize
 from teacher.positions import fit_positions, sincos_3d
@@ -90,9 +91,14 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.approximate = {"tanh": "tanh", "exact": "none"}[gelu]
+        self.gelu_in_product = False  # set by teacher/fast_inference.py
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """x_BND -> x_BND."""
+        if self.gelu_in_product:
+            rows = x_BND.flatten(0, 1).to(self.fc1.weight.dtype)
+            hidden = torch._addmm_activation(self.fc1.bias, rows, self.fc1.weight.t(), use_gelu=True)
+            return self.fc2(hidden).view(x_BND.shape)
         return self.fc2(functional.gelu(self.fc1(x_BND), approximate=self.approximate))
 
 
@@ -290,6 +296,14 @@ class InternVideo2Quality(QualityTeacher):
     def recompute_activations(self) -> None:
         """Recompute blocks in the backward pass."""
         self.backbone.gradient_checkpointing = True
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks, which share one compilation."""
+        compile_blocks(self.backbone.blocks)
+
+    def prepare_for_inference(self) -> None:
+        """Make the blocks fast (teacher/fast_inference.py)."""
+        prepare_for_inference(self.backbone.blocks)
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """Tokens x_BND after the frozen blocks, or the frames where patches are trained."""

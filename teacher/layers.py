@@ -58,11 +58,17 @@ class Layers:
 
 def count_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of one call, two for each multiply-add, as PyTorch counts them."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._addmm_activation: _linear_flops})
     # The counter knows attention's plain form on every device, the CPU's fused one not at all.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         call()
     return counter.get_total_flops()
+
+
+def _linear_flops(
+    bias_O: Sequence[int], a_NI: Sequence[int], b_IO: Sequence[int], *_: Any, out_shape: object = None, **__: object
+) -> int:
+    return 2 * a_NI[0] * b_IO[0] * b_IO[1]
 
 
 def matrix_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 20) -> float:

@@ -41,3 +41,12 @@ class Teacher(Protocol):
         Raises:
             NotImplementedError: this teacher can't.
         """
+
+    def compile_blocks(self) -> None:
+        """Compile what is worth it on a GPU; weights and their names stay."""
+
+    def prepare_for_inference(self) -> None:
+        """Change the model in place into one that gives the same output faster on a GPU and can't be trained or saved.
+
+        Called once, before weights turn bf16.
+        """

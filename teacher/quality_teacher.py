@@ -42,3 +42,9 @@ class QualityTeacher(nn.Module, Teacher):
     def recompute_activations(self) -> None:
         """Not supported."""
         raise NotImplementedError
+
+    def compile_blocks(self) -> None:
+        """By default nothing is compiled."""
+
+    def prepare_for_inference(self) -> None:
+        """By default the model is as fast as it gets."""
