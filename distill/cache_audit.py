@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.engine import own_device
+from distill.precision import fp32_products
 from distill.teaching import open_teacher, preprocessing_sha256
 from rungwise.artifact import open_artifact, read_facts, sha256_file, verify_files
 from rungwise.progress import track
@@ -56,6 +57,11 @@ def verify_cache(
     open_artifact(
         path, expect=replace(cache.key, inputs={**cache.key.inputs, **contents}, params={**params, **made_with})
     )
+    recorded = facts.get("fp32_products", fp32_products())
+    if recorded != fp32_products():
+        raise ValueError(
+            f"{path}: fp32_products: cached {recorded!r}, expected {fp32_products()!r}; delete it and rerun"
+        )
     index = read_index(cache)
     allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
     if tolerance is None and params["feature_dtype"] == "bfloat16":

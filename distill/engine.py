@@ -17,17 +17,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from distill.precision import autocast, check_products, pin_fp32
 from rungwise.config import Execution
 from rungwise.progress import to_stderr
 from rungwise.ranks import Ranks, ranks
 
 CLIP_NORM: Final = 1.0
 ONE_PROCESS = Execution(zero_stage=None, gradient_checkpointing=False, keep_frozen=False)
-
-
-def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """fp32: nothing. bf16: products in bf16; weights, norms and losses stay fp32."""
-    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
 
 
 def own_device(device: str) -> str:
@@ -41,6 +37,8 @@ class Engine:
     def __init__(
         self, module: nn.Module, groups: list[dict[str, Any]], *, weight_decay: float, device: str, precision: str
     ) -> None:
+        pin_fp32()
+        check_products(module, precision)
         self.module, self.device, self.precision = module.to(device), device, precision
         self.where = Ranks(0, 1, 0)
         self.adamw = torch.optim.AdamW(groups, weight_decay=weight_decay)
@@ -53,12 +51,12 @@ class Engine:
 
     def __call__(self, rows: int, *inputs: Tensor) -> tuple[Any, ...]:
         """Run this process's rows of a batch of `rows`; every process gets all rows, with gradients of its own."""
-        with autocast(self.device, self.precision):
-            outputs = self.run(*(each.to(self.device) for each in inputs))
+        outputs = self.run(*(each.to(self.device) for each in inputs))
         return tuple(None if output is None else self.gather(output)[:rows] for output in outputs)
 
     def run(self, *inputs: Tensor) -> tuple[Any, ...]:
-        outputs: tuple[Any, ...] = self.module(*inputs)
+        with autocast(self.device, self.precision):
+            outputs: tuple[Any, ...] = self.module(*inputs)
         return outputs
 
     def gather(self, own: Tensor) -> Tensor:
@@ -118,17 +116,20 @@ class DeepSpeedEngine(Engine):
         precision: str,
         zero_stage: int,
     ) -> None:
+        pin_fp32()
+        check_products(module, precision)
         self.deepspeed = start_deepspeed(device)
         self.device, self.precision, self.zero_stage, self.where = device, precision, zero_stage, ranks()
         if self.where.world > 1 and device != "cpu":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        # DeepSpeed clips everything or nothing, and replaces the parameters in `groups`.
+        clips_all = all(group["clip"] for group in groups)
+        self.clipped = [] if clips_all else [p for group in groups if group["clip"] for p in group["params"]]
         self.adamw = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        settings = deepspeed_config(zero_stage, precision) | {"gradient_clipping": CLIP_NORM if clips_all else 0.0}
         with to_stderr():
             engine, self.optimizer, _, _ = self.deepspeed.initialize(
-                model=module,
-                optimizer=self.adamw,
-                config=deepspeed_config(zero_stage) | {"gradient_clipping": CLIP_NORM},
-                dist_init_required=False,
+                model=module, optimizer=self.adamw, config=settings, dist_init_required=False
             )
         self.engine, self.module = engine, engine.module
 
@@ -151,12 +152,25 @@ class DeepSpeedEngine(Engine):
         if not update:
             self.engine.step()
             return None
-        # Stage 0 keeps whole gradients, but not their norm.
-        whole = [p.grad for p in self.module.parameters() if p.grad is not None] if self.zero_stage == 0 else []
-        norm = nn.utils.get_total_norm(whole)
+        norm = self._clip() if self.clipped else None
+        if norm is None and self.zero_stage == 0:  # it keeps whole gradients, but not their norm
+            norm = nn.utils.get_total_norm([p.grad for p in self.module.parameters() if p.grad is not None])
         self.engine.step()
         self._share_statistics()
-        return float(norm if whole else self.engine.get_global_grad_norm())
+        return float(self.engine.get_global_grad_norm() if norm is None else norm)
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients of `clipped` alone, wherever their parts lie; their norm before."""
+        parts = self.deepspeed.utils
+        gradients = [(p, gradient) for p in self.clipped if (gradient := parts.safe_get_full_grad(p)) is not None]
+        norm = nn.utils.get_total_norm([gradient for _, gradient in gradients])
+        factor = (CLIP_NORM / (norm + 1e-6)).clamp(max=1.0)
+        for parameter, gradient in gradients:
+            if self.zero_stage == 3:
+                parts.safe_set_local_grad(parameter, parts.safe_get_local_grad(parameter) * factor)
+            else:
+                parts.safe_set_full_grad(parameter, gradient * factor)
+        return norm
 
     def _share_statistics(self) -> None:
         """Batch norms' running statistics are the mean of all processes'."""
@@ -224,10 +238,10 @@ def make_engine(
     return DeepSpeedEngine(module, groups, **settings, zero_stage=execution.zero_stage)
 
 
-def shard_for_inference(module: nn.Module, device: str) -> Callable[[Tensor], Any]:
+def shard_for_inference(module: nn.Module, device: str, precision: str) -> Callable[[Tensor], Any]:
     """A model that fits no single card, its weights spread over all processes by ZeRO-3; call in lockstep."""
     deepspeed = start_deepspeed(device)
-    config = deepspeed_config(3)
+    config = deepspeed_config(3, precision)
     module.requires_grad_(False)
     with to_stderr():
         if ranks().world > 1:
@@ -273,12 +287,20 @@ def _backend(device: str) -> str:
     return "gloo" if device == "cpu" else "nccl"
 
 
-def deepspeed_config(zero_stage: int) -> dict[str, Any]:
-    """Only the ZeRO stage: the trainer cuts the batches, and autocast sets the precision."""
+def deepspeed_config(zero_stage: int, precision: str) -> dict[str, Any]:
+    """The ZeRO stage and the precision: DeepSpeed switches an autocast from outside off. The trainer cuts the batches.
+
+    Weights, gradients and what processes exchange of them stay fp32, as in plain PyTorch.
+    """
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "zero_optimization": {"stage": zero_stage},
         "zero_allow_untested_optimizer": True,
+        "torch_autocast": {
+            "enabled": precision == "bf16",
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],  # whose weights and gradients would be exchanged in bf16
+        },
         "steps_per_print": 1_000_000_000,
     }

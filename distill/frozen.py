@@ -12,8 +12,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from distill.data import Data
-from distill.engine import autocast
 from distill.model import Model
+from distill.precision import autocast, pin_fp32
 from distill.stage import constants
 from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
@@ -29,6 +29,7 @@ def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str,
     Its id is the hash of the frozen weights, of their output's shape and of the views, so runs of other seeds, splits
     and losses share it.
     """
+    pin_fp32()
     model.to(device).eval()
     pixels = data.pixels
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from distill.checkpoint import load_checkpoint, load_unchecked, save_checkpoint
 from distill.data import Data, make_contract, read_data, training_params
-from distill.engine import autocast, own_device, shard_for_inference
+from distill.engine import own_device, shard_for_inference
 from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
+from distill.precision import autocast, check_products, fp32_products, pin_fp32
 from distill.stage import Artifacts, Inputs
 from distill.train import fit
 from distill.view_store import read_view_lists
@@ -223,6 +224,7 @@ def cache_facts(fields: Fields, clips: int, config: RunConfig, inputs: Inputs) -
     """The facts of the cache's manifest; `fields` are those of one clip."""
     return {
         "code_version": __version__,
+        "fp32_products": fp32_products(),
         "clips": clips,
         "views_per_clip": config.views.per_clip,
         "fields": {
@@ -259,9 +261,11 @@ def open_teacher(
     model, contract, _ = load_unchecked(weights) if sharded else load_checkpoint(weights)
     assert isinstance(model, QualityTeacher)
     hooks = Layers(model, layers)
-    call: Callable[[Tensor], Any] = shard_for_inference(model, device) if sharded else model.to(device).eval()
-    if upper:
-        call = Upper(model, contract.model)
+    whole = Upper(model, contract.model) if upper else model
+    check_products(whole, precision)
+    call: Callable[[Tensor], Any] = (
+        shard_for_inference(whole, device, precision) if sharded else whole.to(device).eval()
+    )
     if precision == "bf16" and not sharded:
         if device.startswith("cuda"):
             model.prepare_for_inference()
@@ -281,6 +285,7 @@ def make_predict(
     mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode,
 ) -> Callable[[Tensor], Fields]:
     """From a teacher that takes frames_BTHWC to the function from pixels_MVTSSC to cached fields."""
+    pin_fp32()
     feature_dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
 
     def predict(pixels_MVTSSC: Tensor) -> Fields:

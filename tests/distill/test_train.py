@@ -13,9 +13,9 @@ import torch
 
 import distill.train
 from distill.data import Data
-from distill.engine import autocast
 from distill.examples import Examples, make_batch, sample_view
 from distill.objective import Bundle, Embedder, Objective
+from distill.precision import autocast
 from distill.predict import predict, predict_batches
 from distill.train import fit
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
