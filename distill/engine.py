@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,16 +21,31 @@ from torch import Tensor, nn
 
 from distill.precision import autocast, check_products, pin_fp32
 from rungwise.config import Execution
-from rungwise.progress import to_stderr
+from rungwise.progress import note, to_stderr
 from rungwise.ranks import Ranks, ranks
 
 CLIP_NORM: Final = 1.0
+BUILD_SECONDS = 600  # a lock of an extension's build that is older was left by a build that was killed
+MEETING = timedelta(hours=1)  # processes first meet when each has read its data, on hosts of unequal speed
 ONE_PROCESS = Execution(zero_stage=None, gradient_checkpointing=False, keep_frozen=False)
 
 
 def own_device(device: str) -> str:
-    """ "cuda" is this process's own card."""
-    return f"cuda:{ranks().local}" if device == "cuda" else device
+    """ "cuda" is this process's own card, by its rank on the host; the only one where the launcher shows it one.
+
+    Raises:
+        ValueError: there is no card, or more processes than cards.
+    """
+    if device != "cuda":
+        return device
+    cards, where = torch.cuda.device_count(), ranks()
+    if cards == 0:
+        raise ValueError("--device cuda: PyTorch sees no GPU here; check nvidia-smi and CUDA_VISIBLE_DEVICES")
+    if cards == 1:
+        return "cuda:0"
+    if where.local >= cards:
+        raise ValueError(f"--device cuda: {where.local_world} processes on this host and {cards} GPUs; start one each")
+    return f"cuda:{where.local}"
 
 
 class Engine:
@@ -266,6 +283,7 @@ def start_deepspeed(device: str) -> Any:
         os.environ.setdefault(name, str(value))
     if where.world > 1 and "MASTER_ADDR" not in os.environ:
         raise ValueError("several processes, but no MASTER_ADDR: start with torchrun, deepspeed, or set it under srun")
+    check_builds()
     with to_stderr():
         try:
             import deepspeed
@@ -274,13 +292,32 @@ def start_deepspeed(device: str) -> Any:
         if not torch.distributed.is_initialized():
             if device != "cpu":
                 torch.cuda.set_device(device)
+            settings: dict[str, Any] = {"backend": _backend(device), "timeout": MEETING}
             if where.world == 1:
                 store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-                torch.distributed.init_process_group(_backend(device), store=store, rank=0, world_size=1)
+                torch.distributed.init_process_group(**settings, store=store, rank=0, world_size=1)
             else:
-                torch.distributed.init_process_group(_backend(device))
+                torch.distributed.init_process_group(**settings)
             deepspeed.init_distributed(_backend(device), dist_init_required=False, verbose=False)
     return deepspeed
+
+
+def check_builds() -> None:
+    """DeepSpeed builds extensions at first use, and waits without a word for a lock that a killed build left.
+
+    Raises:
+        ValueError: there is such a lock.
+    """
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    for lock in (*root.glob("*/lock"), *root.glob("*/*/lock")):
+        age = time.time() - lock.stat().st_mtime
+        if age > BUILD_SECONDS:
+            raise ValueError(f"{lock}: a build of an extension was killed {age / 60:.0f} minutes ago; delete this file")
+        note(
+            f"{lock}: another process builds this extension; if none does, delete the file, or this one waits for ever"
+        )
 
 
 def _backend(device: str) -> str:

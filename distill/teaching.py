@@ -5,7 +5,6 @@ Any number of processes, on any hosts that share the runs folder, take part (dis
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -200,7 +199,7 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
         clips_per_shard=per_shard,
         clips_per_batch=config.cache.clips_per_batch,
         device=device,
-        workers=max(1, (os.cpu_count() or 1) // max(1, ranks().world)),
+        workers=ranks().workers,
         turns=_turns(folder, shards) if lockstep else None,
         describe=_describe(flops, device, precision),
     )

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from typing import Any
 from rungwise.ranks import ranks
 
 POLL_SECONDS = 0.2  # interval of checks of a shared folder
+ALIVE_SECONDS = 10.0  # rank 0 gives a sign of life so often
+DEAD_SECONDS = 600.0  # after so long without one the others give up
 SCRATCH = "scratch"  # subfolder removed before the manifest is written, such as for training checkpoints
 
 
@@ -185,7 +188,7 @@ def run_stage(
     if ranks().rank > 0:
         return _wait_for_rank_0(final, partial, key, build if shared else None)
     partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial / ".lock"):
+    with _locked(partial / ".lock"), _signs_of_life(_alive(final)):
         (partial / SCRATCH).mkdir(exist_ok=True)
         write_json(partial / "key.json", key.as_dict())
         started = time.monotonic()
@@ -203,13 +206,54 @@ def run_stage(
     return Artifact(final, key, manifest["content_sha256"], seconds, hit=False)
 
 
+def _alive(final: Path) -> Path:
+    return final.with_name(f"{final.name}.alive")
+
+
+@contextmanager
+def _signs_of_life(path: Path) -> Iterator[None]:
+    """Touch a file again and again, if other processes wait for this one."""
+    if ranks().world == 1:
+        yield
+        return
+    done = threading.Event()
+
+    def touch() -> None:
+        path.touch()
+        while not done.wait(ALIVE_SECONDS):
+            path.touch()
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
 def _wait_for_rank_0(final: Path, partial: Path, key: StageKey, build: Callable[[Path], object] | None) -> Artifact:
-    """Wait for rank 0 to finish an artifact; take part in the work if `build` is given."""
+    """Wait for rank 0 to finish an artifact; take part in the work if `build` is given.
+
+    Raises:
+        ValueError: rank 0 has given no sign of life for `DEAD_SECONDS`.
+    """
+    alive, last_sign, since = _alive(final), 0, time.monotonic()
     while not (final / "manifest.json").is_file():
         if build is not None and (partial / "key.json").is_file():
             build(partial)
-            build = None
+            build, since = None, time.monotonic()
         time.sleep(POLL_SECONDS)
+        # Compared with itself: hosts' clocks differ.
+        sign = alive.stat().st_mtime_ns if alive.exists() else 0
+        if sign != last_sign:
+            last_sign, since = sign, time.monotonic()
+        if time.monotonic() - since > DEAD_SECONDS:
+            raise ValueError(
+                f"{final}: rank 0, which finishes it, gave no sign of life for {DEAD_SECONDS:.0f} s; "
+                "see its log, stop the other processes and start again"
+            )
     return open_artifact(final, expect=key)
 
 

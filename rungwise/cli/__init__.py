@@ -118,9 +118,10 @@ def main() -> None:
     """Entry point: one clear line for a user's error and for ours, a traceback only under --debug."""
     from rungwise.failures import failure, show_tracebacks
 
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if len(arguments) < len(sys.argv) - 1:
+    if "--debug" in sys.argv[1:]:
         show_tracebacks()
+    # The deepspeed launcher adds --local_rank=N before the verb; its environment says the same (rungwise/ranks.py).
+    arguments = [word for word in sys.argv[1:] if word != "--debug" and not word.startswith("--local_rank=")]
     verb = next((word for word in arguments if not word.startswith("-")), "")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal can't show

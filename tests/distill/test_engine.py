@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from distill.engine import Engine, start_deepspeed, trained_state
+from distill.engine import Engine, check_builds, own_device, start_deepspeed, trained_state
 from rungwise.ranks import Ranks
 
 
@@ -88,3 +90,34 @@ def test_deepspeed_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("MASTER_ADDR")
     with pytest.raises(ValueError, match="no MASTER_ADDR: start with torchrun"):
         start_deepspeed("cpu")
+
+
+def test_a_lock_that_a_killed_build_left_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    check_builds()
+    lock = tmp_path / "deepspeed_shm_comm" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    check_builds()
+    assert f"{lock}: another process builds this extension" in capsys.readouterr().err
+    os.utime(lock, (0, 0))
+    with pytest.raises(ValueError, match=r"lock: a build of an extension was killed .* delete this file"):
+        check_builds()
+
+
+@pytest.mark.parametrize(
+    ("cards", "local", "device"),
+    [(8, 3, "cuda:3"), (1, 3, "cuda:0"), (2, 3, "4 processes on this host and 2 GPUs"), (0, 0, "sees no GPU")],
+)
+def test_a_process_has_its_own_card(cards: int, local: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cards)
+    for name, value in {"RANK": local, "WORLD_SIZE": 4, "LOCAL_RANK": local}.items():
+        monkeypatch.setenv(name, str(value))
+    assert own_device("cpu") == "cpu"
+    if device.startswith("cuda"):
+        assert own_device("cuda") == device
+    else:
+        with pytest.raises(ValueError, match=device):
+            own_device("cuda")

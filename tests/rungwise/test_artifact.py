@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from rungwise.artifact import SCRATCH, StageKey, open_artifact, run_stage, verify_files
+from rungwise import artifact
+from rungwise.artifact import SCRATCH, Artifact, StageKey, open_artifact, run_stage, verify_files
 
 KEY = StageKey("cache", 1, {"num_frames": 8, "losses": {"rank": 1.0}}, {"teacher": "aa"})
 
@@ -84,3 +87,21 @@ def test_two_processes_do_not_build_the_same_artifact(tmp_path: Path) -> None:
         write_answer(folder)
 
     run_stage(tmp_path, KEY, again)
+
+
+def test_others_give_up_on_a_first_process_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for name, seconds in {"POLL_SECONDS": 0.01, "ALIVE_SECONDS": 0.02, "DEAD_SECONDS": 0.3}.items():
+        monkeypatch.setattr(artifact, name, seconds)
+    with pytest.raises(ValueError, match="rank 0, which finishes it, gave no sign of life"):
+        run_stage(tmp_path, KEY, lambda folder: None)
+    waits: list[Artifact] = []
+    follower = threading.Thread(target=lambda: waits.append(run_stage(tmp_path, KEY, lambda folder: None)))
+    follower.start()
+    time.sleep(0.1)
+    monkeypatch.setenv("RANK", "0")
+    run_stage(tmp_path, KEY, lambda folder: time.sleep(1.0))  # slower than the others' patience, but alive
+    follower.join()
+    assert [waited.id for waited in waits] == [KEY.id]
+    assert [path.name for path in (tmp_path / KEY.stage).iterdir()] == [KEY.id]

@@ -144,6 +144,16 @@ def test_debug_prints_the_traceback_at_any_position(
     assert "no such file" in stderr
 
 
+def test_the_deepspeed_launcher_may_add_a_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rungwise", "--local_rank=1", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("rungwise ")
+
+
 def test_a_loop_of_links_among_the_inputs_is_one_bad_file(model: Path, batch: list[str], tmp_path: Path) -> None:
     loop = tmp_path / "loop.mp4"
     loop.symlink_to(loop)
