@@ -161,14 +161,14 @@ def student(run: Run) -> dict[str, Any]:
     threads = torch.get_num_threads()
     execution = Execution(zero_stage=None, gradient_checkpointing=False, keep_frozen=True)
     for name, device in [("card", run.device)] * run.cuda + [("2 CPU threads", "cpu")]:
-        for kept in (True, False):
-            what = f"{name}, {'stored stem output' if kept else 'pixels'}"
+        for stored in (True, False):
+            what = f"{name}, {'stored stem output' if stored else 'pixels'}"
             if run.rows and not run.has_time(f"student: {what}", 3):
                 continue
             torch.set_num_threads(2 if device == "cpu" else threads)
-            model, train = student_examples(config, kept=kept, steps=60 if device != "cpu" else 12)
+            model, train = student_examples(config, stored=stored, steps=60 if device != "cpu" else 12)
             training = config.student.training.model_copy(update={"epochs": 1})
-            fitted = Upper(model, config.student.model) if kept else model
+            fitted = Upper(model, config.student.model) if stored else model
             row = {"variant": what} | steps_of(fitted, train, training, run, "fp32", execution, device)
             note(f"student: {row}")
             run.rows.append(row)
@@ -176,7 +176,7 @@ def student(run: Run) -> dict[str, Any]:
     return {"bar": "20 times two CPU cores, card busy 60 %"}
 
 
-def student_examples(config: RunConfig, *, kept: bool, steps: int) -> tuple[Any, Examples]:
+def student_examples(config: RunConfig, *, stored: bool, steps: int) -> tuple[Any, Examples]:
     """The student of random weights, and rows of what it trains on."""
     section, recipe = config.student, config.views.recipe
     torch.manual_seed(0)
@@ -186,7 +186,7 @@ def student_examples(config: RunConfig, *, kept: bool, steps: int) -> tuple[Any,
     rng, count = np.random.default_rng(0), 24 * steps
     px = recipe.size_px
     inputs = rng.integers(0, 256, (24, 1, recipe.num_frames, px, px, 3), np.uint8)
-    if kept:
+    if stored:
         with torch.no_grad():
             inputs = model.eval().lower(torch.from_numpy(inputs[:, 0])).numpy()[:, None]
     inputs = inputs[np.arange(count) % 24]
@@ -196,4 +196,4 @@ def student_examples(config: RunConfig, *, kept: bool, steps: int) -> tuple[Any,
         "features": rng.normal(size=(count, 1, 128)).astype(np.float32),
     }
     made = examples(inputs, 48, targets)
-    return model, replace(made, patch_px=recipe.patch_px, frames_each=1 if kept else recipe.choice.frames_per_step)
+    return model, replace(made, patch_px=recipe.patch_px, frames_each=1 if stored else recipe.choice.frames_per_step)
