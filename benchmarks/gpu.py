@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--seconds", type=float, default=170.0, help="of the whole run [170]")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[*PARTS], help="parts to run [all]")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="[cuda if there]")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu", help="[cuda:0 if there]")
     return parser.parse_args()
 
 

@@ -74,7 +74,6 @@ def judge(run: Run) -> dict[str, Any]:
             continue
         row: dict[str, Any] = {"variant": name, "batch": batch}
         model = copy.deepcopy(reference)
-        torch._dynamo.reset()
         with attention_order(attention):
             change(model)
             matrices_to_bf16(model)

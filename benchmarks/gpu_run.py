@@ -77,6 +77,7 @@ def wait(run: Run) -> None:
 
 def free() -> None:
     """Give the card's memory back."""
+    torch._dynamo.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -43,7 +43,6 @@ def tune(run: Run) -> dict[str, Any]:
         if run.rows and not run.has_time(f"tune: {name}", 15 if run.cuda else 60):
             continue
         torch.manual_seed(0)
-        torch._dynamo.reset()
         with torch.device(run.device):
             model = InternVideo2Quality(
                 shape=run.shape, tune="internvqa", num_levels=5, minimum=SCALE.minimum, maximum=SCALE.maximum

@@ -13,6 +13,7 @@ import contextlib
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -240,7 +241,10 @@ def measure_decode(read: Read, workers: int, seconds: float) -> float:
 def environment(device: str) -> dict[str, Any]:
     """What the figures were measured on, and by what."""
     here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    commit = None
+    if shutil.which("git"):
+        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+        commit = git.stdout.strip() or None
     return {
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",
         "torch": torch.__version__,
@@ -248,7 +252,7 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": commit,
     }
 
 

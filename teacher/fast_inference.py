@@ -35,13 +35,16 @@ def prepare_for_inference(blocks: Iterable[nn.Module]) -> None:
         _fold(block, "ls1", block.attn.proj)
         _fold(block, "ls2", block.mlp.fc2)
         block.mlp.gelu_in_product = block.mlp.approximate == "tanh"  # cuBLAS has no exact GELU
-    compile_blocks(whole)
+    compile_blocks(whole, dynamic=False)
 
 
-def compile_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Compile each block's forward pass; its hooks stay outside. Blocks of one kind share a compilation."""
+def compile_blocks(blocks: Iterable[nn.Module], *, dynamic: bool | None = None) -> None:
+    """Compile each block's forward pass; its hooks stay outside. Blocks of one kind share a compilation.
+
+    `dynamic` False: once for every batch size, of which a cache has few; None: once for the first and once for all.
+    """
     for block in blocks:
-        setattr(block, "forward", _with_attention(torch.compile(block.forward, dynamic=False)))  # noqa: B010
+        setattr(block, "forward", _with_attention(torch.compile(block.forward, dynamic=dynamic)))  # noqa: B010
 
 
 def _with_attention(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
