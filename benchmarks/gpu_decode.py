@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from teacher_throughput import measure_decode, unlike_clips
 
 from distill.teaching import matrices_to_bf16
-from rungwise.media.packets import read_packets
-from rungwise.media.video import rgb, rgb_frames
+from rungwise.media.video import rgb
 from rungwise.progress import note
-from rungwise.score.frames import read_frames
-from rungwise.score.views import ViewRecipe, make_views, read_views
+from rungwise.score.needed_pixels import read_needed_pixels
+from rungwise.score.views import View, ViewRecipe, make_views, read_views
 from teacher.cache import Clock, Judge, judge_stream
 from teacher.layers import time_calls
 
 Frames = Iterator[tuple[int, NDArray[np.uint8]]]
-Reader = Callable[[Path, Sequence[int]], Frames]
+Reader = Callable[[Path, Sequence[View]], NDArray[np.uint8]]
 NUM_FRAMES = 60
 PRIMARY_CONTEXT = 1  # AV_CUDA_USE_PRIMARY_CONTEXT: the one that PyTorch has
 
@@ -37,12 +36,6 @@ PRIMARY_CONTEXT = 1  # AV_CUDA_USE_PRIMARY_CONTEXT: the one that PyTorch has
 def is_importable(name: str) -> bool:
     """Whether a package is installed."""
     return importlib.util.find_spec(name) is not None
-
-
-def needed_frames(path: Path, indices: Sequence[int]) -> Frames:
-    """PyAV as the scorer reads: seeks, and skips non-reference frames that nobody asked for."""
-    for index, frame in read_frames(path, read_packets(path), indices):
-        yield index, rgb(frame)
 
 
 def nvdec_frames(path: Path, indices: Sequence[int]) -> Frames:
@@ -79,16 +72,19 @@ def decord_frames(path: Path, indices: Sequence[int]) -> Frames:
 def readers() -> dict[str, tuple[Reader | None, str]]:
     """Each reader, or None and why it can't be tried here."""
     made: dict[str, tuple[Reader | None, str]] = {
-        "PyAV, every frame": (rgb_frames, ""),
-        "PyAV, needed frames": (needed_frames, ""),
-        "PyAV on NVDEC": (nvdec_frames, "") if "cuda" in hwdevices_available() else (None, "PyAV built without it"),
+        "PyAV, all frames whole": (read_views, ""),
+        "PyAV, needed pixels": (read_needed_pixels, ""),
+        "PyAV on NVDEC": (None, "PyAV is built without it"),
     }
-    for name, package, reader in (
+    if "cuda" in hwdevices_available():
+        made["PyAV on NVDEC"] = (partial(read_views, read=nvdec_frames), "")
+    for name, package, frames in (
         ("torchcodec", "torchcodec", torchcodec_frames),
         ("torchcodec on NVDEC", "torchcodec", partial(torchcodec_frames, device="cuda")),
         ("decord2", "decord", decord_frames),
     ):
-        made[name] = (reader, "") if is_importable(package) else (None, f"{package} is not installed")
+        is_there = is_importable(package)
+        made[name] = (partial(read_views, read=frames), "") if is_there else (None, f"{package} is not installed")
     return made
 
 
@@ -141,7 +137,8 @@ def decode(run: Run) -> dict[str, Any]:
                     continue
 
                 def read(row: int, reader: Any = reader, paths: Any = paths, views: Any = views) -> NDArray[np.uint8]:
-                    return read_views(paths[row % len(paths)], views[row % len(paths)], reader)
+                    pixels: NDArray[np.uint8] = reader(paths[row % len(paths)], views[row % len(paths)])
+                    return pixels
 
                 row: dict[str, Any] = {"lines": height, "reader": name, "workers": workers}
                 try:
@@ -167,10 +164,12 @@ def in_the_loop(
 ) -> dict[str, Any]:
     """Clips a second with decoding in the loop, and which fraction of the time the card needs for them."""
     rate, name = best
+    reader = READERS[name][0]
+    assert reader is not None
     count = max(4, int(min(pure, rate) * (5 if run.cuda else 0.3) / batch)) * batch
 
     def read(row: int) -> NDArray[np.uint8]:
-        return read_views(paths[row % len(paths)], views[row % len(paths)], READERS[name][0])  # type: ignore[arg-type]
+        return reader(paths[row % len(paths)], views[row % len(paths)])
 
     batches = iter([range(start, start + batch) for start in range(0, count, batch)])
     clock, started = Clock(), time.perf_counter()

@@ -39,7 +39,8 @@ from rungwise.config import RunConfig, TeacherSection
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
-from rungwise.score.views import VIEWS_VERSION, ViewRecipe, read_views
+from rungwise.score.needed_pixels import read_needed_pixels
+from rungwise.score.views import VIEWS_VERSION, ViewRecipe
 from teacher.cache import (
     Clock,
     Fields,
@@ -182,7 +183,7 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
         if hidden is not None:
             return np.array(hidden[row])
         clip = table.iloc[row]
-        return read_views(Path(clip["path"]), views[clip["clip"]])
+        return read_needed_pixels(Path(clip["path"]), views[clip["clip"]])
 
     one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
     if hidden is not None:

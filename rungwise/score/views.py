@@ -14,7 +14,7 @@ Shapes: T frames, S = grid * patch_px, a view's pixels are x_TSSC uint8 RGB.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -193,6 +193,18 @@ def read_views(
         ValueError: the views differ in frames or display size, or the video has fewer frames.
     """
     first = views[0]
+    size = (first.display_width, first.display_height)
+    sources = ((index, DisplayFrame(frame, *size)) for index, frame in read(path, first.frame_indices))
+    return stitch_views(path, views, sources)
+
+
+def stitch_views(path: Path, views: Sequence[View], sources: Iterable[tuple[int, PatchSource]]) -> NDArray[np.uint8]:
+    """`read_views` from frames (index, source) of the video, each index once.
+
+    Raises:
+        ValueError: the views differ in frames or display size.
+    """
+    first = views[0]
     for view in views:
         if (view.frame_indices, view.display_width, view.display_height) != (
             first.frame_indices,
@@ -201,11 +213,10 @@ def read_views(
         ):
             raise ValueError(f"{path}: views read together must share frames and display size")
     pixels = np.empty((len(views), len(first.frame_indices), first.size_px, first.size_px, 3), np.uint8)
-    for index, frame in read(path, first.frame_indices):
+    for index, source in sources:
         slots = [slot for slot, requested in enumerate(first.frame_indices) if requested == index]
-        display_frame = DisplayFrame(frame, first.display_width, first.display_height)
         for number, view in enumerate(views):
-            pixels[number, slots] = stitch(display_frame, view)
+            pixels[number, slots] = stitch(source, view)
     return pixels
 
 

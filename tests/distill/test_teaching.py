@@ -80,7 +80,7 @@ def test_frozen_layers_kept_once_train_the_same_teacher_and_fill_its_cache(
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
     with monkeypatch.context() as nothing_is_decoded:
-        nothing_is_decoded.setattr("distill.teaching.read_views", None)
+        nothing_is_decoded.setattr("distill.teaching.read_needed_pixels", None)
         cache = run(load_config(path), runs, until="cache").artifacts["cache"]
     rows, tolerance = verify_cache(cache.path, sample=4, seed=1, tolerance=None, device="cpu")
     assert max(value for row in rows for name, value in row.items() if name != "clip") < tolerance
