@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK = 1024  # contents that are dealt together: to shuffle all of them for every batch takes time by their square
+
 
 def epoch_batches(
     contents: Sequence[str],
@@ -20,8 +22,8 @@ def epoch_batches(
     """Row numbers of each batch of one epoch; every row comes up exactly once.
 
     Each content's rows are shuffled and cut into hands of `clips_per_content`; hands are shuffled and dealt so
-    that the hands of one batch come from different contents while there are enough of them. The same seed and
-    epoch always give the same batches.
+    that the hands of one batch come from different contents while there are enough of them. More than `BLOCK`
+    contents are dealt in blocks, other ones each epoch. The same seed and epoch always give the same batches.
 
     Args:
         contents: content of each row.
@@ -48,13 +50,26 @@ def epoch_batches(
         rows = [row for codec in generator.permutation(sorted(by_codec)).tolist() for row in by_codec[codec]]
         # One row to each hand in turn: a codec comes twice to a hand only once it has been to all of them.
         queues.append([rows[hand :: len(starts)] for hand in range(len(starts))])
-    batches: list[list[int]] = []
-    while any(queues):
-        # The contents with most hands left go first, so that the last batches still mix contents.
-        order = sorted(generator.permutation(len(queues)).tolist(), key=lambda index: -len(queues[index]))
-        hands = [queues[index].pop() for index in order[:contents_per_batch] if queues[index]]
-        batches.append([row for hand in hands for row in hand])
+    order = np.arange(len(queues)) if len(queues) <= BLOCK else generator.permutation(len(queues))
+    blocks = np.array_split(order, max(1, -(-len(queues) // BLOCK)))
+    batches = [
+        batch for block in blocks for batch in _deal([queues[index] for index in block], contents_per_batch, generator)
+    ]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _deal(queues: list[list[list[int]]], contents_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
+    """Batches of the hands of some contents, until none is left."""
+    batches: list[list[int]] = []
+    hands_left = np.array([len(queue) for queue in queues])
+    while hands_left.any():
+        # The contents with most hands left go first, so that the last batches still mix contents.
+        order = generator.permutation(len(queues))
+        first = order[np.argsort(-hands_left[order], kind="stable")[:contents_per_batch]]
+        chosen = [index for index in first.tolist() if queues[index]]
+        hands_left[chosen] -= 1
+        batches.append([row for index in chosen for row in queues[index].pop()])
+    return batches
 
 
 def bitrate_groups(contents: Sequence[str], bitrate_kbps: NDArray[np.float64], num_groups: int) -> NDArray[np.int64]:
@@ -67,13 +82,15 @@ def bitrate_groups(contents: Sequence[str], bitrate_kbps: NDArray[np.float64], n
     """
     if not (np.isfinite(bitrate_kbps) & (bitrate_kbps > 0)).all():
         raise ValueError("every bitrate must be finite and above 0")
-    log_bitrate, names = np.log(bitrate_kbps), np.asarray(contents)
-    groups = np.full(len(names), -1, dtype=np.int64)
-    for content in set(contents):
-        rows = names == content
-        position = log_bitrate[rows] - log_bitrate[rows].min()
-        if position.max() > 0:
-            # The small addend keeps a rung on a bin's edge in the upper bin whatever the rounding.
-            bins = np.floor(num_groups * position / position.max() + 1e-9).astype(np.int64)
-            groups[rows] = bins.clip(max=num_groups - 1)
+    log_bitrate = np.log(bitrate_kbps)
+    names, content = np.unique(np.asarray(contents), return_inverse=True)
+    lowest, span = np.full(len(names), np.inf), np.zeros(len(names))
+    np.minimum.at(lowest, content, log_bitrate)
+    position = log_bitrate - lowest[content]
+    np.maximum.at(span, content, position)
+    groups = np.full(len(content), -1, dtype=np.int64)
+    rows = span[content] > 0
+    # The small addend keeps a rung on a bin's edge in the upper bin whatever the rounding.
+    bins = np.floor(num_groups * position[rows] / span[content][rows] + 1e-9).astype(np.int64)
+    groups[rows] = bins.clip(max=num_groups - 1)
     return groups

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from distill.batches import bitrate_groups
-from distill.examples import Examples
+from distill.examples import Examples, StoredRows
 from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
 from rungwise.bitstream.features import (
@@ -100,7 +100,7 @@ class Data:
         inputs: NDArray[Any] | None = None,
         reencoded_weight: float | None = None,
     ) -> Examples:
-        """These splits' pixels (read into memory), labels and, if given, the teacher's targets (in table order).
+        """These splits' pixels (read from disk by batch), labels and, if given, the teacher's targets (in table order).
 
         With a `reencoded_weight` the bitstream features are read too; re-encodes have that weight in their loss.
         `inputs` replace the pixels: the frozen layers' output of every view, in table order.
@@ -114,7 +114,7 @@ class Data:
             bitrates = self.table["bitrate_kbps"].to_numpy(float)
             groups = bitrate_groups(list(self.table["content"]), bitrates, num_groups)
         return Examples(
-            inputs=(self.pixels if inputs is None else inputs)[rows],
+            inputs=StoredRows(self.pixels if inputs is None else inputs, rows),
             scores=self.table["score"].to_numpy(np.float32)[rows],
             contents=tuple(self.table["content"].iloc[rows]),
             codecs=tuple(self.table["codec"].iloc[rows]),

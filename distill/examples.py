@@ -5,7 +5,8 @@ Shapes: N rows, V views a clip, T frames, S pixels a side: pixels_NVTSSC uint8.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,10 +22,36 @@ UNNAMED_FRACTION: Final = 0.15  # of clips are trained on as of no known codec, 
 
 
 @dataclass(frozen=True)
+class StoredRows:
+    """Some rows of an array on disk, indexed as an array is; what is asked for is read, the rest stays there."""
+
+    values: NDArray[Any]  # a memory map
+    rows: NDArray[np.int64]
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        row, *more = index if isinstance(index, tuple) else (index,)
+        part: NDArray[Any] = self.values[(self.rows[row], *more)]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of the array of these rows."""
+        return (len(self.rows), *self.values.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of the whole array."""
+        return self.values.dtype
+
+
+@dataclass(frozen=True)
 class Examples:
     """What is trained on, by row. `targets` holds the teacher's tensors by view, or nothing."""
 
-    inputs: NDArray[Any]  # pixels (N, V, T, S, S, 3) uint8, or the frozen layers' output of them, (N, V, ...) float
+    inputs: NDArray[Any] | StoredRows  # pixels (N, V, T, S, S, 3) uint8, or what frozen layers gave, (N, V, ...) float
     scores: NDArray[np.float32]  # (N,), label's scale, higher is better; NaN: unlabelled, the teacher's targets alone
     contents: tuple[str, ...]
     codecs: tuple[str, ...]
@@ -41,20 +68,36 @@ class Examples:
 
 
 def make_batch(
-    train: Examples, rows: list[int], augment: Augment | None, *, seed: int, epoch: int, device: str
+    train: Examples,
+    rows: list[int],
+    augment: Augment | None,
+    *,
+    seed: int,
+    epoch: int,
+    device: str,
+    own: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """One batch's tensors. Each row shows one of its views, or a sample of it, drawn again each epoch."""
+    """One batch's tensors. Each row shows one of its views, or a sample of it, drawn again each epoch.
+
+    Inputs are read of the rows at the positions `own` alone, if given; all else is the whole batch's.
+    """
     generator = np.random.default_rng([seed, epoch, rows[0]])
     views = generator.integers(train.inputs.shape[1], size=len(rows))
-    samples = [train.inputs[row, view] for row, view in zip(rows, views, strict=True)]
-    if augment is not None:
-        samples = [sample_view(view, train.patch_px, augment, generator, train.frames_each) for view in samples]
+    shape = train.inputs.shape[2:]
+    samples = [
+        None if augment is None else draw_sample(shape, train.patch_px, augment, generator, train.frames_each)
+        for _ in rows
+    ]
+    inputs = []
+    for position in range(len(rows)) if own is None else own:
+        view, sample = train.inputs[rows[position], views[position]], samples[position]
+        inputs.append(view if sample is None else cut_sample(view, train.patch_px, sample))
     contents = [train.contents[row] for row in rows]
     terms = train.stream[rows]
     terms[generator.random(len(rows)) < UNNAMED_FRACTION, NUM_BITSTREAM_FEATURES:] = 0
     terms[generator.random(len(rows)) >= train.stream_weights[rows]] = np.nan  # so often that their weight comes out
     batch = {
-        "inputs": torch.from_numpy(np.stack(samples)),
+        "inputs": torch.from_numpy(np.stack(inputs)),
         "label": torch.from_numpy(train.scores[rows]).to(device),
         "setting": torch.from_numpy(train.classes[rows]).to(device),
         "group": torch.from_numpy(train.groups[rows]).to(device),
@@ -67,27 +110,42 @@ def make_batch(
     return batch
 
 
-def sample_view(
-    view_TSSC: NDArray[Any], patch_px: int, augment: Augment, generator: np.random.Generator, frames_each: int = 1
-) -> NDArray[Any]:
-    """A part of a view: some frames, or pairs of them, in order, some patches in any order, maybe mirrored.
+@dataclass(frozen=True)
+class Sample:
+    """A part of a view: some frames, or pairs of them, in order, some patches in any order, maybe mirrored."""
+
+    frames: NDArray[np.int64]
+    cells: NDArray[np.int64] | None  # patches, by row and column; None: whole frames
+    mirrored: bool = False
+
+
+def draw_sample(
+    shape: Sequence[int], patch_px: int, augment: Augment, generator: np.random.Generator, frames_each: int = 1
+) -> Sample:
+    """A random part of a view of `shape` (T, S, S, C).
 
     The label is the whole clip's, so any part must bear it; and a patch's artifacts look the same wherever it
     lies. Parts are cheap and many, which a student that starts from nothing needs more than whole views.
     """
-    frames, size = view_TSSC.shape[:2]
-    steps = frames // frames_each
+    steps = shape[0] // frames_each
     steps_chosen = np.sort(generator.choice(steps, min(augment.sample_frames, steps), replace=False))
-    frames_chosen = (steps_chosen[:, None] * frames_each + np.arange(frames_each)).ravel()
+    frames = (steps_chosen[:, None] * frames_each + np.arange(frames_each)).ravel()
     if augment.sample_grid is None:
-        frames_alone: NDArray[Any] = view_TSSC[frames_chosen]
-        return frames_alone
-    grid = size // patch_px
+        return Sample(frames, None)
+    grid = shape[1] // patch_px
     side = min(augment.sample_grid, grid)
-    cells = generator.permutation(grid * grid)[: side * side]
-    patches = view_TSSC[frames_chosen].reshape(len(frames_chosen), grid, patch_px, grid, patch_px, 3)
-    chosen = patches[:, cells // grid, :, cells % grid]  # (cells, T, P, P, C): indexed axes come first
-    if generator.random() < 0.5:
+    return Sample(frames, generator.permutation(grid * grid)[: side * side], generator.random() < 0.5)
+
+
+def cut_sample(view_TSSC: NDArray[Any], patch_px: int, sample: Sample) -> NDArray[Any]:
+    """The sample of a view, (T', S', S', C)."""
+    if sample.cells is None:
+        frames_alone: NDArray[Any] = view_TSSC[sample.frames]
+        return frames_alone
+    num_frames, grid, side = len(sample.frames), view_TSSC.shape[1] // patch_px, math.isqrt(len(sample.cells))
+    patches = view_TSSC[sample.frames].reshape(num_frames, grid, patch_px, grid, patch_px, 3)
+    chosen = patches[:, sample.cells // grid, :, sample.cells % grid]  # (cells, T, P, P, C): indexed axes come first
+    if sample.mirrored:
         chosen = chosen[:, :, :, ::-1]
-    parts = chosen.reshape(side, side, len(frames_chosen), patch_px, patch_px, 3).transpose(2, 0, 3, 1, 4, 5)
-    return np.ascontiguousarray(parts).reshape(len(frames_chosen), side * patch_px, side * patch_px, 3)
+    parts = chosen.reshape(side, side, num_frames, patch_px, patch_px, 3).transpose(2, 0, 3, 1, 4, 5)
+    return np.ascontiguousarray(parts).reshape(num_frames, side * patch_px, side * patch_px, 3)

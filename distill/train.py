@@ -24,7 +24,7 @@ from distill.training_state import TrainingState
 from rungwise.config import BitrateGroups, Execution, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
-from rungwise.progress import note, track
+from rungwise.progress import note, track, warn
 from rungwise.score.contract import Scale
 
 WARM_UP: Final = 0.1  # fraction of the steps in which the learning rate rises
@@ -107,8 +107,12 @@ class Trainer:
     ) -> None:
         self.model, self.state, self.engine, self.objective = model, state, state.engine, objective
         self.train, self.training, self.seed = train, training, seed
-        self.plan = [self.updates(epoch) for epoch in range(training.epochs)]
-        total = sum(len(updates) for updates in self.plan)
+        first = self.updates(0)
+        total = training.epochs * len(first)  # epochs differ in their rows, not in their number of batches
+        largest, world = max(len(rows) for batches in first for rows in batches), self.engine.where.world
+        if world > largest and self.engine.where.rank == 0:
+            warn(f"{world} processes, but a batch has {largest} clips at most: the others repeat work; "
+                 "raise training.contents_per_batch or clips_per_content")  # fmt: skip
         self.schedule = LambdaLR(self.engine.adamw, lambda step: one_cycle(step / total), last_epoch=state.step - 1)
 
     def updates(self, epoch: int) -> list[list[list[int]]]:
@@ -129,8 +133,9 @@ class Trainer:
         self.engine.module.train()
         means: dict[str, float] = {}
         norms = []
-        num_batches = sum(len(batches) for batches in self.plan[epoch])
-        for batches in self.plan[epoch]:
+        plan = self.updates(epoch)
+        num_batches = sum(len(batches) for batches in plan)
+        for batches in plan:
             terms, norm = self.step(batches, epoch)
             norms.append(norm)
             for term, value in terms:
@@ -142,12 +147,12 @@ class Trainer:
         norm before clipping."""
         values, norm = [], None
         for number, rows in enumerate(batches):
-            batch = make_batch(
-                self.train, rows, self.training.augment, seed=self.seed, epoch=epoch, device=self.engine.device
-            )
             own = self.engine.own_rows(len(rows))
+            batch = make_batch(
+                self.train, rows, self.training.augment, seed=self.seed, epoch=epoch, device=self.engine.device, own=own
+            )
             bitstream = [batch["bitstream"].nan_to_num()[own]] if "hybrid_score" in self.objective.needs else []
-            prediction = Prediction(*self.engine(len(rows), batch.pop("inputs")[own], *bitstream))
+            prediction = Prediction(*self.engine(len(rows), batch.pop("inputs"), *bitstream))
             loss, terms = self.objective(prediction, batch)
             norm = self.engine.step(loss / len(batches), update=number + 1 == len(batches))
             values += [(term, float(value.detach())) for term, value in terms.items()]

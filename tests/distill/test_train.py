@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 import distill.train
 from distill.data import Data
-from distill.examples import Examples, make_batch, sample_view
+from distill.examples import Examples, StoredRows, cut_sample, draw_sample, make_batch
 from distill.objective import Bundle, Embedder, Objective
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
@@ -125,7 +126,7 @@ def test_a_sample_is_whole_patches_of_some_frames_in_order() -> None:
         for x in (0, 2, 4)
     }
     for _ in range(20):
-        sample = sample_view(view, 2, augment, generator)
+        sample = cut_sample(view, 2, draw_sample(view.shape, 2, augment, generator))
         assert sample.shape == (2, 4, 4, 3)
         places = []
         for y in (0, 2):
@@ -150,6 +151,33 @@ def test_a_sample_is_whole_patches_of_some_frames_in_order() -> None:
                 places.append((frame, later, top, left))
         assert len({place[:2] for place in places}) == 1  # the same frames in every patch
         assert len(set(places)) == 4  # no patch twice
+
+
+@pytest.mark.parametrize("augment", [None, Augment(sample_frames=1, sample_grid=2)])
+def test_a_process_reads_its_own_rows_of_a_batch_alone(tmp_path: Path, augment: Augment | None) -> None:
+    data = examples()
+    np.save(tmp_path / "pixels.npy", data.inputs)
+    stored = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    reads: list[int] = []
+
+    class Counted(StoredRows):
+        def __getitem__(self, index: Any) -> Any:
+            reads.append(index[0])
+            return super().__getitem__(index)
+
+    rows = [9, 3, 14, 0, 7]
+    batch = partial(make_batch, rows=rows, augment=augment, seed=5, epoch=2, device="cpu")
+    whole = batch(data)
+    half = batch(replace(data, inputs=Counted(stored, np.arange(16))), own=[3, 4, 0])
+    assert reads == [0, 7, 9]
+    assert torch.equal(half.pop("inputs"), whole.pop("inputs")[[3, 4, 0]])
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name], value, rtol=0, atol=0, equal_nan=True)
+    # Examples keep no pixels: the rows of a split are read where they lie.
+    split = StoredRows(stored, np.array([5, 2, 11]))
+    assert split.shape == (3, *stored.shape[1:])
+    for index in ((1, 0), np.s_[:, :1], np.s_[:1, 0], (np.array([2, 0]), 0)):
+        assert np.array_equal(split[index], np.asarray(split)[index])
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +372,7 @@ def test_pairs_of_frames_are_sampled_whole() -> None:
     view = np.zeros((6, 8, 8, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None]
     augment = Augment(sample_frames=2, sample_grid=1)
     for seed in range(20):
-        part = sample_view(view, 4, augment, np.random.default_rng(seed), frames_each=2)
+        part = cut_sample(view, 4, draw_sample(view.shape, 4, augment, np.random.default_rng(seed), frames_each=2))
         numbers = part[:, 0, 0, 0]
         assert part.shape == (4, 4, 4, 3)
         assert (numbers[0::2] % 2 == 0).all()
