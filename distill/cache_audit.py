@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.engine import own_device
 from distill.precision import fp32_products
+from distill.reference import find_master, read_beside_master
 from distill.teaching import open_teacher, preprocessing_sha256
-from rungwise.artifact import open_artifact, read_facts, sha256_file, verify_files
+from rungwise.artifact import Artifact, open_artifact, read_facts, sha256_file, verify_files
+from rungwise.ladder.make import read_ladder
 from rungwise.progress import track
 from rungwise.score.views import read_views
-from teacher.cache import open_cache, read_index, read_shard
+from teacher.cache import Entry, open_cache, read_index, read_shard
 
 # Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
 VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
@@ -63,6 +67,7 @@ def verify_cache(
             f"{path}: fp32_products: cached {recorded!r}, expected {fp32_products()!r}; delete it and rerun"
         )
     index = read_index(cache)
+    read = _reader(runs, facts, ladder)
     allowed = VERIFY_TOLERANCE[params["precision"]] if tolerance is None else tolerance
     if tolerance is None and params["feature_dtype"] == "bfloat16":
         allowed = max(allowed, BF16_STEP)
@@ -73,12 +78,21 @@ def verify_cache(
         video = ladder.path / entry.path
         if sha256_file(video) != entry.video_sha256:
             raise ValueError(f"{video}: content: not the bytes that the teacher was given; the clip was changed")
-        pixels = torch.from_numpy(read_views(video, entry.views))[None].to(own_device(device))
+        pixels = torch.from_numpy(read(entry, video))[None].to(own_device(device))
         fresh, cached = predict(pixels), read_shard(path / entry.shard)
         rows.append(
             {"clip": clip} | {name: _relative(cached[name][entry.row], fresh[name][0].cpu()) for name in sorted(cached)}
         )
     return rows, allowed
+
+
+def _reader(runs: Path, facts: dict[str, Any], ladder: Artifact) -> Callable[[Entry, Path], NDArray[np.uint8]]:
+    """From an entry and its video to the teacher's pixels_VTSSC, beside the master's where the teacher sees it."""
+    if "parts_artifact" not in facts:
+        return lambda entry, video: read_views(video, entry.views)
+    parts, table = open_artifact(runs / "parts" / facts["parts_artifact"]), read_ladder(ladder)
+    contents = dict(zip(table["clip"], table["content"], strict=True))
+    return lambda entry, video: read_beside_master(video, find_master(parts, contents[entry.clip], runs), entry.views)
 
 
 def _relative(cached: Tensor, fresh: Tensor) -> float:

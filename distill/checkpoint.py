@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,8 +16,10 @@ from distill.model import Model
 from distill.predict import predict
 from rungwise.artifact import canonical_json
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
+from rungwise.score.views import ViewRecipe
 from student.models import STUDENTS
 from teacher.models import TEACHERS
+from teacher.quality_teacher import QualityTeacher
 from teacher.weights import read_metadata
 
 TORCH_TOLERANCE: Final = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
@@ -29,10 +33,9 @@ def build_model(name: str, settings: Mapping[str, Any]) -> Model:
 
 def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], contract: Contract) -> Contract:
     """Write weights, constructor settings and contract, with golden scores of these very weights."""
-    frames = golden_input(contract.view)
     golden = Golden(
-        input_sha256=sha256_array(frames),
-        scores=tuple(float(score) for score in predict(model, frames)),
+        input_sha256=sha256_array(golden_input(contract.view)),
+        scores=tuple(float(score) for score in predict_golden(model, contract.view)),
         tolerance=TORCH_TOLERANCE,
     )
     contract = contract.model_copy(update={"golden": golden})
@@ -51,8 +54,16 @@ def load_checkpoint(path: Path) -> tuple[Model, Contract, dict[str, Any]]:
         ValueError: no contract in the file, keys that do not fit, or golden scores off by more than the tolerance.
     """
     model, contract, settings = load_unchecked(path)
-    check_golden(contract, predict(model, golden_input(contract.view)), str(path))
+    check_golden(contract, predict_golden(model, contract.view), str(path))
     return model, contract, settings
+
+
+def predict_golden(model: nn.Module, recipe: ViewRecipe) -> NDArray[np.float32]:
+    """Scores of `golden_input`; to a teacher that sees the master, its first view, the clean one, is the master."""
+    frames = golden_input(recipe)
+    if isinstance(model, QualityTeacher) and model.sees_master:
+        frames = np.concatenate([frames, np.broadcast_to(frames[:1], frames.shape)], -1)
+    return predict(model, frames)
 
 
 def load_unchecked(path: Path) -> tuple[Model, Contract, dict[str, Any]]:

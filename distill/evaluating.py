@@ -10,7 +10,9 @@ import pandas as pd
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
+from distill.model import Upper
 from distill.predict import predict
+from distill.reference import open_parts
 from distill.stage import Artifacts, Inputs
 from rungwise.artifact import write_text
 from rungwise.config import RunConfig
@@ -21,6 +23,7 @@ from rungwise.report.evaluation_page import write_report
 from rungwise.score.scorer import Scorer
 from student.gates import PAIR_GAP_SHARE
 from student.targets import EXPORT_TARGETS, REFERENCE
+from teacher.quality_teacher import QualityTeacher
 
 
 def evaluation_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
@@ -52,8 +55,12 @@ def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFram
     pixels = np.array(data.pixels[rows, 0])
     table = data.table.iloc[rows].reset_index(drop=True)
     for name in ("student", "teacher"):
-        model, _, _ = load_checkpoint(inputs[name].path / f"{name}.safetensors")
-        table[name] = predict(model, pixels).astype(float)
+        model, contract, _ = load_checkpoint(inputs[name].path / f"{name}.safetensors")
+        if isinstance(model, QualityTeacher) and model.sees_master:
+            scores_N = predict(Upper(model, contract.model), open_parts(inputs["parts"])[rows, 0])
+        else:
+            scores_N = predict(model, pixels)
+        table[name] = scores_N.astype(float)
     # From the files, as a user would: decode, views and all.
     scores = [
         scorer.score(path, display_height=int(height))

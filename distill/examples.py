@@ -61,7 +61,9 @@ class Examples:
     frames_each: int  # 2 where frames come in pairs of neighbors, else 1
     stream: NDArray[np.float32]  # (N, F) bitstream features (rungwise/bitstream/features.py), NaN where there are none
     stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in the losses of bitstream features
-    targets: Mapping[str, NDArray[np.float32]]  # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V)
+    # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V), and "patch_scores" (N, V, U, P) of U pairs of frames
+    # and P patches where the teacher gives them
+    targets: Mapping[str, NDArray[np.float32]]
 
     def __len__(self) -> int:
         return len(self.contents)

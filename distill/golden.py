@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.checkpoint import load_unchecked
-from distill.predict import predict
+from distill.checkpoint import load_unchecked, predict_golden
 from rungwise.config import load_config
-from rungwise.score.contract import METADATA_KEY, golden_deviation, golden_input
+from rungwise.score.contract import METADATA_KEY, golden_deviation
 from student.frame_student import FrameStudent
 from student.models import STUDENTS, cost, student_settings
 from teacher.golden import run_golden
@@ -52,6 +51,6 @@ def golden(path: Path) -> tuple[dict[str, float], float]:
     if METADATA_KEY not in read_metadata(path):
         return run_golden(path), TOLERANCE
     model, contract, _ = load_unchecked(path)
-    deviation = golden_deviation(contract, predict(model, golden_input(contract.view)), str(path))
+    deviation = golden_deviation(contract, predict_golden(model, contract.view), str(path))
     assert contract.golden is not None
     return {"score": deviation}, contract.golden.tolerance

@@ -163,7 +163,8 @@ class Bundle(nn.Module):
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
         projected = self.projector(prediction.feature)
-        return prediction._replace(frame_scores=None, embeddings=embeddings, projected=projected)
+        own = prediction._replace(frame_scores=None, patch_scores=None)  # of no loss
+        return own._replace(embeddings=embeddings, projected=projected)
 
 
 def _half(frames_BTHWC: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ from pathlib import Path
 from distill import checkpoint, engine, examples, exporting, losses, objective, train, training_state
 from distill.evaluating import build_evaluation, evaluation_params
 from distill.exporting import build_export, export_failures, export_params
+from distill.reference import build_parts, parts_params
 from distill.stage import Inputs, Stage
 from distill.students import build_pretrained, build_student, pretrain_params, student_params
 from distill.teaching import build_cache, build_teacher, cache_params, teacher_params
 from distill.view_store import build_views, view_params
 from rungwise.artifact import Artifact, run_stage
-from rungwise.config import RunConfig
+from rungwise.config import FullReferenceTeacher, RunConfig
+from rungwise.ladder import patch_parts
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
 from rungwise.progress import note
@@ -29,6 +31,7 @@ from teacher import normalize
 from teacher.cache import CACHE_VERSION
 
 DATA = {"dataset": "ladder", "views": "views"}
+TAUGHT = {"parts": "parts", **DATA}  # `parts` where the teacher sees the master
 TRAINER = (checkpoint, engine, examples, losses, objective, train, training_state)
 STUDENT = (head, stem, styleprompt, texture)
 
@@ -37,13 +40,14 @@ STUDENT = (head, stem, styleprompt, texture)
 STAGES = (
     Stage("views", VIEWS_VERSION, {"dataset": "ladder"}, view_params, build_views),
     Stage("pretrain", 4, DATA, pretrain_params, build_pretrained, TRAINER + STUDENT, shared=True),
-    Stage("teach", 5, DATA, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),
-    Stage("cache", CACHE_VERSION, {"teacher": "teach", **DATA}, cache_params, build_cache, shared=True),
+    Stage("parts", 1, DATA, parts_params, build_parts, (patch_parts,)),
+    Stage("teach", 5, TAUGHT, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),
+    Stage("cache", CACHE_VERSION, {"teacher": "teach", **TAUGHT}, cache_params, build_cache, shared=True),
     Stage("distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
           TRAINER + STUDENT, shared=True),
     Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export,
           (exporting, export, fp16, gates, int8, targets)),
-    Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **DATA}, evaluation_params,
+    Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **TAUGHT}, evaluation_params,
           build_evaluation, (gates,)),
 )
 # fmt: on
@@ -76,10 +80,12 @@ def run(
             break
         if stage.name == "pretrain" and until != "pretrain" and config.student.pretrain is None:
             continue
+        if stage.name == "parts" and not isinstance(config.teacher, FullReferenceTeacher):
+            continue
         started = time.monotonic()
         parts = {role: artifacts[name] for role, name in stage.inputs.items() if name in artifacts}
         key = stage.key(config, parts)
-        build = partial(stage.build, config=config, inputs=Inputs(key, parts, runs, device, watch))
+        build = partial(stage.build, config=config, inputs=Inputs(key, parts, runs, device, watch, masters))
         artifacts[stage.name] = run_stage(runs, key, build, shared=stage.shared)
         seconds[stage.name] = time.monotonic() - started
         _report(stage.name, artifacts[stage.name], seconds[stage.name])

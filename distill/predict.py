@@ -24,6 +24,6 @@ def predict_batches(
             yield model(*(torch.from_numpy(np.array(part)).to(device) for part in parts))
 
 
-def predict(model: nn.Module, pixels: NDArray[np.uint8], *, device: str = "cpu") -> NDArray[np.float32]:
-    """Scores of pixels_NTSSC, (N,) float32, on the label's scale."""
-    return np.concatenate([part.score.float().cpu().numpy() for part in predict_batches(model, pixels, device=device)])
+def predict(model: nn.Module, inputs: NDArray[Any], *, device: str = "cpu") -> NDArray[np.float32]:
+    """Scores of what `predict_batches` takes, (N,) float32, on the label's scale."""
+    return np.concatenate([part.score.float().cpu().numpy() for part in predict_batches(model, inputs, device=device)])

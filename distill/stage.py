@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rungwise.artifact import Artifact, StageKey
 from rungwise.config import RunConfig
+from rungwise.ladder.sources import Master
 
 Artifacts = Mapping[str, Artifact]  # by role, such as "teacher"
 
@@ -26,13 +27,15 @@ def constants(*modules: ModuleType) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads beside the config. Device, runs folder and watch change no result."""
+    """What a stage reads beside the config. Device, runs folder and watch change no result; masters are in the
+    ladder's key."""
 
     key: StageKey
     artifacts: Artifacts
     runs: Path
     device: str = "cpu"
     watch: Path | None = None  # folder for TensorBoard
+    masters: Sequence[Master] = ()
 
     def __getitem__(self, role: str) -> Artifact:
         return self.artifacts[role]

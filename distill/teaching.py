@@ -24,7 +24,8 @@ from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.precision import autocast, check_products, fp32_products, pin_fp32
-from distill.stage import Artifacts, Inputs
+from distill.reference import open_parts
+from distill.stage import Artifacts, Inputs, constants
 from distill.train import fit
 from distill.view_store import read_view_lists
 from rungwise import __version__
@@ -35,12 +36,13 @@ from rungwise.artifact import (
     sha256_json,
     write_json,
 )
-from rungwise.config import RunConfig, TeacherSection
+from rungwise.config import FullReferenceTeacher, RunConfig, TeacherSection
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
+from teacher import full_reference
 from teacher.cache import (
     Clock,
     Fields,
@@ -61,6 +63,8 @@ def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     """What of the config changes the teacher."""
     section = config.teacher
     params = training_params(config) | section.model_dump(mode="json", exclude=NOT_HASHED)
+    if isinstance(section, FullReferenceTeacher):
+        params |= {"full_reference": constants(full_reference)}
     return params | {"pretrained": pretrained(section)}
 
 
@@ -77,7 +81,7 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     hidden: NDArray[Any] | None = None
     if section.execution.keep_frozen:
         fitted = Upper(model, section.model)
-        hidden = keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
+        hidden = frozen_output(model, config, data, inputs, device)
     train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
     validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     history, state = fit_teacher(config, data, fitted, train, validation, folder=folder, name="teach", device=device)
@@ -91,6 +95,14 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     write_json(folder / "history.json", history)
     contract = make_contract(config, data, inputs.key, section.model)
     save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
+
+
+def frozen_output(model: QualityTeacher, config: RunConfig, data: Data, inputs: Inputs, device: str) -> NDArray[Any]:
+    """The frozen layers' output of every view, (N, V, ...) in table order, from the artifact that holds it."""
+    if model.sees_master:
+        return open_parts(inputs["parts"])
+    section = config.teacher
+    return keep_frozen(model, section.model, data, inputs.runs, device=device, precision=section.precision)
 
 
 def new_teacher(config: RunConfig, data: Data) -> tuple[QualityTeacher, dict[str, Any]]:
@@ -171,9 +183,11 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
     lockstep = config.teacher.execution.zero_stage == 3 and ranks().world > 1
     weights = inputs["teacher"].path / "teacher.safetensors"
     hidden: NDArray[Any] | None = None
-    if config.teacher.execution.keep_frozen and not config.cache.layers:
-        model, name = load_checkpoint(weights)[0], config.teacher.model
-        hidden = keep_frozen(model, name, data, inputs.runs, device=device, precision=precision)
+    is_compared = isinstance(config.teacher, FullReferenceTeacher)  # all of its layers are above the frozen output
+    if is_compared or (config.teacher.execution.keep_frozen and not config.cache.layers):
+        model, _, _ = load_checkpoint(weights)
+        assert isinstance(model, QualityTeacher)
+        hidden = frozen_output(model, config, data, inputs, device)
     predict, contract = open_teacher(
         weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
         precision=precision, device=device, sharded=lockstep, upper=hidden is not None,
@@ -234,7 +248,7 @@ def cache_facts(fields: Fields, clips: int, config: RunConfig, inputs: Inputs) -
         "bytes_per_clip": sum(value.nbytes for value in fields.values()),
         "teacher_artifact": inputs["teacher"].id,
         "ladder_artifact": inputs["dataset"].id,
-    }
+    } | ({"parts_artifact": inputs["parts"].id} if "parts" in inputs.artifacts else {})
 
 
 def preprocessing_sha256(recipe: ViewRecipe) -> str:
@@ -297,6 +311,8 @@ def make_predict(
             "levels": prediction.logits.float().softmax(-1),
             "features": prediction.feature.to(feature_dtype),
         }
+        if prediction.patch_scores is not None:
+            fields["patch_scores"] = prediction.patch_scores.float()
         fields |= {f"layer.{name}": value.to(feature_dtype) for name, value in hooks.pooled(clips * views).items()}
         return {name: value.unflatten(0, (clips, views)) for name, value in fields.items()}
 

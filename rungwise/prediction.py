@@ -10,7 +10,8 @@ Array = TypeVar("Array")  # `torch.Tensor`: this package runs without torch
 class Prediction(NamedTuple, Generic[Array]):
     """What a model predicts of a batch of clips.
 
-    Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width, Q statistics.
+    Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width, Q statistics,
+    U pairs of frames, P patches.
     """
 
     score: Array
@@ -31,3 +32,5 @@ class Prediction(NamedTuple, Generic[Array]):
     """(B, Q), of hybrid students: spatial and temporal statistics (student/texture.py)"""
     fused: Array | None = None
     """(B,), of hybrid students given bitstream features: the hybrid score"""
+    patch_scores: Array | None = None
+    """(B, U, P), of teachers that score each patch of each pair of frames"""

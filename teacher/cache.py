@@ -1,9 +1,9 @@
 """The soft-target cache: the teacher's outputs for every view, in sharded safetensors with a Parquet index.
 
-Per clip and view: score (fp32), level distribution (fp32), pooled feature and chosen layers' features (fp16 or
-bf16), beside the view itself, which the student replays. Any number of processes on any hosts that share the folder
-fill it: each takes the next free shard. A shard is locked while it is made, written beside and renamed, so a
-half-written one is never taken for whole, and a dead process's shard is simply free again.
+Per clip and view: score, level distribution and, where the teacher gives them, patch scores (fp32), pooled feature and
+chosen layers' features (fp16 or bf16), beside the view itself, which the student replays. Any number of processes on
+any hosts that share the folder fill it: each takes the next free shard. A shard is locked while it is made, written
+beside and renamed, so a half-written one is never taken for whole, and a dead process's shard is simply free again.
 
 Shapes: M clips of a batch, V views, T frames, S pixels, K levels, D features.
 """
@@ -37,6 +37,7 @@ from rungwise.score.views import View
 CACHE_VERSION = 2  # 2: layers, content hashes, batches cut inside shards
 
 Fields = dict[str, Tensor]  # "scores" (M, V), "levels" (M, V, K), "features" (M, V, D), "layer.NAME" (M, V, D')
+# and "patch_scores" (M, V, U, P) of U pairs of frames and P patches where the teacher gives them
 Judge = Callable[[Tensor], Fields]  # pixels_MVTSSC uint8 on the device -> fields on the device
 Read = Callable[[int], NDArray[Any]]  # row -> pixels_VTSSC; or both of what frozen layers gave of them
 

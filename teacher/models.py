@@ -48,10 +48,17 @@ def _clipvqa() -> Kind:
     return Kind(clipvqa_settings, ClipVqa, load_clipvqa)
 
 
+def _full_reference() -> Kind:
+    from teacher.full_reference import FullReference, full_reference_settings, load_full_reference
+
+    return Kind(full_reference_settings, FullReference, load_full_reference)
+
+
 TEACHERS: dict[str, Callable[[], Kind]] = {
     "efficientnet_lite0": lambda: Kind(lite0_settings, EfficientNetLite0, load_imagenet_lite0),
     "internvideo2": lambda: Kind(internvideo2_settings, InternVideo2Quality, load_internvideo2),
     "q_clip": _q_clip,
     "clipvqa": _clipvqa,
     "conviqt": lambda: Kind(conviqt_settings, Conviqt, load_conviqt, without_projector),
+    "full_reference": _full_reference,
 }

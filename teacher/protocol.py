@@ -15,6 +15,10 @@ class Teacher(Protocol):
     `forward(frames_BTHWC)` is `upper(lower(frames_BTHWC))`; frames are uint8 RGB. Shapes: B clips, N train clips.
     """
 
+    sees_master: bool
+    """Whether frames have six channels, the encode's RGB and its master's; `lower` is then frozen, and its output comes
+    from the stage `parts` (distill/reference.py)."""
+
     full_precision: tuple[str, ...]
     """Names of the layers that stay in fp32 when weights are stored in bf16."""
 

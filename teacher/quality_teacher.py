@@ -11,6 +11,7 @@ from teacher.protocol import Teacher
 class QualityTeacher(nn.Module, Teacher):
     """Subclasses define `upper`, and `lower` too where layers are frozen."""
 
+    sees_master: bool = False
     full_precision: tuple[str, ...] = ()
 
     def forward(self, frames_BTHWC: Tensor) -> Prediction[Tensor]:

@@ -22,6 +22,7 @@ from rungwise.config.teachers import (
     Cache,
     ClipVqaTeacher,
     ConviqtTeacher,
+    FullReferenceTeacher,
     InternVideo2Shape,
     InternVideo2Teacher,
     Lite0Teacher,
@@ -33,7 +34,8 @@ from rungwise.config.training import Augment, Execution, Training
 
 __all__ = [
     "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate", "Execution",
-    "Export", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape",
-    "MambaStudent", "QClipTeacher", "RunConfig", "RungSample", "Rungs", "Sources", "Splits", "Student",
-    "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection", "Training", "Views", "load_config",
+    "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher",
+    "LossWeights", "MambaShape", "MambaStudent", "QClipTeacher", "RunConfig", "RungSample", "Rungs", "Sources",
+    "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection", "Training", "Views",
+    "load_config",
 ]  # fmt: skip

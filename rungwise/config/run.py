@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from rungwise.config.ladder import Ladder, Sources
 from rungwise.config.section import Positive, Section
 from rungwise.config.students import Student
-from rungwise.config.teachers import Cache, Teacher
+from rungwise.config.teachers import Cache, FullReferenceTeacher, Teacher
 from rungwise.score.views import ViewRecipe
 
 
@@ -81,7 +81,7 @@ class RunConfig(Section):
     views: Views
     """which pixels the models are given"""
     teacher: Teacher
-    """one of five teachers"""
+    """one of six teachers"""
     cache: Cache
     """the teacher's outputs on disk"""
     student: Student
@@ -98,6 +98,17 @@ class RunConfig(Section):
         if "stream" in self.student.training.losses.used and not fits:
             raise ValueError("student.training.losses.stream needs views.recipe.frame_choice: pairs, and a patch_px of"
                              " 32 or more that 4 divides")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _masters_are_at_hand(self) -> RunConfig:
+        if not isinstance(self.teacher, FullReferenceTeacher):
+            return self
+        if self.sources.unlabelled is not None:
+            raise ValueError("sources.unlabelled: full_reference compares every clip with its master: set it to null")
+        if not self.views.recipe.pairs:
+            raise ValueError("views.recipe.frame_choice: full_reference measures motion inside pairs of frames: set it"
+                             " to pairs")  # fmt: skip
         return self
 
 

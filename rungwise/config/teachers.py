@@ -136,8 +136,28 @@ class ConviqtTeacher(TeacherSection):
         return self
 
 
+class FullReferenceTeacher(TeacherSection):
+    """Full reference: sees the master. VMAF v1 and its parts of every patch, pooled by a small network."""
+
+    model: Literal["full_reference"]
+    """the teacher"""
+    num_levels: Annotated[int, Field(ge=2)]
+    """quality levels of the output distribution"""
+    patch_dim: Positive
+    """width of a patch's feature, by which patches are weighted"""
+    feature_dim: Positive
+    """width of the pooled feature"""
+
+    @model_validator(mode="after")
+    def _compares_once(self) -> FullReferenceTeacher:
+        if not self.execution.keep_frozen:
+            raise ValueError("execution.keep_frozen: full_reference compares patches once, before it trains: set it to"
+                             " true")  # fmt: skip
+        return self
+
+
 Teacher = Annotated[
-    Lite0Teacher | InternVideo2Teacher | QClipTeacher | ClipVqaTeacher | ConviqtTeacher,
+    Lite0Teacher | InternVideo2Teacher | QClipTeacher | ClipVqaTeacher | ConviqtTeacher | FullReferenceTeacher,
     Field(discriminator="model"),
 ]
 

@@ -1,0 +1,113 @@
+"""VMAF v1 of patches and its parts, by libvmaf: how each patch of an encode differs from the same patch of its master.
+
+libvmaf compares whole pictures of a least size. Each patch becomes one: it is tiled with its own mirror images, so no
+edge is new. All patches go through one run of ffmpeg as frames of a raw video, the two frames of a pair one after the
+other, so that the second frame's motion is measured from its true predecessor. The first frame's values are dropped.
+
+Shapes: K views, T frames, S pixels a side of a view, U pairs of frames, P patches, N pictures, F parts.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from math import ceil
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rungwise.media.ffmpeg import run_ffmpeg
+
+MODEL: Final = "vmaf_v1.0.16_3d0h"
+# Of VMAF v1, without its chroma part, which is 0 at this size. Names in libvmaf's log start so; options follow.
+LIBVMAF_PARTS: Final = (
+    "vmaf",
+    "integer_adm3",
+    "integer_adm2",
+    "integer_aim",
+    "integer_adm_scale0",
+    "integer_adm_scale1",
+    "integer_adm_scale2",
+    "integer_adm_scale3",
+    "integer_motion3",
+    "cambi",
+)
+# Mean absolute luma difference of neighboring pixels: the detail that there is to lose, and what is left of it.
+DETAIL_PARTS: Final = ("master_horizontal", "master_vertical", "encode_horizontal", "encode_vertical")
+PARTS: Final = (*(name.removeprefix("integer_") for name in LIBVMAF_PARTS), *DETAIL_PARTS)
+LEAST_PX: Final = (160, 216)  # height and width that VMAF v1 needs
+LUMA: Final = (0.2126, 0.7152, 0.0722)  # of BT.709
+
+
+def patch_parts(encode_KTSSC: NDArray[np.uint8], master_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.float32]:
+    """parts_KUPF of the second frame of each pair, in the order of `PARTS`; the first part is the patch's VMAF v1.
+
+    Args:
+        encode_KTSSC: an encode's views (rungwise/score/views.py), whose frames are pairs of neighbors.
+        master_KTSSC: its master's pixels of the same views.
+        patch_px: side of the patches that the views are stitched from.
+
+    Raises:
+        FfmpegError: libvmaf can't compare them, or this ffmpeg lacks it or its VMAF v1.
+    """
+    pairs = [_pairs(pixels, patch_px) for pixels in (encode_KTSSC, master_KTSSC)]
+    encode_N, master_N = (patches.reshape(-1, patch_px, patch_px, 3) for patches in pairs)
+    of_libvmaf = _libvmaf_parts(_tiled(encode_N), _tiled(master_N))
+    of_pairs = np.concatenate([of_libvmaf, _detail(master_N), _detail(encode_N)], 1)
+    return of_pairs.reshape(*pairs[0].shape[:4], len(PARTS))[:, :, :, 1]
+
+
+def _pairs(pixels_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
+    """Patches, (K, U, P, 2, patch_px, patch_px, 3), row by row as in the view."""
+    views, frames, size = pixels_KTSSC.shape[:3]
+    assert frames % 2 == 0, "pairs of frames"
+    grid = size // patch_px
+    cells = pixels_KTSSC.reshape(views, frames // 2, 2, grid, patch_px, grid, patch_px, 3)
+    return cells.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(views, frames // 2, grid * grid, 2, patch_px, patch_px, 3)
+
+
+def _tiled(patches_N: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each patch with as many of its mirror images as libvmaf needs; whole ones, so that all pixels count alike."""
+    size = patches_N.shape[1]
+    below, right = (size * (ceil(least / size) - 1) for least in LEAST_PX)
+    return np.pad(patches_N, ((0, 0), (0, below), (0, right), (0, 0)), mode="symmetric")
+
+
+def _libvmaf_parts(encode_N: NDArray[np.uint8], master_N: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`LIBVMAF_PARTS` of RGB pictures, (N, F)."""
+    height, width = encode_N.shape[1:3]
+    raw = ["-f", "rawvideo", "-video_size", f"{width}x{height}", "-pixel_format", "rgb24", "-framerate", "25"]
+    convert = (
+        "scale=out_range=limited:out_color_matrix=bt709:flags=bicubic+accurate_rnd+bitexact+full_chroma_inp,"
+        "format=yuv420p,setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    )
+    graph = (
+        f"[0:v]{convert}[d];[1:v]{convert}[r];"
+        f"[d][r]libvmaf=model=version={MODEL}:n_threads=1:log_fmt=json:log_path=scores.json"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = ["-filter_complex_threads", "1"]
+        for file, pictures_N in (("encode.rgb", encode_N), ("master.rgb", master_N)):
+            pictures_N.tofile(folder / file)
+            command += ["-threads", "1", *raw, "-i", file]
+        command += ["-filter_complex", graph, "-f", "null", "-"]
+        run_ffmpeg(command, cwd=folder, writes=folder / "scores.json")
+        frames: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text())["frames"]
+    assert len(frames) == len(encode_N), "libvmaf compares every picture"
+    names = [_log_name(frames[0]["metrics"], part) for part in LIBVMAF_PARTS]
+    return np.array([[frame["metrics"][name] for name in names] for frame in frames], np.float32)
+
+
+def _log_name(metrics: dict[str, float], part: str) -> str:
+    """libvmaf's name of a part: with the model's options after it where they are not the default's."""
+    return next(name for name in metrics if name == part or name.startswith(f"{part}_"))
+
+
+def _detail(patches_N: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean absolute differences of luma to the right and downward, (N, 2)."""
+    luma_NYX = patches_N.astype(np.float32) @ np.array(LUMA, np.float32)
+    steps = (np.abs(np.diff(luma_NYX, axis=axis)).mean((1, 2)) for axis in (2, 1))
+    return np.stack(list(steps), 1)
