@@ -14,15 +14,18 @@ import torch
 
 import distill.train
 from distill.data import Data
+from distill.engine import Engine
 from distill.examples import Examples, StoredRows, cut_sample, draw_sample, make_batch
-from distill.objective import Bundle, Embedder, Objective
+from distill.objective import Bundle, Embedder, Objective, make_bundle
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
-from distill.train import fit
+from distill.train import Trainer, fit, parameter_groups
+from distill.training_state import TrainingState
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, BitrateGroups, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
+from rungwise.ranks import Ranks
 from rungwise.score.contract import Scale
 from student.head import REGRESSION_WEIGHT, HybridHead
 from student.mamba import MambaStudent
@@ -151,6 +154,16 @@ def test_a_sample_is_whole_patches_of_some_frames_in_order() -> None:
                 places.append((frame, later, top, left))
         assert len({place[:2] for place in places}) == 1  # the same frames in every patch
         assert len(set(places)) == 4  # no patch twice
+
+
+def test_more_processes_than_clips_of_a_batch_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model, objective = examples(), student(), Objective(WEIGHTS, SCALE)
+    bundle = make_bundle(model, data, objective)
+    engine = Engine(bundle, parameter_groups(bundle, TRAINING), weight_decay=0.0, device="cpu", precision="fp32")
+    for world in (8, 64):
+        engine.where = Ranks(0, world, 0)
+        Trainer(model, TrainingState(engine, tmp_path), objective, data, TRAINING, seed=0)
+    assert capsys.readouterr().err.count("64 processes, but a batch has 8 clips at most") == 1
 
 
 @pytest.mark.parametrize("augment", [None, Augment(sample_frames=1, sample_grid=2)])
