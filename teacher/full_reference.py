@@ -1,9 +1,10 @@
-"""The teacher that sees the master: libvmaf compares every patch of encode and master, a small network pools them.
+"""The teacher that sees the master: libvmaf compares every patch of encode and master, a small network scores the clip.
 
 It is for training alone: a score of it needs the master. Patch scores are the patches' own VMAF v1, whatever the label.
-What is learned is how patches make up a clip's score: flat patches lose nothing and say little of the whole.
+A clip's score is no mean of them. VMAF v1 pools ADM over a frame by cubes, so a patch counts by the detail that its
+master has there. The same is done here with ADM's own terms, and the network is left with a function of a few numbers.
 
-Shapes: B clips, T frames, U pairs of frames, P patches, N = U * P, F parts of a patch, D features.
+Shapes: B clips, T frames, U pairs of frames, P patches, F parts of a patch, S scales of ADM, Q pooled parts, D width.
 """
 
 from __future__ import annotations
@@ -20,67 +21,36 @@ from rungwise.score.views import ViewRecipe
 from teacher.numerics import in_fp32
 from teacher.quality_teacher import QualityTeacher
 
-QUANTILES: Final = (0.1, 0.5, 0.9)  # of each part over a clip's patches
-EXTREME: Final = 6.0  # in standard deviations; parts beyond it are clipped
-LOGARITHMIC: Final = (
-    "motion3",
-    "cambi",
-    "master_horizontal",
-    "master_vertical",
-    "encode_horizontal",
-    "encode_vertical",
-)
-# Mean and standard deviation of each part, of those above after log(1 + x), over patches of 981 encodes.
+NUM_SCALES: Final = 4
+EXTREME: Final = 6.0  # in standard deviations; pooled parts beyond it are clipped
+# Pooled parts with mean and standard deviation over frames of 437 encodes; motion and banding after log(1 + x).
 STANDARD: Final = {
-    "vmaf": (71, 21),
-    "adm3": (0.92, 0.06),
-    "adm2": (0.9, 0.07),
-    "aim": (0.036, 0.036),
-    "adm_scale0": (0.91, 0.08),
-    "adm_scale1": (0.85, 0.11),
-    "adm_scale2": (0.88, 0.1),
-    "adm_scale3": (0.91, 0.09),
-    "motion3": (0.9, 0.8),
-    "cambi": (0.5, 0.8),
-    "master_horizontal": (1.4, 0.7),
-    "master_vertical": (1.4, 0.7),
-    "encode_horizontal": (1.1, 0.7),
-    "encode_vertical": (1.1, 0.7),
+    "adm3": (0.94, 0.045),
+    "motion3": (0.96, 0.66),
+    "cambi": (0.51, 0.61),
+    "aim": (0.031, 0.029),
+    "adm_scale0": (0.9, 0.07),
+    "adm_scale1": (0.83, 0.11),
+    "adm_scale2": (0.9, 0.084),
+    "adm_scale3": (0.95, 0.053),
 }
 
 
 class FullReference(QualityTeacher):
-    """Weights patches by their parts, pools them, and reads the score off a distribution over quality levels."""
+    """Pools the parts of a frame's patches as VMAF v1 does, then predicts the distribution over quality levels."""
 
     full_precision = ("levels",)
     sees_master = True
 
-    def __init__(
-        self, *, num_levels: int, patch_dim: int, feature_dim: int, patch_px: int, minimum: float, maximum: float
-    ) -> None:
+    def __init__(self, *, num_levels: int, feature_dim: int, patch_px: int, minimum: float, maximum: float) -> None:
         super().__init__()
         self.patch_px = patch_px
-        self.patches = nn.Sequential(
-            nn.Linear(len(PARTS), patch_dim), nn.GELU(), nn.Linear(patch_dim, patch_dim), nn.GELU()
-        )
-        self.weights = nn.Linear(patch_dim, 1)
-        width = patch_dim + (3 + len(QUANTILES)) * len(PARTS)
-        self.head = nn.Sequential(nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim))
+        self.head = nn.Sequential(nn.Linear(len(STANDARD), feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim))
         self.levels = nn.Linear(feature_dim, num_levels)
-        constants = {
-            "level_values": torch.linspace(minimum, maximum, num_levels),
-            "means": torch.tensor([STANDARD[part][0] for part in PARTS]),
-            "deviations": torch.tensor([STANDARD[part][1] for part in PARTS]),
-            "quantiles": torch.tensor(QUANTILES),
-            "is_logarithmic": torch.tensor([part in LOGARITHMIC for part in PARTS]),
-        }
         self.level_values: Tensor
-        self.means: Tensor
-        self.deviations: Tensor
-        self.quantiles: Tensor
-        self.is_logarithmic: Tensor
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        self.standard_2Q: Tensor
+        self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)
+        self.register_buffer("standard_2Q", torch.tensor([*STANDARD.values()]).T, persistent=False)
 
     @property
     def lower_is_frozen(self) -> bool:
@@ -94,24 +64,41 @@ class FullReference(QualityTeacher):
 
     def upper(self, hidden: Tensor) -> Prediction[Tensor]:
         """Score clips by parts_BUPF."""
-        x_BNF = self.standardized(hidden.float().flatten(1, 2))
-        h_BND = self.patches(x_BNF)
-        weights_BN1 = in_fp32(self.weights, h_BND).softmax(1)
-        pooled = [(weights_BN1 * h_BND).sum(1), (weights_BN1 * x_BNF).sum(1), x_BNF.mean(1), x_BNF.std(1)]
-        feature = self.head(torch.cat([*pooled, *torch.quantile(x_BNF, self.quantiles, dim=1)], 1))
+        mean_Q, deviation_Q = self.standard_2Q
+        pooled_BUQ = ((pooled_parts(hidden.float()) - mean_Q) / deviation_Q).clamp(-EXTREME, EXTREME)
+        feature = self.head(pooled_BUQ).mean(1)
         logits = in_fp32(self.levels, feature)
         score = logits.softmax(-1) @ self.level_values
         return Prediction(score, logits, feature, patch_scores=hidden[..., PARTS.index("vmaf")])
 
-    def standardized(self, parts_BNF: Tensor) -> Tensor:
-        """Parts with about mean 0 and standard deviation 1."""
-        values = torch.where(self.is_logarithmic, parts_BNF.clamp(min=0).log1p(), parts_BNF)
-        return ((values - self.means) / self.deviations).clamp(-EXTREME, EXTREME)
+
+def pooled_parts(parts_BUPF: Tensor) -> Tensor:
+    """`STANDARD`'s parts of each frame, (B, U, Q), from those of its patches."""
+
+    def scales(name: str) -> Tensor:
+        first = PARTS.index(f"{name}0")
+        return parts_BUPF[..., first : first + NUM_SCALES]
+
+    def part(name: str) -> Tensor:
+        return parts_BUPF[..., PARTS.index(name)]
+
+    master_BUPS = scales("adm_den_scale")
+    kept_BUS, master_BUS = _cubic_mean(scales("adm_scale") * master_BUPS), _cubic_mean(master_BUPS)
+    detail_BUP = master_BUPS.sum(-1)
+    aim_BU = _cubic_mean(part("aim") * detail_BUP) / _cubic_mean(detail_BUP)
+    adm3_BU = (kept_BUS.sum(-1) / master_BUS.sum(-1) + 1 - aim_BU) / 2  # as libvmaf has it of ADM2 and AIM
+    motion_BU, cambi_BU = (part(name).mean(2).log1p() for name in ("motion3", "cambi"))
+    return torch.cat([torch.stack([adm3_BU, motion_BU, cambi_BU, aim_BU], -1), kept_BUS / master_BUS], -1)
+
+
+def _cubic_mean(values_BUP: Tensor) -> Tensor:
+    """Over patches; never 0, by which its users divide."""
+    return values_BUP.double().pow(3).mean(2).clamp(min=1e-9).pow(1 / 3).float()
 
 
 def full_reference_settings(teacher: FullReferenceTeacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section."""
-    return teacher.model_dump(include={"num_levels", "patch_dim", "feature_dim"}) | {"patch_px": recipe.patch_px}
+    return teacher.model_dump(include={"num_levels", "feature_dim"}) | {"patch_px": recipe.patch_px}
 
 
 def load_full_reference(model: FullReference, teacher: FullReferenceTeacher) -> None:

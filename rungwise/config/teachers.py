@@ -137,14 +137,13 @@ class ConviqtTeacher(TeacherSection):
 
 
 class FullReferenceTeacher(TeacherSection):
-    """Full reference: sees the master. VMAF v1 and its parts of every patch, pooled by a small network."""
+    """Full reference: sees the master. VMAF v1's parts of every patch, pooled over the frame as VMAF does, and a small
+    network."""
 
     model: Literal["full_reference"]
     """the teacher"""
     num_levels: Annotated[int, Field(ge=2)]
     """quality levels of the output distribution"""
-    patch_dim: Positive
-    """width of a patch's feature, by which patches are weighted"""
     feature_dim: Positive
     """width of the pooled feature"""
 

@@ -21,24 +21,25 @@ from numpy.typing import NDArray
 from rungwise.media.ffmpeg import run_ffmpeg
 
 MODEL: Final = "vmaf_v1.0.16_3d0h"
-# Of VMAF v1, without its chroma part, which is 0 at this size. Names in libvmaf's log start so; options follow.
-LIBVMAF_PARTS: Final = (
+# As libvmaf calls them. ADM is detail loss: of a scale, how much of the master's detail (its denominator) is left; AIM
+# is added impairment. VMAF v1's chroma part is 0 at this size and left out.
+PARTS: Final = (
     "vmaf",
-    "integer_adm3",
-    "integer_adm2",
-    "integer_aim",
-    "integer_adm_scale0",
-    "integer_adm_scale1",
-    "integer_adm_scale2",
-    "integer_adm_scale3",
-    "integer_motion3",
+    "adm3",
+    "adm2",
+    "aim",
+    "adm_scale0",
+    "adm_scale1",
+    "adm_scale2",
+    "adm_scale3",
+    "adm_den_scale0",
+    "adm_den_scale1",
+    "adm_den_scale2",
+    "adm_den_scale3",
+    "motion3",
     "cambi",
 )
-# Mean absolute luma difference of neighboring pixels: the detail that there is to lose, and what is left of it.
-DETAIL_PARTS: Final = ("master_horizontal", "master_vertical", "encode_horizontal", "encode_vertical")
-PARTS: Final = (*(name.removeprefix("integer_") for name in LIBVMAF_PARTS), *DETAIL_PARTS)
 LEAST_PX: Final = (160, 216)  # height and width that VMAF v1 needs
-LUMA: Final = (0.2126, 0.7152, 0.0722)  # of BT.709
 
 
 def patch_parts(encode_KTSSC: NDArray[np.uint8], master_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.float32]:
@@ -54,9 +55,8 @@ def patch_parts(encode_KTSSC: NDArray[np.uint8], master_KTSSC: NDArray[np.uint8]
     """
     pairs = [_pairs(pixels, patch_px) for pixels in (encode_KTSSC, master_KTSSC)]
     encode_N, master_N = (patches.reshape(-1, patch_px, patch_px, 3) for patches in pairs)
-    of_libvmaf = _libvmaf_parts(_tiled(encode_N), _tiled(master_N))
-    of_pairs = np.concatenate([of_libvmaf, _detail(master_N), _detail(encode_N)], 1)
-    return of_pairs.reshape(*pairs[0].shape[:4], len(PARTS))[:, :, :, 1]
+    parts_NF = _libvmaf_parts(_tiled(encode_N), _tiled(master_N))
+    return parts_NF.reshape(*pairs[0].shape[:4], len(PARTS))[:, :, :, 1]
 
 
 def _pairs(pixels_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
@@ -76,17 +76,15 @@ def _tiled(patches_N: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _libvmaf_parts(encode_N: NDArray[np.uint8], master_N: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`LIBVMAF_PARTS` of RGB pictures, (N, F)."""
+    """`PARTS` of RGB pictures, (N, F)."""
     height, width = encode_N.shape[1:3]
     raw = ["-f", "rawvideo", "-video_size", f"{width}x{height}", "-pixel_format", "rgb24", "-framerate", "25"]
     convert = (
         "scale=out_range=limited:out_color_matrix=bt709:flags=bicubic+accurate_rnd+bitexact+full_chroma_inp,"
         "format=yuv420p,setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     )
-    graph = (
-        f"[0:v]{convert}[d];[1:v]{convert}[r];"
-        f"[d][r]libvmaf=model=version={MODEL}:n_threads=1:log_fmt=json:log_path=scores.json"
-    )
+    libvmaf = rf"libvmaf=model='version={MODEL}\:adm.debug=true':n_threads=1:log_fmt=json:log_path=scores.json"
+    graph = f"[0:v]{convert}[d];[1:v]{convert}[r];[d][r]{libvmaf}"  # adm.debug logs the denominators
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = ["-filter_complex_threads", "1"]
@@ -97,17 +95,10 @@ def _libvmaf_parts(encode_N: NDArray[np.uint8], master_N: NDArray[np.uint8]) -> 
         run_ffmpeg(command, cwd=folder, writes=folder / "scores.json")
         frames: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text())["frames"]
     assert len(frames) == len(encode_N), "libvmaf compares every picture"
-    names = [_log_name(frames[0]["metrics"], part) for part in LIBVMAF_PARTS]
+    names = [_log_name(frames[0]["metrics"], part) for part in PARTS]
     return np.array([[frame["metrics"][name] for name in names] for frame in frames], np.float32)
 
 
 def _log_name(metrics: dict[str, float], part: str) -> str:
-    """libvmaf's name of a part: with the model's options after it where they are not the default's."""
-    return next(name for name in metrics if name == part or name.startswith(f"{part}_"))
-
-
-def _detail(patches_N: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean absolute differences of luma to the right and downward, (N, 2)."""
-    luma_NYX = patches_N.astype(np.float32) @ np.array(LUMA, np.float32)
-    steps = (np.abs(np.diff(luma_NYX, axis=axis)).mean((1, 2)) for axis in (2, 1))
-    return np.stack(list(steps), 1)
+    """A part's name in libvmaf's log, where the model's options follow it."""
+    return next(name for name in metrics if f"{name}_".removeprefix("integer_").startswith(f"{part}_"))

@@ -24,12 +24,11 @@ from rungwise.artifact import hash_files, read_facts, sha256_json
 from rungwise.config import RunConfig, load_config
 from rungwise.ladder.patch_parts import PARTS
 from teacher.cache import read_cache
-from teacher.full_reference import STANDARD
+from teacher.full_reference import STANDARD, pooled_parts
 
 TEACHER = {
     "model": "full_reference",
     "num_levels": 5,
-    "patch_dim": 8,
     "feature_dim": 16,
     "precision": "fp32",
     "execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True},
@@ -44,7 +43,7 @@ CHANGES = {
     },
     "splits": {"validation": 1, "test": 1, "seed": 0},
     "views": {"per_clip": 2, "recipe": {"num_frames": 2, "frame_choice": "pairs", "grid": 2, "patch_px": 80}},
-    "cache": {"clips_per_shard": 8, "clips_per_batch": 4, "feature_dtype": "float16", "layers": ["patches"]},
+    "cache": {"clips_per_shard": 8, "clips_per_batch": 4, "feature_dtype": "float16", "layers": ["head.0"]},
 }  # fmt: skip
 
 
@@ -91,7 +90,7 @@ def test_patch_scores_are_the_parts_own_and_go_through_the_audit(config: RunConf
     for content in data.table["content"].unique():
         assert by_clip[f"{content}-h264-270p-crf18-ultrafast"] > by_clip[f"{content}-h264-270p-crf46-ultrafast"] + 5
     errors = largest_error(cache.path)
-    assert set(errors) == {"scores", "levels", "features", "patch_scores", "layer.patches"}
+    assert set(errors) == {"scores", "levels", "features", "patch_scores", "layer.head.0"}
     assert max(errors.values()) < 1e-3
 
 
@@ -103,7 +102,7 @@ def test_a_second_run_compares_nothing_again(config: RunConfig, made: tuple[Path
     assert contract.model == "full_reference"
     assert contract.golden is not None
     assert len(set(contract.golden.scores)) == 4
-    assert not any(name.startswith(("means", "deviations")) for name in model.state_dict())
+    assert not any(name.startswith("standard") for name in model.state_dict())
 
 
 def test_a_changed_patch_score_or_master_fails_the_audit(made: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_a_killed_comparison_goes_on_at_the_next_clip(
         ({"sources": {"unlabelled": "videos"}}, r"sources\.unlabelled: full_reference .* set it to null"),
         ({"teacher": {"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": False}}},
          r"execution\.keep_frozen: full_reference .* set it to true"),
-        ({"teacher": {"patch_dim": 0}}, r"teacher\.patch_dim: "),
+        ({"teacher": {"feature_dim": 0}}, r"teacher\.feature_dim: "),
     ],
 )  # fmt: skip
 def test_configs_it_cannot_run_are_refused_by_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -181,6 +180,19 @@ def test_a_clip_without_a_master_is_one_line(config: RunConfig, made: tuple[Path
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_every_part_has_its_scale() -> None:
-    assert tuple(STANDARD) == PARTS
-    assert torch.tensor([deviation for _, deviation in STANDARD.values()]).min() > 0
+def test_parts_of_a_frame_are_pooled_by_its_masters_detail() -> None:
+    """One patch is its own frame; a flat patch beside a detailed one counts little."""
+    values = {"vmaf": 50, "adm3": 0.85, "adm2": 0.8, "aim": 0.1, "motion3": 3, "cambi": 1}
+    values |= {f"adm_scale{scale}": 0.8 for scale in range(4)} | {f"adm_den_scale{scale}": 10 for scale in range(4)}
+    poor = torch.tensor([float(values[part]) for part in PARTS])
+    flat = poor.clone()
+    for part in PARTS:
+        if "adm_scale" in part or "den" in part:
+            flat[PARTS.index(part)] = 1.0
+    flat[PARTS.index("aim")] = 0.0
+    one, both = (dict(zip(STANDARD, pooled_parts(torch.stack(patches)[None, None])[0, 0].tolist(), strict=True))
+                 for patches in ([poor], [poor, flat]))  # fmt: skip
+    for part in ("adm3", "aim", "adm_scale0", "adm_scale3"):
+        assert one[part] == pytest.approx(values[part], rel=1e-5)
+        assert both[part] == pytest.approx(one[part], rel=0.01)
+    assert one["motion3"] == pytest.approx(np.log(4))
