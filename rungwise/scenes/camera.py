@@ -72,7 +72,8 @@ def pan_zoom_frames(
         w, h = width * scale, height * scale
         x = start[0] + scale * (speed * np.cos(angle) * t + shake_px * shake[0](t))
         y = start[1] + scale * (speed * np.sin(angle) * t + shake_px * shake[1](t))
-        left, top = np.clip(x - w / 2, 0, image.width - w), np.clip(y - h / 2, 0, image.height - h)
+        # At the largest scale a rounded `w` may exceed the still's width by less than a millionth of a pixel.
+        left, top = np.clip(x - w / 2, 0, max(0, image.width - w)), np.clip(y - h / 2, 0, max(0, image.height - h))
         box = (float(left), float(top), float(min(left + w, image.width)), float(min(top + h, image.height)))
         frame = image.resize((width, height), Image.Resampling.LANCZOS, box=box)
         if not noise:

@@ -106,6 +106,12 @@ def test_stills_smaller_than_a_clip_are_skipped(
         make_masters(sources.model_copy(update={"shots": ((1920, 1080),)}), tmp_path)
 
 
+def test_a_still_little_larger_than_the_clip_is_filmed(tmp_path: Path) -> None:
+    still = tmp_path / "still.png"
+    Image.new("RGB", (64, 29)).save(still)  # 29 / 27 * 27 is a little above 29
+    assert len(list(pan_zoom_frames(still, 0, width=48, height=27, num_frames=2, fps=24))) == 2
+
+
 def test_camera_moves_and_is_reproducible(pictures: Path) -> None:
     def shot(seed: int) -> list[np.ndarray]:
         return list(pan_zoom_frames(pictures / "hill.png", seed, width=64, height=48, num_frames=3, fps=10))
