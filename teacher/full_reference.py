@@ -23,11 +23,12 @@ from teacher.quality_teacher import QualityTeacher
 
 NUM_SCALES: Final = 4
 EXTREME: Final = 6.0  # in standard deviations; pooled parts beyond it are clipped
-# Pooled parts with mean and standard deviation over frames of 437 encodes; motion and banding after log(1 + x).
+# Pooled parts with mean and standard deviation over frames of 437 encodes; all but ADM and AIM after log(1 + x).
 STANDARD: Final = {
     "adm3": (0.94, 0.045),
     "motion3": (0.96, 0.66),
     "cambi": (0.51, 0.61),
+    "speed_chroma_uv": (1.5, 0.8),
     "aim": (0.031, 0.029),
     "adm_scale0": (0.9, 0.07),
     "adm_scale1": (0.83, 0.11),
@@ -87,8 +88,8 @@ def pooled_parts(parts_BUPF: Tensor) -> Tensor:
     detail_BUP = master_BUPS.sum(-1)
     aim_BU = _cubic_mean(part("aim") * detail_BUP) / _cubic_mean(detail_BUP)
     adm3_BU = (kept_BUS.sum(-1) / master_BUS.sum(-1) + 1 - aim_BU) / 2  # as libvmaf has it of ADM2 and AIM
-    motion_BU, cambi_BU = (part(name).mean(2).log1p() for name in ("motion3", "cambi"))
-    return torch.cat([torch.stack([adm3_BU, motion_BU, cambi_BU, aim_BU], -1), kept_BUS / master_BUS], -1)
+    means = [part(name).mean(2).log1p() for name in ("motion3", "cambi", "speed_chroma_uv")]
+    return torch.cat([torch.stack([adm3_BU, *means, aim_BU], -1), kept_BUS / master_BUS], -1)
 
 
 def _cubic_mean(values_BUP: Tensor) -> Tensor:

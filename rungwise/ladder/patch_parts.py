@@ -22,7 +22,7 @@ from rungwise.media.ffmpeg import run_ffmpeg
 
 MODEL: Final = "vmaf_v1.0.16_3d0h"
 # As libvmaf calls them. ADM is detail loss: of a scale, how much of the master's detail (its denominator) is left; AIM
-# is added impairment. VMAF v1's chroma part is 0 at this size and left out.
+# is added impairment.
 PARTS: Final = (
     "vmaf",
     "adm3",
@@ -37,9 +37,11 @@ PARTS: Final = (
     "adm_den_scale2",
     "adm_den_scale3",
     "motion3",
+    "speed_chroma_uv",
     "cambi",
 )
-LEAST_PX: Final = (160, 216)  # height and width that VMAF v1 needs
+# VMAF v1 runs on pictures of 160x216, but below about this size its chroma part is 0, and scores are points too low.
+LEAST_PX: Final = 320
 
 
 def patch_parts(encode_KTSSC: NDArray[np.uint8], master_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.float32]:
@@ -71,8 +73,8 @@ def _pairs(pixels_KTSSC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
 def _tiled(patches_N: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Each patch with as many of its mirror images as libvmaf needs; whole ones, so that all pixels count alike."""
     size = patches_N.shape[1]
-    below, right = (size * (ceil(least / size) - 1) for least in LEAST_PX)
-    return np.pad(patches_N, ((0, 0), (0, below), (0, right), (0, 0)), mode="symmetric")
+    more = size * (ceil(LEAST_PX / size) - 1)
+    return np.pad(patches_N, ((0, 0), (0, more), (0, more), (0, 0)), mode="symmetric")
 
 
 def _libvmaf_parts(encode_N: NDArray[np.uint8], master_N: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -182,7 +182,7 @@ def test_a_clip_without_a_master_is_one_line(config: RunConfig, made: tuple[Path
 
 def test_parts_of_a_frame_are_pooled_by_its_masters_detail() -> None:
     """One patch is its own frame; a flat patch beside a detailed one counts little."""
-    values = {"vmaf": 50, "adm3": 0.85, "adm2": 0.8, "aim": 0.1, "motion3": 3, "cambi": 1}
+    values = {"vmaf": 50, "adm3": 0.85, "adm2": 0.8, "aim": 0.1, "motion3": 3, "cambi": 1, "speed_chroma_uv": 2}
     values |= {f"adm_scale{scale}": 0.8 for scale in range(4)} | {f"adm_den_scale{scale}": 10 for scale in range(4)}
     poor = torch.tensor([float(values[part]) for part in PARTS])
     flat = poor.clone()
