@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.examples import Examples
 from distill.stage import Artifacts, Inputs
 from distill.view_store import open_pixels, read_view_lists
 from rungwise.artifact import SCRATCH, Artifact, read_facts, sha256_file
 from rungwise.config import RunConfig
 from rungwise.ladder.make import read_ladder
-from rungwise.ladder.patch_parts import patch_parts
+from rungwise.ladder.patch_parts import PARTS, patch_parts
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.progress import track
 from rungwise.score.needed_pixels import read_needed_pixels
@@ -92,6 +94,28 @@ def open_parts(artifact: Artifact) -> NDArray[np.float32]:
     """Memory map of parts_NVUPF."""
     parts: NDArray[np.float32] = np.load(artifact.path / "parts.npy", mmap_mode="r")
     return parts
+
+
+def with_patches(train: Examples, per_clip: int, seed: int) -> Examples:
+    """Clips of parts_NVUPF and, for each, some of its patches as clips of this one patch, labeled by its VMAF v1.
+
+    A patch's score is the same function of its parts as a frame's of pooled ones, and patches are many.
+    """
+    parts_NVUPF = np.asarray(train.inputs)
+    generator = np.random.default_rng(seed)
+    clips = np.repeat(np.arange(len(train)), per_clip)
+    places = (generator.integers(size, size=len(clips)) for size in parts_NVUPF.shape[1:4])
+    chosen_MF = parts_NVUPF[(clips, *places)]
+    patches_MVUPF = np.broadcast_to(chosen_MF[:, None, None, None], (len(clips), *parts_NVUPF.shape[1:]))
+    rows = np.concatenate([np.arange(len(train)), clips])
+    return replace(
+        train,
+        inputs=np.concatenate([parts_NVUPF, patches_MVUPF]),
+        scores=np.concatenate([train.scores, chosen_MF[:, PARTS.index("vmaf")]]),
+        contents=tuple(train.contents[row] for row in rows),
+        codecs=tuple(train.codecs[row] for row in rows),
+        **{name: getattr(train, name)[rows] for name in ("classes", "groups", "stream", "stream_weights")},
+    )
 
 
 def find_master(artifact: Artifact, content: str, runs: Path) -> Path:

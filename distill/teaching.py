@@ -24,7 +24,7 @@ from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Upper
 from distill.precision import autocast, check_products, fp32_products, pin_fp32
-from distill.reference import open_parts
+from distill.reference import open_parts, with_patches
 from distill.stage import Artifacts, Inputs, constants
 from distill.train import fit
 from distill.view_store import read_view_lists
@@ -84,6 +84,8 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         hidden = frozen_output(model, config, data, inputs, device)
     train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
     validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
+    if isinstance(section, FullReferenceTeacher):
+        train = with_patches(train, section.patches_per_clip, config.seed)
     history, state = fit_teacher(config, data, fitted, train, validation, folder=folder, name="teach", device=device)
     if ranks().rank > 0:
         return

@@ -23,17 +23,17 @@ from teacher.quality_teacher import QualityTeacher
 
 NUM_SCALES: Final = 4
 EXTREME: Final = 6.0  # in standard deviations; pooled parts beyond it are clipped
-# Pooled parts with mean and standard deviation over frames of 437 encodes; all but ADM and AIM after log(1 + x).
+# Pooled parts with mean and standard deviation over frames of 275 encodes; all but ADM and AIM after log(1 + x).
 STANDARD: Final = {
     "adm3": (0.94, 0.045),
-    "motion3": (0.96, 0.66),
-    "cambi": (0.51, 0.61),
-    "speed_chroma_uv": (1.5, 0.8),
-    "aim": (0.031, 0.029),
+    "motion3": (1.07, 0.7),
+    "cambi": (0.64, 0.73),
+    "speed_chroma_uv": (1.4, 0.5),
+    "aim": (0.032, 0.029),
     "adm_scale0": (0.9, 0.07),
-    "adm_scale1": (0.83, 0.11),
-    "adm_scale2": (0.9, 0.084),
-    "adm_scale3": (0.95, 0.053),
+    "adm_scale1": (0.84, 0.11),
+    "adm_scale2": (0.9, 0.088),
+    "adm_scale3": (0.95, 0.055),
 }
 
 

@@ -19,6 +19,7 @@ from rungwise.config.students import (
     SwinStudent,
 )
 from rungwise.config.teachers import (
+    PATCH_LABEL,
     Cache,
     ClipVqaTeacher,
     ConviqtTeacher,
@@ -33,8 +34,8 @@ from rungwise.config.teachers import (
 from rungwise.config.training import Augment, Execution, Training
 
 __all__ = [
-    "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate", "Execution",
-    "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher",
+    "PATCH_LABEL", "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate",
+    "Execution", "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher",
     "LossWeights", "MambaShape", "MambaStudent", "QClipTeacher", "RunConfig", "RungSample", "Rungs", "Sources",
     "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection", "Training", "Views",
     "load_config",

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from rungwise.config.ladder import Ladder, Sources
 from rungwise.config.section import Positive, Section
 from rungwise.config.students import Student
-from rungwise.config.teachers import Cache, FullReferenceTeacher, Teacher
+from rungwise.config.teachers import PATCH_LABEL, Cache, FullReferenceTeacher, Teacher
 from rungwise.score.views import ViewRecipe
 
 
@@ -109,6 +109,9 @@ class RunConfig(Section):
         if not self.views.recipe.pairs:
             raise ValueError("views.recipe.frame_choice: full_reference measures motion inside pairs of frames: set it"
                              " to pairs")  # fmt: skip
+        if self.teacher.patches_per_clip and self.ladder.label != PATCH_LABEL:
+            raise ValueError(f"teacher.patches_per_clip: patches are labeled by {PATCH_LABEL}, clips by "
+                             f"{self.ladder.label}: set it to 0, or ladder.label to {PATCH_LABEL}")  # fmt: skip
         return self
 
 

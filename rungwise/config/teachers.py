@@ -136,6 +136,9 @@ class ConviqtTeacher(TeacherSection):
         return self
 
 
+PATCH_LABEL = "vmaf_v1.0.16_3d0h"  # the libvmaf model that scores patches
+
+
 class FullReferenceTeacher(TeacherSection):
     """Full reference: sees the master. VMAF v1's parts of every patch, pooled over the frame as VMAF does, and a small
     network."""
@@ -146,6 +149,8 @@ class FullReferenceTeacher(TeacherSection):
     """quality levels of the output distribution"""
     feature_dim: Positive
     """width of the pooled feature"""
+    patches_per_clip: Annotated[int, Field(ge=0)]
+    """patches of each train clip that are trained on as clips of their own, labeled by their VMAF v1"""
 
     @model_validator(mode="after")
     def _compares_once(self) -> FullReferenceTeacher:

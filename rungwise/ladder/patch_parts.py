@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.config import PATCH_LABEL
 from rungwise.media.ffmpeg import run_ffmpeg
 
-MODEL: Final = "vmaf_v1.0.16_3d0h"
+MODEL: Final = PATCH_LABEL
 # As libvmaf calls them. ADM is detail loss: of a scale, how much of the master's detail (its denominator) is left; AIM
 # is added impairment.
 PARTS: Final = (

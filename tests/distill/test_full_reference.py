@@ -17,7 +17,7 @@ from distill.cache_audit import verify_cache
 from distill.checkpoint import load_checkpoint
 from distill.data import read_data
 from distill.pipeline import Outcome, run
-from distill.reference import build_parts, open_parts
+from distill.reference import build_parts, open_parts, with_patches
 from distill.stage import Inputs
 from distill.view_store import read_view_lists
 from rungwise.artifact import hash_files, read_facts, sha256_json
@@ -30,6 +30,7 @@ TEACHER = {
     "model": "full_reference",
     "num_levels": 5,
     "feature_dim": 16,
+    "patches_per_clip": 2,
     "precision": "fp32",
     "execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True},
 }
@@ -161,6 +162,7 @@ def test_a_killed_comparison_goes_on_at_the_next_clip(
         ({"sources": {"unlabelled": "videos"}}, r"sources\.unlabelled: full_reference .* set it to null"),
         ({"teacher": {"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": False}}},
          r"execution\.keep_frozen: full_reference .* set it to true"),
+        ({"ladder": {"label": "vmaf_v0.6.1"}}, r"teacher\.patches_per_clip: .* clips by vmaf_v0\.6\.1: set it to 0"),
         ({"teacher": {"feature_dim": 0}}, r"teacher\.feature_dim: "),
     ],
 )  # fmt: skip
@@ -178,6 +180,20 @@ def test_a_clip_without_a_master_is_one_line(config: RunConfig, made: tuple[Path
     ) as error:
         build_parts(tmp_path, config, inputs)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_patches_train_beside_clips_by_their_own_score(config: RunConfig, made: tuple[Path, Outcome]) -> None:
+    _, outcome = made
+    data, parts = read_data(config, outcome.artifacts["ladder"], outcome.artifacts["views"]), outcome.artifacts["parts"]
+    clips = data.examples("train", inputs=open_parts(parts))
+    train = with_patches(clips, 3, seed=0)
+    assert len(train) == 4 * len(clips) == len(train.scores) == len(train.classes)
+    np.testing.assert_array_equal(train.inputs[: len(clips)], clips.inputs)
+    for row in range(len(clips), len(train)):
+        clip = (row - len(clips)) // 3
+        assert (train.contents[row], train.classes[row]) == (clips.contents[clip], clips.classes[clip])
+        assert (train.inputs[row, ..., 0] == train.scores[row]).all()
+        assert (train.inputs[row, 0, 0, 0] == clips.inputs[clip]).all(-1).any()
 
 
 def test_parts_of_a_frame_are_pooled_by_its_masters_detail() -> None:
