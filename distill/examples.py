@@ -109,6 +109,11 @@ def make_batch(
     for field in ("scores", "levels", "features"):
         if field in train.targets:
             batch[field] = torch.from_numpy(train.targets[field][rows, views]).to(device)
+    if "patch_scores" in train.targets:
+        scores = zip(train.targets["patch_scores"][rows, views], samples, strict=True)
+        shown = [whole if sample is None else cut_patch_scores(whole, sample, train.frames_each)
+                 for whole, sample in scores]  # fmt: skip
+        batch["patch_scores"] = torch.from_numpy(np.stack(shown)).to(device)
     return batch
 
 
@@ -151,3 +156,9 @@ def cut_sample(view_TSSC: NDArray[Any], patch_px: int, sample: Sample) -> NDArra
         chosen = chosen[:, :, :, ::-1]
     parts = chosen.reshape(side, side, num_frames, patch_px, patch_px, 3).transpose(2, 0, 3, 1, 4, 5)
     return np.ascontiguousarray(parts).reshape(num_frames, side * patch_px, side * patch_px, 3)
+
+
+def cut_patch_scores(scores_UP: NDArray[np.float32], sample: Sample, frames_each: int) -> NDArray[np.float32]:
+    """The sample's own of a view's patch scores; a patch is mirrored in itself, so none moves."""
+    chosen: NDArray[np.float32] = scores_UP[sample.frames[::frames_each] // frames_each]
+    return chosen if sample.cells is None else chosen[:, sample.cells]

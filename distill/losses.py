@@ -1,8 +1,8 @@
 """Every training loss, as a pure function, and the one weighted sum that the trainer uses.
 
-Shapes: B clips, K quality levels, D and E features, V views, Z width of an embedding. Scores are divided by the
-label's range before they come here, so all score losses have the same unit whatever the label. All return a 0-d
-tensor >= 0, but for `likelihood_loss`: the log of a density has no bound at 0.
+Shapes: B clips, K quality levels, D and E features, V views, Z width of an embedding, U pairs of frames, P
+patches. Scores are divided by the label's range before they come here, so all score losses have the same unit whatever
+the label. All return a 0-d tensor >= 0, but for `likelihood_loss`: the log of a density has no bound at 0.
 """
 
 from __future__ import annotations
@@ -172,6 +172,12 @@ def feature_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
     student = functional.layer_norm(feature_BD, width)
     teacher = functional.layer_norm(target_BD.detach(), width)
     return functional.smooth_l1_loss(student, teacher, beta=2.0)
+
+
+@register("patch", "patch_score", "teacher_patch_score")
+def patch_loss(score_BUP: Tensor, target_BUP: Tensor) -> Tensor:
+    """SmoothL1(s, t; beta = 0.05) of every patch's score to the teacher's of the same patch, a constant."""
+    return functional.smooth_l1_loss(score_BUP, target_BUP.detach(), beta=0.05)
 
 
 def _unit_rows(feature_BD: Tensor) -> Tensor:

@@ -21,7 +21,12 @@ from rungwise.prediction import Prediction
 from rungwise.score.contract import Scale
 
 EMBEDDING_DIM: Final = 64
-TARGETS = {"teacher_score": "scores", "teacher_levels": "levels", "teacher_feature": "features"}
+TARGETS = {
+    "teacher_score": "scores",
+    "teacher_levels": "levels",
+    "teacher_feature": "features",
+    "teacher_patch_score": "patch_scores",
+}
 
 
 class Objective:
@@ -92,6 +97,10 @@ class Objective:
         if "scores" in batch:
             values["teacher_score"] = fraction(batch["scores"])
             values["order"] = torch.where(label.isnan(), values["teacher_score"], label)
+        if prediction.patch_scores is not None:
+            values["patch_score"] = fraction(prediction.patch_scores)
+        if "patch_scores" in batch:
+            values["teacher_patch_score"] = fraction(batch["patch_scores"])
         values |= {
             need: batch[TARGETS[need]] for need in ("teacher_levels", "teacher_feature") if TARGETS[need] in batch
         }
@@ -163,8 +172,7 @@ class Bundle(nn.Module):
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
         projected = self.projector(prediction.feature)
-        own = prediction._replace(frame_scores=None, patch_scores=None)  # of no loss
-        return own._replace(embeddings=embeddings, projected=projected)
+        return prediction._replace(frame_scores=None, embeddings=embeddings, projected=projected)
 
 
 def _half(frames_BTHWC: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ class Prediction(NamedTuple, Generic[Array]):
     """What a model predicts of a batch of clips.
 
     Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width, Q statistics,
-    U pairs of frames, P patches.
+    U frames or pairs of frames, P patches.
     """
 
     score: Array
@@ -33,4 +33,4 @@ class Prediction(NamedTuple, Generic[Array]):
     fused: Array | None = None
     """(B,), of hybrid students given bitstream features: the hybrid score"""
     patch_scores: Array | None = None
-    """(B, U, P), of teachers that score each patch of each pair of frames"""
+    """(B, U, P), of models that score each patch: its own score, patches row by row"""

@@ -1,18 +1,20 @@
 """The base class of students: a shared stem, a backbone over each frame, a layer over time, shared output heads.
 
-Shapes: B clips, T frames, N = B * T, H W pixels or places, C channels, D feature width, W a packed width.
+Shapes: B clips, T frames, P patches, N = B * T or B * T * P, H W pixels or places, C channels, D feature width, W a
+packed width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
 from torch import Tensor, nn
 
 from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
 from student.head import LevelHead
+from student.patches import PatchPool
 from student.protocol import Student
 from student.stem import Stem
 from student.styleprompt import StylePrompt, make_prompts
@@ -43,12 +45,16 @@ class SharedSettings(TypedDict):
     """of the label's scale"""
     maximum: float
     """of the label's scale"""
+    patch_px: NotRequired[int]
+    """side of the patches that are scored one by one; without it frames are seen whole"""
 
 
 class FrameStudent(nn.Module, Student):
     """Subclasses build what lies between stem and heads, call `add_heads` last, and define `frame_features`.
 
-    The order of modules decides their random weights: stem, own modules, layer over time, heads, prompts.
+    The order of modules decides their random weights: stem, own modules, layer over time, heads, prompts, patches.
+
+    With `patch_px`, what lies below `patches` has a patch for a frame: no layer crosses a seam of the stitched view.
     """
 
     SIZES: ClassVar[dict[str, dict[str, Any]]]
@@ -62,6 +68,7 @@ class FrameStudent(nn.Module, Student):
             tuned=shared["tuned_stem"],
             pairs=shared["pairs"],
             texture_px=shared["stream_px"],
+            patch_px=shared.get("patch_px"),
         )
 
     @classmethod
@@ -83,6 +90,9 @@ class FrameStudent(nn.Module, Student):
             frames_per_step=2 if shared["pairs"] else 1,
         )
         self.prompts = make_prompts((self.backbone.channels[-1], *stage_channels), shared["prompts"])
+        self.patches = None
+        if "patch_px" in shared:
+            self.patches = PatchPool(shared["feature_dim"], minimum=shared["minimum"], maximum=shared["maximum"])
 
     def tune_prompts(self) -> None:
         """Freeze everything but the prompts and the head's last layer.
@@ -106,17 +116,19 @@ class FrameStudent(nn.Module, Student):
         return self.upper(self.lower(frames_BTHWC), terms_BF)
 
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
-        """The stem's packed_BTW."""
-        packed_BTW: Tensor = self.backbone(frames_BTHWC)
-        return packed_BTW
+        """The stem's packed_BTW, or packed_BTPW of each patch."""
+        packed: Tensor = self.backbone(frames_BTHWC)
+        return packed
 
     def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
-        """Score clips by the stem's packed_BTW."""
+        """Score clips by what `lower` gave."""
         pooled_NW, map_NCHW, texture_BTQ = self.backbone.unpack(hidden)
-        frame_ND = self.frame_features(pooled_NW, self.prompts[0](map_NCHW))
-        frame_BTD = frame_ND.unflatten(0, hidden.shape[:2])
+        feature_ND = self.frame_features(pooled_NW, self.prompts[0](map_NCHW))
+        frame_BTD, score_BTP = feature_ND.unflatten(0, hidden.shape[:-1]), None
+        if self.patches is not None:
+            frame_BTD, score_BTP = self.patches(frame_BTD)
         prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
-        return prediction
+        return prediction._replace(patch_scores=score_BTP)
 
     @property
     def lower_is_frozen(self) -> bool:

@@ -29,6 +29,7 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from a config's section, but for the label's range and levels."""
     student = STUDENTS[section.model]
     size = student.SIZES[section.size] if isinstance(section.size, str) else section.size.model_dump()
+    picture = recipe.model_copy(update={"grid": 1}) if section.patch_scores else recipe
     return {
         **size,
         "stem_stages": section.stem_stages,
@@ -37,7 +38,8 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
         "stream_px": recipe.patch_px if "stream" in section.training.losses.used else None,
-        **student.view_settings(recipe),
+        **student.view_settings(picture),
+        **({"patch_px": recipe.patch_px} if section.patch_scores else {}),
     }
 
 

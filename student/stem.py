@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rungwise.lite0 import match_keys, weights_path
 from student.head import in_fp32
+from student.patches import cut_patches
 from student.texture import NUM_TEXTURE, Texture
 
 CHANNELS: Final = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
@@ -48,16 +49,20 @@ class Stem(nn.Module):
     Packed, so that what a frozen stem gives is one array that can be kept on disk.
     """
 
-    def __init__(self, *, stages: int, tuned: bool, pairs: bool, texture_px: int | None = None) -> None:
+    def __init__(
+        self, *, stages: int, tuned: bool, pairs: bool, texture_px: int | None = None, patch_px: int | None = None
+    ) -> None:
         """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate.
 
         `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32.
 
         `pairs`: frames come in pairs of neighbors; each pair is one frame with twice the channels, the first
         frame's and those of the change to the second.
+
+        `patch_px`: each patch of that side is a picture of its own.
         """
         super().__init__()
-        self.pairs, self.stride = pairs, STRIDES[stages - 1]
+        self.pairs, self.stride, self.patch_px = pairs, STRIDES[stages - 1], patch_px
         self.channels = tuple(channels * (2 if pairs else 1) for channels in CHANNELS[:stages])
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
         self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
@@ -74,7 +79,22 @@ class Stem(nn.Module):
         return super().train(False)
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
-        """packed_BTW of uint8 RGB; normalization is inside, so that an export needs only frames."""
+        """packed_BTW of uint8 RGB, or packed_BTPW of each patch; the texture is the whole view's in either."""
+        if self.patch_px is None:
+            packed = self._pack(frames_BTHWC)
+        else:
+            patches_BPTHWC = cut_patches(frames_BTHWC, self.patch_px)
+            patches = patches_BPTHWC.shape[1]
+            packed = self._pack(patches_BPTHWC.flatten(0, 1)).unflatten(0, (-1, patches)).transpose(1, 2)
+        if self.texture is None:
+            return packed
+        texture = in_fp32(self.texture, frames_BTHWC)
+        if self.patch_px is not None:
+            texture = texture.unsqueeze(2).expand(-1, -1, packed.shape[2], -1)
+        return torch.cat([packed, texture], -1)
+
+    def _pack(self, frames_BTHWC: Tensor) -> Tensor:
+        """packed_BTW; normalization is inside, so that an export needs only frames."""
         pictures = images_and_changes(frames_BTHWC) if self.pairs else frames_BTHWC
         x_NCHW = pictures.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
         x_NCHW = self.bn1(self.conv_stem((x_NCHW - self.mean) / self.std))
@@ -86,14 +106,15 @@ class Stem(nn.Module):
         parts.append(self._beside(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1)).flatten(1))
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, (-1, steps))
-        return packed_BTW if self.texture is None else torch.cat([packed_BTW, in_fp32(self.texture, frames_BTHWC)], -1)
+        return packed_BTW
 
-    def unpack(self, packed_BTW: Tensor) -> Unpacked:
-        """What `forward` packed."""
+    def unpack(self, packed: Tensor) -> Unpacked:
+        """What `forward` packed; N counts patches where they are apart."""
         texture_BTQ, pooled = None, 2 * sum(self.channels[:-1])
         if self.texture is not None:
-            packed_BTW, texture_BTQ = packed_BTW.split([packed_BTW.shape[-1] - NUM_TEXTURE, NUM_TEXTURE], -1)
-        packed_NW = packed_BTW.flatten(0, 1)
+            packed, texture_BTQ = packed.split([packed.shape[-1] - NUM_TEXTURE, NUM_TEXTURE], -1)
+            texture_BTQ = texture_BTQ if self.patch_px is None else texture_BTQ[:, :, 0]
+        packed_NW = packed.flatten(0, -2)
         side = round(((packed_NW.shape[1] - pooled) / self.channels[-1]) ** 0.5)
         map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, self.channels[-1]))
         return Unpacked(packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2), texture_BTQ)

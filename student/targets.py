@@ -20,7 +20,7 @@ FLOAT_OPERATORS = frozenset({
     "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Erf", "Exp", "Expand",
     "Gather", "GatherND", "Gelu", "Gemm", "Greater", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Neg", "Pad",
     "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice",
-    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 INTEGER_OPERATORS = FLOAT_OPERATORS | {"QuantizeLinear", "DequantizeLinear"}
 

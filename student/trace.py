@@ -16,10 +16,10 @@ from rungwise.score.views import ViewRecipe
 from student.frame_student import FrameStudent
 
 # Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
-EXACT_SCOPES = ("model.backbone.texture", "model.head.stream")
+EXACT_SCOPES = ("model.backbone.texture", "model.head.stream", "model.patches")
 EXACT = "exact."  # before the names of their nodes
 
-OUTPUTS = ["score", "levels", "frame_scores", "fused"]
+OUTPUTS = ["score", "levels", "frame_scores"]
 
 
 class _Outputs(nn.Module):
@@ -32,16 +32,18 @@ class _Outputs(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         prediction = self.model(*inputs)
         named = prediction.score, prediction.logits.softmax(-1), prediction.frame_scores
-        return named if prediction.fused is None else (*named, prediction.fused)
+        more = (prediction.fused, prediction.patch_scores)
+        return (*named, *(output for output in more if output is not None))
 
 
 def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
     """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. A hybrid student has a second input, `stream`,
-    and the last output."""
+    and an output `fused`; one that scores patches has an output `patch_scores`."""
     model.eval()
     inputs = {"frames": torch.from_numpy(golden_input(recipe))}
     if model.is_hybrid:
         inputs["stream"] = torch.zeros(len(inputs["frames"]), BITSTREAM_INPUT_DIM)
+    more = {"fused": model.is_hybrid, "patch_scores": model.patches is not None}
     batch = {0: torch.export.Dim("batch")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -52,7 +54,7 @@ def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelP
             dynamo=True,
             opset_version=opset,
             input_names=list(inputs),
-            output_names=OUTPUTS if "stream" in inputs else OUTPUTS[:-1],
+            output_names=[*OUTPUTS, *(name for name, is_given in more.items() if is_given)],
             dynamic_shapes=(tuple(batch for _ in inputs),),  # of `inputs`, the one parameter
             verbose=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -9,9 +10,13 @@ from pydantic import Field, model_validator
 from rungwise.config.section import Section
 
 
-def term(*stages: str, needs: str | None = None) -> Any:
-    """The weight of a loss for these stages; `needs` is a key of the student's section."""
-    return Field(default=0, ge=0, json_schema_extra={"stages": list(stages), "needs": needs})
+def term(*stages: str, needs: str | None = None, hash_zero: bool = True) -> Any:
+    """The weight of a loss for these stages; `needs` is a key of the student's section.
+
+    `hash_zero`: a weight of 0 is part of an artifact's id; not of terms that came later, so that old ids stay.
+    """
+    exclude = None if hash_zero else not_
+    return Field(default=0, ge=0, exclude_if=exclude, json_schema_extra={"stages": list(stages), "needs": needs})
 
 
 class LossWeights(Section):
@@ -47,6 +52,8 @@ class LossWeights(Section):
     """contrast between bitrate groups; needs `student.bitrate_groups`"""
     fine: float = term("distill", needs="bitrate_groups")
     """order inside a bitrate group; needs `student.bitrate_groups`"""
+    patch: float = term("distill", hash_zero=False)
+    """smooth L1 between the patch scores of student and teacher; needs `student.patch_scores`"""
 
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:

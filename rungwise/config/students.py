@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +53,8 @@ class StudentSection(Section):
     """how it is distilled"""
     reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
     """weight of re-encodes in `losses.stream`: their QP only reflects the last encode"""
+    patch_scores: bool = Field(default=False, exclude_if=not_)
+    """score each patch on its own, without its neighbors in the stitched view, then pool; for `losses.patch`"""
 
     @model_validator(mode="after")
     def _fits(self) -> StudentSection:
@@ -62,6 +65,10 @@ class StudentSection(Section):
         for need, terms in LossWeights.terms_by_need().items():
             if bool(getattr(self, need)) != any(term in used for term in terms):
                 problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
+        if "patch" in used and not self.patch_scores:
+            problems.append("losses.patch needs `patch_scores: true`")
+        if self.patch_scores and self.pretrain is not None:
+            problems.append("`pretrain` takes views at half their size, which `patch_scores` can't cut: set it to null")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):
             problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
         if self.start is not None and self.pretrain is not None:

@@ -56,6 +56,17 @@ def test_feature_loss_is_blind_to_scale_and_shift() -> None:
     assert float(losses.feature_loss(one, other)) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_patch_loss_by_hand() -> None:
+    # Errors of 0.01 and 0.2: 0.01^2 / (2 * 0.05) and 0.2 - 0.05 / 2, each of two patches.
+    score = torch.tensor([[[0.51, 0.5], [0.3, 0.7]]], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[[0.5, 0.5], [0.5, 0.7]]], dtype=torch.float64, requires_grad=True)
+    loss = losses.patch_loss(score, target)
+    assert float(loss.detach()) == pytest.approx((0.001 + 0.175) / 4)
+    loss.backward()
+    assert score.grad is not None
+    assert target.grad is None
+
+
 def test_score_target_loss_by_hand() -> None:
     assert float(losses.score_target_loss(S, Y)) == pytest.approx(0.06 / 3)
 

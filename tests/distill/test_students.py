@@ -27,6 +27,7 @@ from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.cli import app
 from rungwise.config import RunConfig, load_config
 from rungwise.score.scorer import Scorer
+from student.models import student_settings
 
 ROOT = Path(__file__).parents[2]
 SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window": 4, "feature_dim": 32}
@@ -193,6 +194,7 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
         ({"training": {"losses": {"contrast": 1.0}}}, "is for teach and pretrain, not for distill"),
         ({"training": {"losses": {"label": 0.0}}}, "nothing would train"),
         ({"aleatoric": True}, "go together"),
+        ({"training": {"losses": {"patch": 1.0}}}, r"losses\.patch needs `patch_scores: true`"),
         ({"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}}, "stem: frozen"),
     ],
 )
@@ -201,6 +203,36 @@ def test_a_section_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         read(changed(config_path, **student), tmp_path / "run.yaml")
+
+
+def test_patch_scores_are_in_no_id_while_they_are_off(config_path: Path, tmp_path: Path) -> None:
+    plain, on = load_config(config_path), read(changed(config_path, patch_scores=True), tmp_path / "run.yaml")
+    for config, is_on in ((plain, False), (on, True)):
+        section = config.student.model_dump()
+        assert ("patch_scores" in section, "patch" in section["training"]["losses"]) == (is_on, False)
+        settings = student_settings(config.student, config.views.recipe)
+        assert settings.get("patch_px") == (config.views.recipe.patch_px if is_on else None)
+    pretrain = {"pretrain": on.student.training.model_dump(mode="json") | {"losses": {"contrast": 1.0}}}
+    with pytest.raises(ValueError, match="views at half their size"):
+        read(changed(config_path, patch_scores=True, **pretrain), tmp_path / "run.yaml")
+
+
+def test_a_student_of_patches_goes_through_the_pipeline(
+    config_path: Path, unbroken: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    done = run(read(changed(config_path, patch_scores=True), tmp_path / "run.yaml"), unbroken[0], until="export")
+    assert done.artifacts["cache"].hit
+    assert not done.failures
+    scorer = Scorer(done.artifacts["export"].path / "student.onnx")
+    config = load_config(tmp_path / "run.yaml")
+    data = read_data(config, done.artifacts["ladder"], done.artifacts["views"])
+    pixels = np.array(data.pixels[data.rows("test"), 0])
+    [patch_scores] = scorer.run(["patch_scores"], pixels, None)
+    assert patch_scores.shape == (len(pixels), config.views.recipe.num_frames, config.views.recipe.grid**2)
+    losses = {"losses": {"label": 1.0, "patch": 1.0}}
+    dense = read(changed(config_path, patch_scores=True, training=losses), tmp_path / "dense.yaml")
+    with pytest.raises(ValueError, match="no teacher patch_scores"):
+        run(dense, unbroken[0], until="distill")
 
 
 def test_a_student_of_another_kind_is_no_start(moved: tuple[Path, Outcome], config_path: Path, tmp_path: Path) -> None:
