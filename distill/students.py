@@ -22,7 +22,7 @@ from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
 from distill.predict import predict_batches
-from distill.stage import Artifacts, Inputs
+from distill.stage import Artifacts, Inputs, constants
 from distill.train import fit
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
@@ -31,6 +31,7 @@ from rungwise.config import RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Calibration
+from student import patches
 from student.frame_student import FrameStudent
 from student.models import STUDENTS, load_imagenet, student_settings
 from teacher.cache import read_cache
@@ -43,6 +44,8 @@ def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     """What of the config changes the distilled student."""
     student, data = config.student, read_data(config, artifacts["dataset"], artifacts["views"])
     params = training_params(config) | student.model_dump(mode="json", exclude=NOT_HASHED)
+    if student.patch_scores:
+        params |= {"patches": constants(patches)}
     return params | {
         "start": None if student.start is None else _hash(student.start),
         "settings": settings_of(config, data),

@@ -29,7 +29,7 @@ class Prediction(NamedTuple, Generic[Array]):
     deviation: Array | None = None
     """(B,), of aleatoric students: the predicted error in score units"""
     texture: Array | None = None
-    """(B, Q), of hybrid students: spatial and temporal statistics (student/texture.py)"""
+    """(B, Q), of hybrid students: spatial and temporal statistics (student/texture.py), then those of patch scores"""
     fused: Array | None = None
     """(B,), of hybrid students given bitstream features: the hybrid score"""
     patch_scores: Array | None = None

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
 
 from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
 from student.head import LevelHead
-from student.patches import PatchPool
+from student.patches import NUM_PATCH_STATISTICS, PATCH_WEIGHT, PatchPool
 from student.protocol import Student
 from student.stem import Stem
 from student.styleprompt import StylePrompt, make_prompts
@@ -88,6 +89,8 @@ class FrameStudent(nn.Module, Student):
             aleatoric=shared["aleatoric"],
             stream=shared["stream_px"] is not None,
             frames_per_step=2 if shared["pairs"] else 1,
+            patch_statistics=NUM_PATCH_STATISTICS if "patch_px" in shared else 0,
+            patch_weight=PATCH_WEIGHT,
         )
         self.prompts = make_prompts((self.backbone.channels[-1], *stage_channels), shared["prompts"])
         self.patches = None
@@ -126,7 +129,9 @@ class FrameStudent(nn.Module, Student):
         feature_ND = self.frame_features(pooled_NW, self.prompts[0](map_NCHW))
         frame_BTD, score_BTP = feature_ND.unflatten(0, hidden.shape[:-1]), None
         if self.patches is not None:
-            frame_BTD, score_BTP = self.patches(frame_BTD)
+            frame_BTD, score_BTP, statistics_BTS = self.patches(frame_BTD)
+            if texture_BTQ is not None:
+                texture_BTQ = torch.cat([texture_BTQ, statistics_BTS], 2)
         prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
         return prediction._replace(patch_scores=score_BTP)
 

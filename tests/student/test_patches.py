@@ -15,10 +15,12 @@ from rungwise.score.contract import Contract, Scale
 from rungwise.score.views import ViewRecipe
 from student.export import parity, seal
 from student.frame_student import FrameStudent
+from student.head import HybridHead
 from student.int8 import Quantizer
 from student.models import STUDENTS
-from student.patches import PatchPool, cut_patches
+from student.patches import NUM_PATCH_STATISTICS, PATCH_WEIGHT, PatchPool, cut_patches
 from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
+from student.texture import NUM_TEXTURE
 from student.trace import trace
 
 PX, GRID = 32, 3
@@ -91,7 +93,7 @@ def test_hybrid_scores_prompts_and_the_stem_run_apart_go_on_as_before(name: str)
         again, plain = student.upper(hidden, terms), whole(frames, terms)
     assert hidden.shape[:3] == (2, 2, GRID * GRID)
     torch.testing.assert_close(again.fused, judged.fused)
-    torch.testing.assert_close(judged.texture, plain.texture)  # of the whole view, in either
+    torch.testing.assert_close(judged.texture[:, :NUM_TEXTURE], plain.texture)  # of the whole view, in either
     assert (judged.frame_scores.shape, plain.patch_scores) == (plain.frame_scores.shape, None)
     assert "patches.score.weight" not in whole.state_dict()
     student.tune_prompts()
@@ -108,6 +110,17 @@ def test_the_clips_score_alone_trains_scores_weights_and_pooling_of_patches(name
     assert [key for key, grad in gradients.items() if grad is None or grad.abs().sum() < 1e-6] == ["weight.bias"]
 
 
+@pytest.mark.parametrize("weight", [0.0, PATCH_WEIGHT])
+def test_the_regression_tells_clips_apart_by_patch_scores(weight: float) -> None:
+    head = HybridHead(8, minimum=0, maximum=100, patch_statistics=NUM_PATCH_STATISTICS, patch_weight=weight).eval()
+    scores, clips = torch.linspace(20, 90, 40), torch.zeros(40, NUM_TEXTURE + NUM_PATCH_STATISTICS)
+    clips[:, NUM_TEXTURE:] = scores.unsqueeze(1) / 100
+    terms = torch.zeros(40, BITSTREAM_INPUT_DIM)
+    head.fit_closed_form(clips[::2], terms[::2], scores[::2], torch.ones(20))
+    error = (100 * head.regressed(clips[1::2], terms[1::2]) - scores[1::2]).abs().mean()
+    assert error < 6 if weight else error > 12
+
+
 @pytest.mark.parametrize("patches", [1, 4, 9])
 def test_the_pooled_statistics_by_hand(patches: int) -> None:
     torch.manual_seed(0)
@@ -115,7 +128,7 @@ def test_the_pooled_statistics_by_hand(patches: int) -> None:
     pool.pool = nn.Sequential(nn.Identity())
     feature = torch.randn(2, 3, patches, 8)
     with torch.no_grad():
-        pooled, scores = pool(feature)
+        pooled, scores, statistics = pool(feature)
         weight = pool.weight(feature).squeeze(3).softmax(2).numpy()
     own, features = (scores.numpy() - 50) / 25, feature.numpy()
     ordered, quarter = np.sort(own, 2), max(1, patches // 4)
@@ -127,6 +140,7 @@ def test_the_pooled_statistics_by_hand(patches: int) -> None:
         )),
     ]  # fmt: skip
     np.testing.assert_allclose(pooled.numpy(), np.concatenate(expected, 2), atol=2e-3)
+    assert torch.equal(statistics, pooled[:, :, 24:28])
     assert pooled.shape == (2, 3, 30)
     assert torch.isfinite(pooled).all()
 
