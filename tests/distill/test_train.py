@@ -413,7 +413,7 @@ def numbered_views(grid: int, patch_px: int, pairs: int) -> tuple[np.ndarray, np
 def test_patch_targets_go_with_the_patches_of_a_sample(augment: tuple[int, int | None] | None) -> None:
     pixels, values = numbered_views(grid=3, patch_px=4, pairs=3)
     part = None if augment is None else Augment(sample_frames=augment[0], sample_grid=augment[1])
-    rows = {"scores": np.zeros(1, np.float32), "contents": ("c",), "codecs": ("h264",),
+    rows: dict[str, Any] = {"scores": np.zeros(1, np.float32), "contents": ("c",), "codecs": ("h264",),
             "classes": np.zeros(1, np.int64), "groups": np.zeros(1, np.int64),
             "stream": np.zeros((1, BITSTREAM_INPUT_DIM), np.float32),
             "stream_weights": np.ones(1, np.float32)}  # fmt: skip

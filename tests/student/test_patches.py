@@ -168,7 +168,7 @@ def test_smaller_files_keep_scores_of_views_and_patches(tmp_path: Path) -> None:
         attempt = next(EXPORT_TARGETS[precision].attempts(source))
         smaller = seal(attempt.graph, CONTRACT.model_copy(update={"precision": precision}), tmp_path / precision)
         np.testing.assert_allclose(smaller.predict(frames), scorer.predict(frames), atol=1.5)
-        pair = [each.run(["patch_scores"], frames, None)[0] for each in (scorer, smaller)]
-        np.testing.assert_allclose(*pair, atol=3)
+        own, smaller_own = (each.run(["patch_scores"], frames, None)[0] for each in (scorer, smaller))
+        np.testing.assert_allclose(smaller_own, own, atol=3)
     quantized = Quantizer(graph, CONTRACT, frames, folder=tmp_path).layers.values()
     assert not [name for name in quantized if name.startswith("patches.")]
