@@ -1,5 +1,7 @@
 """The pipeline: masters -> ladder -> views -> teach -> cache -> distill -> export -> evaluate.
 
+`parts` comes before `teach` where the teacher sees the master, `pretrain` before `distill` where a config asks for it.
+
 Each stage is a function of the config and of earlier artifacts, and leaves one artifact (rungwise/artifact.py). The
 files to read, in this order: the table and `run` below, students.py, train.py, objective.py, losses.py.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -180,6 +181,26 @@ def test_a_clip_without_a_master_is_one_line(config: RunConfig, made: tuple[Path
     ) as error:
         build_parts(tmp_path, config, inputs)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_it_and_the_table_has_both(made: tuple[Path, Outcome], tmp_path: Path) -> None:
+    runs, outcome = made
+    size = {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4], "feature_dim": 16}
+    training = yaml.safe_load((Path(__file__).parent / "small.yaml").read_text())["student"]["training"]
+    training |= {"epochs": 1, "validate_every": 1, "contents_per_batch": 2, "clips_per_content": 2, "augment": None}
+    path = write_config(
+        tmp_path,
+        student={"size": size, "training": training},
+        export={"precisions": ["fp32"]},
+        evaluate={"num_resamples": 20},
+    )
+    evaluation = run(load_config(path), runs).artifacts["evaluate"]
+    table = pd.read_csv(evaluation.path / "predictions.csv")
+    data = read_data(load_config(path), outcome.artifacts["ladder"], outcome.artifacts["views"])
+    targets = read_cache(outcome.artifacts["cache"], list(table["clip"]), read_view_lists(data.views))
+    np.testing.assert_allclose(table["teacher"], targets["scores"][:, 0], atol=1e-3)
+    assert table["student"].notna().all()
 
 
 def test_patches_train_beside_clips_by_their_own_score(config: RunConfig, made: tuple[Path, Outcome]) -> None:
