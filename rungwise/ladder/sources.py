@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from rungwise.artifact import StageKey, run_stage, sha256_file, write_json
@@ -126,13 +127,25 @@ def _rendered(key: StageKey, jobs: Mapping[str, Callable[..., None]], runs: Path
         paths = {name: folder / f"{name}.mkv" for name in jobs}
         missing = {name: partial(jobs[name], path=path) for name, path in paths.items() if not path.is_file()}
         # Spawn, because a forked worker would outlive an interrupted run and keep the artifact's lock.
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
             for _, error in run_jobs(pool, missing, "masters"):
                 if error is not None:
                     raise error
 
     artifact = run_stage(runs, key, build)
     return {name: artifact.path / f"{name}.mkv" for name in jobs}
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run is killed: it would wait for jobs for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _cut(paths: dict[str, Path], num_frames: int, runs: Path) -> dict[str, Path]:

@@ -188,7 +188,15 @@ def test_more_scenes_of_a_family(tmp_path: Path) -> None:
         Sources(more_scenes={"water": 2})
 
 
-def test_interrupted_rendering_leaves_no_lock(tmp_path: Path) -> None:
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_killed_rendering_leaves_no_lock_and_no_worker(tmp_path: Path) -> None:
     size: dict[str, Any] = {"width": 64, "height": 64, "num_frames": 400, "fps": 10.0}
     script = (
         "import sys; from pathlib import Path; from rungwise.config import Sources; "
@@ -202,6 +210,11 @@ def test_interrupted_rendering_leaves_no_lock(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    for _ in range(600):
+        if not group_is_alive(process.pid):
+            break
+        time.sleep(0.1)
+    assert not group_is_alive(process.pid)
     masters = make_masters(Sources(builtin=("screen_a", "fog_a"), **size), tmp_path)
     assert [path.name for path in masters[0].path.parent.iterdir()].count("manifest.json") == 1
 
