@@ -18,7 +18,7 @@ NO_KNOBS = {
     "LOSSES", "EXPORT_TARGETS",  # the registers
     "FLOAT_OPERATORS", "INTEGER_OPERATORS",  # refuse a file, change none
     "TARGETS",  # names of tensors
-    "ONE_PROCESS",  # how a model is run
+    "ONE_PROCESS", "BUILD_SECONDS", "MEETING",  # how a model is run, and how processes meet
     "NUM_BAND_TEXTURE", "NUM_TEXTURE",  # follow from BANDS and EDGES
 }  # fmt: skip
 
