@@ -19,7 +19,7 @@ NO_KNOBS = {
     "FLOAT_OPERATORS", "INTEGER_OPERATORS",  # refuse a file, change none
     "TARGETS",  # names of tensors
     "ONE_PROCESS", "BUILD_SECONDS", "MEETING",  # how a model is run, and how processes meet
-    "NUM_BAND_TEXTURE", "NUM_TEXTURE",  # follow from BANDS and EDGES
+    "NUM_BAND_TEXTURE", "NUM_TEXTURE", "PATCHES",  # follow from BANDS and EDGES
 }  # fmt: skip
 
 
