@@ -2,8 +2,8 @@
 
     python benchmarks/full_reference.py CONFIG --runs RUNS --out benchmarks/results/full_reference.json
 
-CONFIG has `teacher.model: full_reference`. Three predictors of every clip: the teacher by one view, by the mean over
-all views, and the mean of the patch scores, for which nothing is trained. The config's splits play no part.
+CONFIG has `teacher.model: full_reference`. Three predictors of every clip: the teacher by one view, by the patches of
+all views together, and the mean of the patch scores, for which nothing is trained. The config's splits play no part.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def held_out_scores(config: RunConfig, runs: Path) -> tuple[list[str], pd.DataFr
         zip(np.random.default_rng(config.seed).permutation(groups), np.arange(len(groups)) % FOLDS, strict=True)
     )
     folds = data.table["group"].map(fold_of).to_numpy()
-    scores_NV = np.empty((len(parts_NVUPF), config.views.per_clip), np.float32)
+    whole_NUPF = np.concatenate([parts_NVUPF[:, view] for view in range(config.views.per_clip)], 2)  # they share frames
+    one_view_N, all_views_N = np.empty((2, len(whole_NUPF)))
     for fold in range(FOLDS):
         fold_data = replace(data, table=data.table.assign(split=np.where(folds == fold, "test", "train")))
         teacher = Upper(new_teacher(config, data)[0], config.teacher.model)
@@ -54,11 +55,11 @@ def held_out_scores(config: RunConfig, runs: Path) -> tuple[list[str], pd.DataFr
             _, state = fit_teacher(config, data, teacher, train, None, folder=Path(folder), name=f"fold {fold + 1}")
         teacher.load_state_dict(state, strict=True)
         rows = np.flatnonzero(folds == fold)
-        for view in range(config.views.per_clip):
-            scores_NV[rows, view] = predict(teacher, parts_NVUPF[rows, view])
+        one_view_N[rows] = predict(teacher, parts_NVUPF[rows, 0])
+        all_views_N[rows] = predict(teacher, whole_NUPF[rows])
     columns = {
-        "one view": scores_NV[:, 0],
-        "all views": scores_NV.mean(1),
+        "one view": one_view_N,
+        "all views": all_views_N,
         "patch scores": parts_NVUPF[..., PARTS.index("vmaf")].mean((1, 2, 3)),
     }
     table = data.table.assign(**{name: values.astype(float) for name, values in columns.items()})
