@@ -29,6 +29,7 @@ from rungwise.media.ffmpeg import FfmpegError, ffmpeg_version, run_ffmpeg
 # Increment it if any pair of progressive, limited-range files can get a different label. PAIRING_VERSION covers others.
 LABEL_VERSION = 1
 DEFAULT_MODELS = ("vmaf_v1.0.16_3d0h",)
+MIN_CHROMA_PX = 320  # short side in pixels below which libvmaf's chroma part of VMAF v1 is 0
 _SCORES_FILE, _COUNT_FILES = "scores.json", ("distorted.txt", "reference.txt")
 
 

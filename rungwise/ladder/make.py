@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from rungwise.config import Ladder, Rungs, RungSample
 from rungwise.dataset_table import write_table
 from rungwise.failures import failure
 from rungwise.ladder.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, encode
-from rungwise.ladder.label import LABEL_VERSION, label
+from rungwise.ladder.label import LABEL_VERSION, MIN_CHROMA_PX, label
 from rungwise.ladder.pairing import PAIRING_VERSION, read_format
 from rungwise.ladder.sources import Master, seed_of
 from rungwise.media.ffmpeg import ffmpeg_version
@@ -185,12 +185,25 @@ def make_ladder(
         rows = [json.loads(path.read_text())["row"] for path in sorted(encodes.glob("*.json"))]
         if not rows:
             raise ValueError(f"ladder: all {len(failures)} encodes failed; the last: {list(failures.values())[-1]}")
+        warn_of_small_pictures(config.label, rows)
         import pandas as pd
 
         write_json(folder / "failures.json", failures)
         write_table(folder / "table.parquet", pd.DataFrame(rows).astype({"score": float, "score_std": float}))
 
     return run_stage(runs, key, build)
+
+
+def warn_of_small_pictures(label_model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of encodes that are labeled at a size at which libvmaf has no chroma part of VMAF v1."""
+    sizes = [row["display_height"] * min(1, row["width"] / row["height"]) for row in rows if row["score"] is not None]
+    small = sum(size < MIN_CHROMA_PX for size in sizes)
+    if label_model.startswith("vmaf_v1") and small:
+        warn(
+            f"ladder: {small} of {len(sizes)} encodes are shown at a short side below {MIN_CHROMA_PX} pixels, where "
+            f"libvmaf leaves the chroma part of {label_model} out; their labels don't compare with "
+            "those of larger videos"
+        )
 
 
 def _clip_jobs(

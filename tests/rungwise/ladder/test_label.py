@@ -3,9 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from rungwise.ladder.encode import EncodeSpec, encode
-from rungwise.ladder.label import Pooled, RawVideo, label
+from rungwise.ladder.label import MIN_CHROMA_PX, Pooled, RawVideo, label
 from rungwise.media.ffmpeg import run_ffmpeg
 
 V0 = "vmaf_v0.6.1"
@@ -140,6 +142,26 @@ def test_small_pictures_and_vmaf_v1(folder: Path) -> None:
     for display_height in (80, 144):  # libvmaf lacks a feature at 80 and crashes at 144
         with pytest.raises(ValueError, match=f"x{display_height}, too small .* raise display_height"):
             label(folder / "master.y4m", folder / "low.mp4", display_height=display_height)
+
+
+@pytest.mark.parametrize("height", [MIN_CHROMA_PX - 2, MIN_CHROMA_PX])
+def test_vmaf_v1_sees_chroma_from_a_size_on(height: int, tmp_path: Path) -> None:
+    rng, width, scores = np.random.default_rng(0), 480, []
+
+    def smooth(height: int, width: int) -> NDArray[np.float64]:
+        small = rng.integers(40, 216, (height // 8 + 1, width // 8), np.uint8)
+        return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC), float)
+
+    luma, chroma = smooth(height, width), smooth(height, width // 2)
+    noisy = luma + rng.normal(0, 12, luma.shape)  # without it the score is 100 at any chroma
+    for saturation in (1.0, 0.5):
+        for name, planes in (("reference", (luma, chroma)), ("distorted", (noisy, 128 + saturation * (chroma - 128)))):
+            frame = b"".join(plane.clip(16, 235).astype(np.uint8).tobytes() for plane in planes)
+            (tmp_path / f"{name}.yuv").write_bytes(2 * frame)
+        raw = RawVideo(width, height, "yuv420p")
+        labels = label(tmp_path / "reference.yuv", tmp_path / "distorted.yuv", raw=raw)
+        scores.append(labels.metrics["vmaf_v1.0.16_3d0h"].mean)
+    assert (scores[1] < scores[0] - 5) == (height >= MIN_CHROMA_PX)
 
 
 def test_invalid_arguments_raise(folder: Path) -> None:

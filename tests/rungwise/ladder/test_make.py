@@ -86,6 +86,17 @@ def test_failed_encode_is_reported_and_interrupted_run_resumes(
     assert "encoder crashed" in read_failures(artifact)["one-h264-54p-crf25-ultrafast"]
 
 
+def test_encodes_too_small_for_all_of_vmaf_v1_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ((1280, 720, 720), (640, 360, 318), (360, 640, 570), (180, 320, 570))  # the last two are 320 wide
+    rows = [
+        {"width": width, "height": height, "display_height": lines, "score": 80.0} for width, height, lines in sizes
+    ]
+    rungwise.ladder.make.warn_of_small_pictures("vmaf_v1.0.16_3d0h", [*rows, rows[1] | {"score": None}])
+    assert "1 of 4 encodes" in capsys.readouterr().err
+    rungwise.ladder.make.warn_of_small_pictures("vmaf_v0.6.1", rows)
+    assert not capsys.readouterr().err
+
+
 def test_rungs_are_unique_and_not_taller_than_the_master() -> None:
     rungs = [rung for rungs in ladder_rungs(LADDER.rungs, 108) for rung in rungs]
     assert len(rungs) == len(set(rungs)) == 5
