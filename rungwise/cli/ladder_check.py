@@ -77,6 +77,9 @@ Views = Annotated[
         min=1, metavar="N", help="patches that the model scores, the same in all rungs", rich_help_panel=QUALITY
     ),
 ]
+PixelOnly = Annotated[
+    bool, typer.Option("--pixel-only", help="the model ignores bitstream features", rich_help_panel=QUALITY)
+]
 Content = Annotated[str | None, typer.Option(metavar="NAME", help="which title of a table", rich_help_panel=ADVICE)]
 Step = Annotated[
     float | None,
@@ -149,6 +152,7 @@ def check(
     crop: CropText = None,
     display_height: DisplayHeight = None,
     views: Views = 8,
+    pixel_only: PixelOnly = False,
     content: Content = None,
     step: Step = None,
     tolerance: Tolerance = None,
@@ -182,6 +186,7 @@ def check(
         cap_kbps=cap,
         anchor=anchor,
         views=views,
+        pixel_only=pixel_only,
         out=out,
     )
     _check_reference(options)

@@ -48,6 +48,7 @@ class CheckRequest:
     cap_kbps: float | None = None
     anchor: str | None = None
     views: int = 8
+    pixel_only: bool = False
     out: Path | None = None
 
     @property
@@ -138,7 +139,10 @@ def _measure(
     encodes, notes, cache = title.encodes, title.notes, ScoreCache.read(request.out)
     settings, measured = Settings(request.step, request.tolerance, height), list[Qualities]()
     if request.model is not None:
-        measured.append(model_qualities(request.model, request.views, encodes, settings, cache, notes))
+        by_model = model_qualities(
+            request.model, request.views, encodes, settings, cache, notes, pixel_only=request.pixel_only
+        )
+        measured.append(by_model)
     if request.quality is not None:
         measured.append(column_qualities(request.quality, columns[request.quality], encodes, settings, notes))
     if request.truth is not None:

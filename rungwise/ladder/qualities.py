@@ -14,13 +14,13 @@ import numpy as np
 from rungwise.artifact import sha256_file, sha256_json, write_json
 from rungwise.failures import failure
 from rungwise.ladder.encodes import MAX_LENGTH_SPREAD, Column, Encode
-from rungwise.ladder.paired_views import choose_places, score_at, score_flat_at, shows_flat
+from rungwise.ladder.paired_views import RungScores, choose_places, score_at, score_flat_at, shows_flat
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
 from rungwise.ladder.rungs import Metric, make_metric
 from rungwise.progress import note, track, warn
 
 if TYPE_CHECKING:
-    from rungwise.score.contract import Contract
+    from rungwise.score.contract import Calibration, Scale
 
 CACHE = "scores.json"
 Interval = tuple[float | None, float | None]
@@ -58,7 +58,7 @@ class ScoreCache:
         warn(f"{path}: not readable, so every rung is scored again")
         return cls(path)
 
-    def put(self, key: str, scores: list[float]) -> None:
+    def put(self, key: str, scores: Any) -> None:
         """Store scores, unless they are there."""
         if key in self.scores:
             return
@@ -96,9 +96,16 @@ def column_qualities(
 
 
 def model_qualities(
-    model: Path, num_views: int, encodes: Sequence[Encode], settings: Settings, cache: ScoreCache, notes: list[str]
+    model: Path,
+    num_views: int,
+    encodes: Sequence[Encode],
+    settings: Settings,
+    cache: ScoreCache,
+    notes: list[str],
+    *,
+    pixel_only: bool = False,
 ) -> Qualities:
-    """Quality by a model: the mean score of the same views in all rungs."""
+    """Quality by a model: the mean score of the same views in all rungs, all of them hybrid or all pixel-only."""
     from rungwise.score.scorer import SCORER_VERSION, Scorer
 
     scorer = Scorer(model)
@@ -106,38 +113,78 @@ def model_qualities(
     negated = scale.polarity == "lower_is_better"
     if negated:
         notes.append(f"{model.name} predicts {scale.kind}: lower is better, so its scores are negated")
+    top, path = _top_rung(encodes)
+    places = choose_places(scorer, path, num_views, settings.display_height)
+    drawn = sha256_json([[place.view.model_dump(), place.start_seconds, place.end_seconds] for place in places])[:16]
+    key = f"model {sha256_file(model)} scorer {SCORER_VERSION} at {settings.display_height}, places {drawn}"
+    key += ", pixel-only" if pixel_only else ""
+    is_flat = shows_flat(path, places)
+    if is_flat:
+        key += ", flat"
+        notes.append(f"{top} shows one plain color in all scored frames, so scores say nothing about the ladder")
+    score_rung = score_flat_at if is_flat else score_at
+
+    def score(path: Path) -> dict[str, Any]:
+        return score_rung(scorer, path, places, pixel_only=pixel_only).model_dump()
+
+    measured, unusable = _measure(encodes, key, score, cache, "scored")
+    notes.append(f"every rung is scored on the same {num_views} views, chosen for {top}; its score is their mean")
+    by_rung = {i: RungScores.model_validate(scores) for i, scores in measured.items()}
+    is_hybrid = _hybrid_places(by_rung, encodes, notes) if scorer.contract.stream and not pixel_only else []
+    means = {i: _mean_score(scores, is_hybrid) for i, scores in by_rung.items()}
+    calibration = scorer.contract.stream.calibration if scorer.contract.stream and is_hybrid else None
+    intervals = {
+        i: _interval(scale, calibration if is_hybrid else scorer.contract.calibration, mean)
+        for i, mean in means.items()
+    }
+    scoring = ("", ", hybrid" if is_hybrid else ", pixel-only")[scorer.contract.stream is not None]
     metric = make_metric(
-        f"{model.name}{', negated' if negated else ''}",
+        f"{model.name}{scoring}{', negated' if negated else ''}",
         scale.kind,
         "model",
         negated=negated,
         step=settings.step,
         tolerance=settings.tolerance,
     )
-    top, path = _top_rung(encodes)
-    places = choose_places(scorer, path, num_views, settings.display_height)
-    drawn = sha256_json([view.model_dump() for view in places])[:16]
-    key = f"model {sha256_file(model)} scorer {SCORER_VERSION} at {settings.display_height}, places {drawn}"
-    is_flat = shows_flat(path, places[0])
-    if is_flat:
-        key += ", flat"
-        notes.append(f"{top} shows one plain color in all scored frames, so scores say nothing about the ladder")
-    score_rung = score_flat_at if is_flat else score_at
-    scores, unusable = _measure(encodes, key, lambda path: score_rung(scorer, path, places), cache, "scored")
-    notes.append(f"every rung is scored on the same {num_views} views, chosen for {top}; its score is their mean")
     sign = -1 if negated else 1
-    means = {i: float(np.mean(values)) for i, values in scores.items()}
-    intervals = {i: _interval(scorer.contract, mean) for i, mean in means.items()}
     return Qualities(metric, {i: sign * mean for i, mean in means.items()}, unusable, intervals)
 
 
-def _interval(contract: Contract, score: float) -> Interval:
+def _hybrid_places(scores: dict[int, RungScores], encodes: Sequence[Encode], notes: list[str]) -> list[bool]:
+    """At which places every rung has a hybrid score; empty if they are too few, so that the title is pixel-only.
+
+    Rungs are compared with each other, so all of them are scored in the same way at a place.
+    """
+    if not scores:
+        return []
+    is_hybrid = [None not in at_place for at_place in zip(*(rung.hybrid for rung in scores.values()), strict=True)]
+    if all(is_hybrid):
+        return is_hybrid
+    worst = max(scores, key=lambda i: scores[i].hybrid.count(None))
+    cause = f"{encodes[worst].rung.name}: {scores[worst].reason}"
+    if 2 * sum(is_hybrid) < len(is_hybrid):
+        notes.append(f"all rungs are scored pixel-only, as one of them can't be scored hybrid: {cause}")
+        warn(notes[-1])
+        return []
+    pixel_only = len(is_hybrid) - sum(is_hybrid)
+    notes.append(f"{pixel_only} of {len(is_hybrid)} views are scored pixel-only in all rungs: {cause}")
+    return is_hybrid
+
+
+def _mean_score(scores: RungScores, is_hybrid: Sequence[bool]) -> float:
+    """The mean over places of hybrid scores where `is_hybrid`, else of pixel-only scores."""
+    if not is_hybrid:
+        return float(np.mean(scores.pixel))
+    chosen = zip(scores.pixel, scores.hybrid, is_hybrid, strict=True)
+    return float(np.mean([hybrid if use_hybrid else pixel for pixel, hybrid, use_hybrid in chosen]))
+
+
+def _interval(scale: Scale, calibration: Calibration | None, score: float) -> Interval:
     """The calibrated interval of one score, negated where lower is better."""
-    scale = contract.scale
-    if contract.calibration is None:
+    if calibration is None:
         return None, None
-    half = contract.calibration.half_width
-    low, high = max(scale.minimum, score - half), min(scale.maximum, score + half)
+    low = max(scale.minimum, score - calibration.half_width)
+    high = min(scale.maximum, score + calibration.half_width)
     return (-high, -low) if scale.polarity == "lower_is_better" else (low, high)
 
 
@@ -179,10 +226,10 @@ def vmaf_qualities(
 
 
 def _measure(
-    encodes: Sequence[Encode], key: str, score: Callable[[Path], list[float]], cache: ScoreCache, description: str
-) -> tuple[dict[int, list[float]], dict[int, str]]:
+    encodes: Sequence[Encode], key: str, score: Callable[[Path], Any], cache: ScoreCache, description: str
+) -> tuple[dict[int, Any], dict[int, str]]:
     """Scores of every encode by its place, and why some have none."""
-    scores: dict[int, list[float]] = {}
+    scores: dict[int, Any] = {}
     unusable: dict[int, str] = {}
     for i, encode in track(list(enumerate(encodes)), description, total=len(encodes)):
         path = encode.path

@@ -190,18 +190,7 @@ def _file_metadata(attempt: _FileRead, first_frame: VideoFrame, times: list[floa
             metadata.add_note(note)
         stated_seconds = _stated_seconds(container) - packets.clock.left_out_seconds
     if packets.log2_qsteps_N is not None and len(packets.sizes_N) == len(times):
-        assert packets.pixels_N2 is not None
-        metadata.bitstream = Bitstream(
-            codec=packets.codec,
-            times_N=np.asarray(times),
-            is_intra_N=packets.is_intra_N,
-            sizes_N=packets.sizes_N,
-            log2_qsteps_N=packets.log2_qsteps_N,
-            width=metadata.width,
-            height=metadata.height,
-            pixels_N2=packets.pixels_N2,
-            hidden_key_frame=packets.hidden_key_frame,
-        )
+        metadata.bitstream = Bitstream.of_packets(packets, times, metadata.width, metadata.height)
     else:
         metadata.no_bitstream_reason = "its frames can't be matched to its packets"
     for note in packets.notes():

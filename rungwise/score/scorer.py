@@ -25,7 +25,7 @@ from rungwise.score.contract import (
 from rungwise.score.result import Score, Window, band, mean_score, with_content
 from rungwise.score.score_video import map_file_windows, map_pipe_windows
 from rungwise.score.shipped import check_shipped
-from rungwise.score.video_metadata import FrameCallback, Hdr, ReadOptions, VideoMetadata
+from rungwise.score.video_metadata import Bitstream, FrameCallback, Hdr, ReadOptions, VideoMetadata
 from rungwise.score.windows import WINDOW_SECONDS, Span, WindowPixels
 
 # Part of the key of cached scores; raised whenever a score or a field of `Score` may change. 2: 4 s windows, sample
@@ -45,6 +45,10 @@ DEVICES = {
     "directml": "DmlExecutionProvider",
 }
 SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
+
+
+class UnsupportedBitstream(ValueError):
+    """A window's bitstream features can't be used."""
 
 
 class Scorer:
@@ -130,19 +134,32 @@ class Scorer:
         by_output = zip(*by_view, strict=True)
         return np.concatenate([scores for outputs in by_output for scores in outputs], dtype=np.float32)
 
+    def window_input(
+        self, bitstream: Bitstream, start_seconds: float, end_seconds: float, display_height: int
+    ) -> NDArray[np.float32]:
+        """A hybrid model's bitstream input for one window, (1, BITSTREAM_INPUT_DIM).
+
+        Raises:
+            UnsupportedBitstream: there is no QP, or a feature is far outside the training range.
+        """
+        trained = self.contract.stream
+        assert trained is not None
+        features = bitstream.window_features(start_seconds, end_seconds, display_height)
+        if (unsupported := _unsupported_feature(features, trained)) is not None:
+            raise UnsupportedBitstream(unsupported)
+        codec = bitstream.codec if bitstream.codec in trained.codecs else ""
+        return bitstream_input(np.clip(features, trained.low, trained.high)[None], [codec])
+
     def _predict_window(self, window: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
         span, bitstream_input_1F, unsupported = window.span, None, None
         if window.flat:
             return WindowPrediction(span, self._flat_window(span))
         if metadata.bitstream is not None and self.contract.stream is not None:
-            features = metadata.bitstream.window_features(
-                span.start_seconds, span.end_seconds, metadata.display_size[1]
-            )
-            unsupported = _unsupported_feature(features, self.contract.stream)
-            if unsupported is None:
-                codec = metadata.bitstream.codec if metadata.bitstream.codec in self.contract.stream.codecs else ""
-                clamped = np.clip(features, self.contract.stream.low, self.contract.stream.high)
-                bitstream_input_1F = bitstream_input(clamped[None], [codec])
+            try:
+                times = span.start_seconds, span.end_seconds
+                bitstream_input_1F = self.window_input(metadata.bitstream, *times, metadata.display_size[1])
+            except UnsupportedBitstream as error:
+                unsupported = str(error)
         ort_outputs = self.run(self.output_names, window.pixels[None], bitstream_input_1F)
         outputs = dict(zip(self.output_names, ort_outputs, strict=True))
         frame_scores = tuple(float(score) for score in outputs["frame_scores"][0]) if "frame_scores" in outputs else ()

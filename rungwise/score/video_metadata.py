@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from rungwise.bitstream.features import bitstream_features
 from rungwise.media.clock import end_seconds
 from rungwise.media.color import HDR_TRANSFERS
 from rungwise.media.limits import MAX_SAMPLE_ASPECT, check_size, is_absurd_aspect
-from rungwise.media.packets import HiddenKeyFrame
+from rungwise.media.packets import HiddenKeyFrame, Packets
 from rungwise.media.video import luma, sample_aspect
 from rungwise.score.views import ViewRecipe, display_size
 
@@ -74,6 +74,23 @@ class Bitstream:
     height: int
     pixels_N2: NDArray[np.float64]
     hidden_key_frame: HiddenKeyFrame | None = None
+
+    @classmethod
+    def of_packets(cls, packets: Packets, times: Sequence[float], width: int, height: int) -> Bitstream:
+        """The data of `packets`, which were read with a `QstepReader`, at `times` in seconds."""
+        assert packets.log2_qsteps_N is not None
+        assert packets.pixels_N2 is not None
+        return cls(
+            codec=packets.codec,
+            times_N=np.asarray(times),
+            is_intra_N=packets.is_intra_N,
+            sizes_N=packets.sizes_N,
+            log2_qsteps_N=packets.log2_qsteps_N,
+            width=width,
+            height=height,
+            pixels_N2=packets.pixels_N2,
+            hidden_key_frame=packets.hidden_key_frame,
+        )
 
     def window_features(self, start_seconds: float, end_seconds: float, display_height: int) -> NDArray[np.float64]:
         """`bitstream_features` of the frames in [start_seconds, end_seconds).

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from rungwise.cli.ladder_check import check
 from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.ladder.encode import EncodeSpec, encode
-from rungwise.ladder.paired_views import choose_places, score_at
+from rungwise.ladder.paired_views import Place, RungScores, choose_places, score_at
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.video import probe
-from rungwise.score.scorer import Scorer
-from rungwise.score.views import View
+from rungwise.score.scorer import SHIPPED_MODEL, Scorer
 
 Rows = list[tuple[str, int, float, float]]
 PLANTED = ("h264", 720, 5000.0, 78.0)
@@ -214,7 +214,9 @@ def test_a_folder_by_a_model_and_by_vmaf(tmp_path: Path, folder: Path, contrast_
     assert report.agreement is not None
     places = choose_places(Scorer(contrast_model), title / "h264-216-24.mp4", 8, 216)
     for rung, verdict in zip(report.rungs, by_model.verdicts, strict=True):
-        assert verdict.quality == pytest.approx(np.mean(score_at(Scorer(contrast_model), title / rung.name, places)))
+        assert verdict.quality == pytest.approx(
+            np.mean(score_at(Scorer(contrast_model), title / rung.name, places).pixel)
+        )
     assert any("durations" in note or "last from" in note for note in report.notes)
     assert any("master.mkv is the reference" in note for note in report.notes)
     scores = json.loads((out / "scores.json").read_text())
@@ -227,7 +229,7 @@ def test_scores_are_kept_and_used_again(
     request = CheckRequest(folder, model=contrast_model, out=tmp_path)
     first = check_source(request)
     calls: list[Path] = []
-    monkeypatch.setattr(rungwise.ladder.qualities, "score_at", lambda scorer, path, places: calls.append(path))
+    monkeypatch.setattr(rungwise.ladder.qualities, "score_at", lambda scorer, path, places, **_: calls.append(path))
     assert check_source(request) == first
     assert not calls
     (tmp_path / "scores.json").write_text('{"cut')
@@ -240,11 +242,11 @@ def test_a_killed_run_keeps_what_was_scored(
 ) -> None:
     done: list[Path] = []
 
-    def killed(scorer: Scorer, path: Path, places: list[View]) -> list[float]:
+    def killed(scorer: Scorer, path: Path, places: list[Place], **options: Any) -> RungScores:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(path)
-        return score_at(scorer, path, places)
+        return score_at(scorer, path, places, **options)
 
     monkeypatch.setattr(rungwise.ladder.qualities, "score_at", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -296,22 +298,82 @@ def test_interlaced_rungs_are_deinterlaced(folder: Path, tmp_path: Path, model: 
     path = tmp_path / "interlaced.mkv"
     run_ffmpeg(["-i", str(folder / "h264-216-24.mp4"), "-vf", "setfield=tff", "-c:v", "ffv1", str(path)])
     scorer = Scorer(model)
-    scores = score_at(scorer, path, choose_places(scorer, path, 1, 216))
+    scores = score_at(scorer, path, choose_places(scorer, path, 1, 216)).pixel
     assert scores[0] == pytest.approx(scorer.score(path, display_height=216).score)
     progressive = folder / "h264-216-24.mp4"
-    assert scores != score_at(scorer, progressive, choose_places(scorer, progressive, 1, 216))
+    assert scores != score_at(scorer, progressive, choose_places(scorer, progressive, 1, 216)).pixel
 
 
 def test_rungs_are_looked_at_in_the_same_places(folder: Path, contrast_model: Path) -> None:
     scorer = Scorer(contrast_model)
     top, small = folder / "h264-216-24.mp4", folder / "h264-108-30.mp4"
     places = choose_places(scorer, top, 4, 216)
-    scores = score_at(scorer, top, places)
+    scores = score_at(scorer, top, places).pixel
     assert scores[0] == pytest.approx(scorer.score(top, display_height=216).score)
     assert len(set(scores)) == 4
     assert score_at(scorer, small, places) == score_at(scorer, small, places)
     # So does the single score of another rung, in the first of those draws.
-    assert score_at(scorer, small, places)[0] == pytest.approx(scorer.score(small, display_height=216).score)
-    later = [place.model_copy(update={"timestamps_seconds": (0.1, 9.0)}) for place in places]
+    assert score_at(scorer, small, places).pixel[0] == pytest.approx(scorer.score(small, display_height=216).score)
+    later = [replace(place, view=place.view.model_copy(update={"timestamps_seconds": (0.1, 9.0)})) for place in places]
     with pytest.raises(ValueError, match=r"ends at 0\.58 s, the title's other rungs at 9\.00 s"):
         score_at(scorer, small, later)
+
+
+def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: Path, tmp_path: Path) -> None:
+    scorer, top = Scorer(), folder / "h264-216-24.mp4"
+    places = choose_places(scorer, top, 8, 216)
+    for path in (top, folder / "av1-216-40.mp4", folder / "h264-108-30.mp4"):
+        scores, alone = score_at(scorer, path, places), scorer.score(path, display_height=216)
+        assert scores.hybrid[0] == pytest.approx(alone.score, abs=0.01)
+        assert scores.pixel[0] == pytest.approx(alone.pixel_score, abs=0.01)
+        by_pixels = score_at(scorer, path, places, pixel_only=True)
+        assert by_pixels.pixel == pytest.approx(scores.pixel, abs=0.01)
+        assert by_pixels.hybrid == (None,) * 8
+    for path in folder.glob("*.mp4"):
+        shutil.copy(path, tmp_path)
+    report = check_source(CheckRequest(tmp_path, model=SHIPPED_MODEL))
+    assert report.metrics[0].name == "default.onnx, hybrid"
+    row = next(i for i, rung in enumerate(report.rungs) if rung.name == top.name)
+    assert report.metrics[0].check.verdicts[row].quality == pytest.approx(
+        np.mean([score for score in score_at(scorer, top, places).hybrid if score is not None])
+    )
+
+
+def test_one_rung_without_qp_makes_the_whole_title_pixel_only(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in folder.glob("h264-216-*.mp4"):
+        shutil.copy(path, tmp_path)
+    request = CheckRequest(tmp_path, model=SHIPPED_MODEL, views=2)
+    assert check_source(replace(request, pixel_only=True)).metrics[0].name == "default.onnx, pixel-only"
+    run_ffmpeg(["-i", str(folder / "h264-216-24.mp4"), "-c:v", "ffv1", str(tmp_path / "lossless.mkv")])
+    capsys.readouterr()
+    report = check_source(request)
+    line = (
+        "all rungs are scored pixel-only, as one of them can't be scored hybrid: lossless.mkv: no QP in the bitstream"
+    )
+    assert line in report.notes
+    assert capsys.readouterr().err.count(line) == 1
+    metric = report.metrics[0]
+    assert metric.name == "default.onnx, pixel-only"
+    places = choose_places(Scorer(), tmp_path / "lossless.mkv", 2, 216)
+    for rung, verdict in zip(report.rungs, metric.check.verdicts, strict=True):
+        pixel = score_at(Scorer(), tmp_path / rung.name, places).pixel
+        assert verdict.quality == pytest.approx(np.mean(pixel), abs=0.01)
+
+
+def test_places_of_a_long_title_are_spread_over_its_windows(folder: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.mp4"
+    loops = ["-stream_loop", "40", "-i", str(folder / "h264-216-24.mp4")]
+    run_ffmpeg([*loops, "-c:v", "libx264", "-preset", "ultrafast", "-g", "24", str(long)])
+    scorer = Scorer()
+    places = choose_places(scorer, long, 3, 216)
+    assert [place.start_seconds for place in places] == [4.0, 12.0, 20.0]
+    for place in places:
+        assert place.start_seconds <= place.view.timestamps_seconds[0]
+        assert place.view.timestamps_seconds[-1] < place.end_seconds
+    scores = score_at(scorer, long, places)
+    windows = scorer.score(long).windows
+    assert None not in scores.hybrid
+    assert len(windows) > 3
+    assert np.ptp([score for score in scores.hybrid if score is not None]) > 0
