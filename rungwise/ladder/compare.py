@@ -140,10 +140,10 @@ def failed_gates(gates: Sequence[Gate], report: Report) -> list[str]:
     lines = []
     for gate in gates:
         if gate.kind in KINDS:
-            for row, verdict in enumerate(check.verdicts):
-                if gate.kind in verdict.flags:
-                    text = next(f.text for f in check.findings if f.rungs[0] == row and f.kind in verdict.flags)
-                    lines.append(f"{gate.word}: {rungs[row].name}: {text}")
+            for finding in check.findings:
+                rows = [row for row in finding.rungs if gate.kind in check.verdicts[row].flags]
+                if rows:
+                    lines.append(f"{gate.word}: {', '.join(rungs[row].name for row in rows)}: {finding.text}")
             continue
         assert gate.limit is not None
         for codec in check.codecs:

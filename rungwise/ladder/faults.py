@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rungwise.ladder.findings import Fault, group_faults
 from rungwise.ladder.rungs import (
     GAP_STEPS,
     KINDS,
@@ -26,9 +27,7 @@ from rungwise.ladder.rungs import (
     Neighbors,
     Rung,
     Verdict,
-    describe,
     format_kbps,
-    size_text,
 )
 from rungwise.metrics.curves import convex_hull, crossovers, hull_bitrate, hull_quality
 
@@ -88,7 +87,7 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
     below = np.maximum(hull_quality(rate, q, rate) - q, 0.0)
     wasted = np.maximum(1 - hull_bitrate(rate, q, q) / rate, 0.0) * 100
     faults = _unordered(ladder, rows)
-    faults = _below_hull(ladder, rows, below, wasted) | faults
+    faults = _below_hull(ladder, rows, hull, below, wasted) | faults
     sound = [int(row) for row in rows if row not in faults]
     faults |= _close(ladder, sound)
     curves = _curves(ladder, rows)
@@ -117,21 +116,17 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
             wasted_percent=float(percent),
             flags=_flags(faults.get(row)),
         )
-    return check, sorted(faults.values(), key=lambda fault: ladder.rate[fault.rungs[0]]), verdicts
+    return check, group_faults(ladder.rungs, faults.values()), verdicts
 
 
-def _flags(fault: Finding | None) -> tuple[Kind, ...]:
+def _flags(fault: Fault | None) -> tuple[Kind, ...]:
     """A rung that is out of order is below the hull as well."""
     if fault is None:
         return ()
     return ("unordered", "off-hull") if fault.kind == "unordered" else (fault.kind,)
 
 
-def _finding(kind: Kind, rows: tuple[int, ...], points: float, text: str) -> Finding:
-    return Finding(number=0, kind=kind, rungs=rows, points=float(points), text=text)
-
-
-def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Finding]:
+def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Fault]:
     """Rungs that some cheaper rung beats by more than the tolerance; the cheapest such is named."""
     rungs, q, faults = ladder.rungs, ladder.quality, {}
     for place, row in enumerate(rows):
@@ -140,39 +135,44 @@ def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Finding]:
         better = next((int(i) for i in cheaper if q[i] > q[row] + ladder.metric.tolerance), None)
         if better is None:
             continue
-        points, less = q[better] - q[row], 100 * (1 - rungs[better].bitrate_kbps / rung.bitrate_kbps)
-        saving = f"with {less:.0f} % less bitrate" if less >= 0.5 else "at the same bitrate"
-        result = f"scores {points:.1f} points higher {saving}"
-        text = f"{describe(rung)}: {size_text(rungs[better])} {result}."
-        faults[int(row)] = _finding("unordered", (int(row), better), points, text)
+        less = 100 * (1 - rungs[better].bitrate_kbps / rung.bitrate_kbps)
+        faults[int(row)] = Fault("unordered", int(row), better, float(q[better] - q[row]), less)
     return faults
 
 
 def _below_hull(
-    ladder: _Ladder, rows: NDArray[np.int64], below: NDArray[np.float64], wasted: NDArray[np.float64]
-) -> dict[int, Finding]:
+    ladder: _Ladder,
+    rows: NDArray[np.int64],
+    hull: NDArray[np.int64],
+    below: NDArray[np.float64],
+    wasted: NDArray[np.float64],
+) -> dict[int, Fault]:
     """Rungs below their codec's hull by more than the tolerance."""
     faults = {}
     for row, points, percent in zip(map(int, rows), below, wasted, strict=True):
         if points > ladder.metric.tolerance:
-            hull = f"which reaches this quality with {percent:.0f} % less bitrate"
-            text = f"{describe(ladder.rungs[row])}: {points:.1f} points below the convex hull, {hull}."
-            faults[row] = _finding("off-hull", (row,), points, text)
+            height = _other_height(ladder, hull, row)
+            faults[row] = Fault("off-hull", row, None, float(points), float(percent), height)
     return faults
 
 
-def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Finding]:
+def _other_height(ladder: _Ladder, hull: NDArray[np.int64], row: int) -> int | None:
+    """The height of the hull's rungs next to a rung's bitrate, if it is not the rung's; of two, the nearer rung's."""
+    distance = np.abs(np.log(ladder.rate[hull] / ladder.rate[row]))
+    nearest = [ladder.rungs[int(i)].height for i in hull[np.argsort(distance, kind="stable")][:2]]
+    return None if ladder.rungs[row].height in nearest else nearest[0]
+
+
+def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Fault]:
     """From the cheapest up: sound rungs less than a step above the last one that is kept."""
-    rungs, q, faults = ladder.rungs, ladder.quality, dict[int, Finding]()
+    rungs, q, faults = ladder.rungs, ladder.quality, dict[int, Fault]()
     last: int | None = None
     for row in sound:
         if last is None or q[row] - q[last] >= ladder.metric.step:
             last = row
             continue
-        points, more = q[row] - q[last], 100 * (rungs[row].bitrate_kbps / rungs[last].bitrate_kbps - 1)
-        gain = f"{points:+.1f} points over {size_text(rungs[last])}"
-        text = f"{describe(rungs[row])}: {gain}, for {more:.0f} % more bitrate."
-        faults[row] = _finding("close", (row, last), points, text)
+        more = 100 * (rungs[row].bitrate_kbps / rungs[last].bitrate_kbps - 1)
+        faults[row] = Fault("close", row, last, float(q[row] - q[last]), more)
     return faults
 
 

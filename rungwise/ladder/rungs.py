@@ -75,13 +75,18 @@ class Verdict(Frozen):
 
 
 class Finding(Frozen):
-    """A fault of the first of `rungs`, compared with the second if there is one."""
+    """One fault of one or more `rungs` of a codec, by rising bitrate.
+
+    They are compared with the rung `other`, or with the hull. `points` is the largest difference, `action` what to do.
+    """
 
     number: int
     kind: Kind
     rungs: tuple[int, ...]
+    other: int | None
     points: float
     text: str
+    action: str
 
 
 class Crossover(Frozen):

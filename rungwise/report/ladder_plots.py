@@ -104,7 +104,7 @@ def _draw_lines(plot: Plot, report: Report, metric: MetricReport, codec: CodecCh
 def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCheck) -> None:
     """A mark for each rung, and beside it the number of its finding."""
     colors = height_colors(report)
-    numbers = {finding.rungs[0]: finding.number for finding in metric.check.findings}
+    numbers = {row: finding.number for finding in metric.check.findings for row in finding.rungs}
     pixels = {row: plot.at(report.rungs[row].bitrate_kbps, metric.check.verdicts[row].quality) for row in codec.rungs}
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels.values()]
     for kbps, level in _hull_points(report, metric, codec):

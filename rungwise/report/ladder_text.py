@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from rungwise.ladder.advice import Addition, Recommendation, Saving
 from rungwise.ladder.compare import MetricReport, Report
-from rungwise.ladder.rungs import KINDS, Kind, Metric, Rung, format_kbps
+from rungwise.ladder.rungs import KINDS, Finding, Kind, Metric, Rung, format_kbps
 
 INTERVAL_NOTE = (
     "intervals hold for each score by itself, over contents; rungs of one title share most of that error, so their "
@@ -52,14 +52,24 @@ def display_text(report: Report) -> str:
 
 
 def count_faults(metric: MetricReport) -> dict[Kind, int]:
-    """Findings of each kind that occurs."""
-    kinds = [finding.kind for finding in metric.check.findings]
+    """Rungs with each kind of fault that occurs."""
+    kinds = [finding.kind for finding in metric.check.findings for _ in finding.rungs]
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
 
 
 def fault_text(flags: Sequence[Kind]) -> str:
     """A rung's first fault; one that is out of order is below the hull anyway."""
     return KINDS[flags[0]] if flags else ""
+
+
+def score_text(metric: MetricReport, finding: Finding) -> str:
+    """The scores of a finding's rungs, such as "scores 64.0 (54 to 74)", or a range if there are several."""
+    verdicts = [metric.check.verdicts[row] for row in finding.rungs]
+    lowest, highest = (pick(verdict.quality for verdict in verdicts) for pick in (min, max))
+    if len(verdicts) > 1:
+        return f"scores {lowest:.1f} to {highest:.1f}"
+    low, high = verdicts[0].low, verdicts[0].high
+    return f"scores {lowest:.1f}" + ("" if low is None or high is None else f" ({low:.0f} to {high:.0f})")
 
 
 def saving_text(saving: Saving) -> str:
@@ -125,6 +135,7 @@ def to_text(report: Report) -> str:
 def _findings(metric: MetricReport) -> Iterator[str]:
     for finding in metric.check.findings:
         yield f"{finding.number:4}  {KINDS[finding.kind]:14}  {finding.text}"
+        yield f"{'':22}{score_text(metric, finding)}: {finding.action}"
 
 
 def _codec(report: Report, place: int) -> Iterator[str]:

@@ -63,6 +63,37 @@ def test_all_planted_faults_together(sound: Rows, check_rows: CheckRows) -> None
     assert [finding.number for finding in check.findings] == list(range(1, 6))
 
 
+def test_a_saturated_top_is_one_finding(sound: Rows, check_rows: CheckRows) -> None:
+    top = [("h264", 720, 4500 * 1.5**i, 85 + 0.9 * i) for i in range(1, 6)]
+    _, check = check_rows([*sound, *top])
+    (finding,) = check.findings
+    assert finding.rungs == tuple(range(len(sound), len(sound) + 5))
+    assert check.num_flagged == 5
+    assert finding.text == (
+        "h264 720p at 6750, 10125, 15188, 22781 and 34172 kbps: at most +4.5 points over 720p at 4500 kbps, "
+        "for 50 to 659 % more bitrate."
+    )
+    assert finding.action == "keep one of these 6"
+
+
+def test_faults_with_one_cause_are_one_finding(sound: Rows, check_rows: CheckRows) -> None:
+    low = [("h264", 240, 1450.0, 61.0), ("h264", 240, 1500.0, 61.2)]
+    _, check = check_rows([*sound, *low])
+    (finding,) = check.findings
+    assert (finding.kind, finding.rungs, finding.other) == ("off-hull", (12, 13), None)
+    assert finding.text.startswith("h264 240p at 1450 and 1500 kbps: ")
+    assert "which reaches these qualities with" in finding.text
+    assert finding.action == "encode them at 360p"
+    worse = [("h264", 720, 5000.0, 78.0), ("h264", 720, 6000.0, 79.0)]
+    _, check = check_rows([*sound, *worse])
+    (finding,) = check.findings
+    assert "720p at 4500 kbps scores 6.0 to 7.0 points higher with 10 to 25 % less bitrate" in finding.text
+    assert finding.action == "drop them"
+    apart = [("h264", 360, 420.0, 40.0), ("h264", 360, 1450.0, 61.0)]  # a sound 360p rung lies between them
+    _, check = check_rows([*sound, *apart])
+    assert [finding.rungs for finding in check.findings] == [(12,), (13,)]
+
+
 def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, check_rows: CheckRows) -> None:
     rows = [row for row in sound if not (row[0] == "h264" and 60.0 <= row[3] < 77)]
     _, check = check_rows(rows)
