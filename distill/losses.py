@@ -180,6 +180,12 @@ def patch_loss(score_BUP: Tensor, target_BUP: Tensor) -> Tensor:
     return functional.smooth_l1_loss(score_BUP, target_BUP.detach(), beta=0.05)
 
 
+@register("stream_patch", "hybrid_patch_score", "teacher_patch_score", clips="hybrid")
+def hybrid_patch_loss(score_BUP: Tensor, target_BUP: Tensor) -> Tensor:
+    """`patch_loss` of the hybrid scores of patches."""
+    return patch_loss(score_BUP, target_BUP)
+
+
 def _unit_rows(feature_BD: Tensor) -> Tensor:
     """LN without affine, then l2 = 1; a constant row has no direction: zeros, and no gradient."""
     rows = functional.layer_norm(feature_BD, feature_BD.shape[-1:])

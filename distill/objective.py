@@ -99,6 +99,8 @@ class Objective:
             values["order"] = torch.where(label.isnan(), values["teacher_score"], label)
         if prediction.patch_scores is not None:
             values["patch_score"] = fraction(prediction.patch_scores)
+        if prediction.fused_patch_scores is not None:
+            values["hybrid_patch_score"] = fraction(prediction.fused_patch_scores)
         if "patch_scores" in batch:
             values["teacher_patch_score"] = fraction(batch["patch_scores"])
         values |= {

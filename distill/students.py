@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from student.models import STUDENTS, load_imagenet, student_settings
 from teacher.cache import read_cache
 
 HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
+SCALE_CLIPS: Final = 256  # from which a student of patches takes its scales
 NOT_HASHED = {"execution", "start"}
 
 
@@ -68,7 +69,7 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         hidden = keep_frozen(model, student.model, data, inputs.runs, device=device, precision=student.precision)
     targets = read_cache(inputs["cache"], list(data.table["clip"]), read_view_lists(data.views))
     examples = partial(student_examples, config, data, targets=targets, hidden=hidden)
-    validation = data.examples("validation", inputs=hidden)
+    validation = data.examples("validation", inputs=hidden, reencoded_weight=student.reencoded_weight)
     validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     fit_examples = partial(
         fit_student, config, data, student.training, folder=folder, device=inputs.device, watch=_watch_folder(inputs)
@@ -184,6 +185,8 @@ def fit_student(
     """Train the student, or what is above its frozen layers where `train` holds their output; in the first process it
     has the averaged weights of the best epoch. Returns what was trained, and its history."""
     student = config.student
+    if model.scales is not None:
+        fit_scales(model, train)
     fitted = Upper(model, student.model) if train.inputs.dtype != np.uint8 else model
     history, state = fit(
         fitted,
@@ -203,6 +206,15 @@ def fit_student(
     if ranks().rank == 0:
         fitted.to("cpu").load_state_dict(state, strict=True)
     return fitted, history
+
+
+def fit_scales(model: FrameStudent, train: Examples) -> None:
+    """Standardize a student of patches by train clips drawn with a fixed seed, the same in all processes."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:SCALE_CLIPS])
+    with torch.no_grad():
+        clips = [torch.from_numpy(np.array(train.inputs[row, 0]))[None] for row in rows]
+        hidden = clips if train.inputs.dtype != np.uint8 else [model.to("cpu").lower(clip) for clip in clips]
+        model.fit_scales(torch.cat(hidden))
 
 
 def _watch_folder(inputs: Inputs) -> Path | None:

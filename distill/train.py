@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -169,11 +170,20 @@ class Trainer:
             if validation is None:
                 self.state.save_best()
                 return {}
-            scores = predict_all(self.engine, validation).score.cpu().numpy()
+            scores = self.predict_scores(validation)
         rmse = float(np.sqrt(np.mean((scores - validation.scores) ** 2)))
         if rmse <= min((row.get("validation_rmse", math.inf) for row in self.state.history), default=math.inf):
             self.state.save_best()
         return {"validation_srcc": srcc(validation.scores, scores), "validation_rmse": rmse}
+
+    def predict_scores(self, validation: Examples) -> NDArray[np.float32]:
+        """scores_N by which epochs are compared: hybrid ones where steps train them and a clip has its features."""
+        terms = "hybrid_score" in self.objective.needs and not self.model.has_closed_form
+        prediction = predict_all(self.engine, validation, terms=terms)
+        scores: NDArray[np.float32] = prediction.score.cpu().numpy()
+        if prediction.fused is None:
+            return scores
+        return np.where(np.isnan(validation.stream).any(1), scores, prediction.fused.cpu().numpy())
 
     def fit_closed_form(self) -> None:
         """Fit what the model fits in closed form, in the averaged weights."""
@@ -207,15 +217,21 @@ def one_cycle(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
-def predict_all(engine: Engine, examples: Examples, *, batch_size: int = 16) -> Prediction[Tensor]:
-    """Predict every row's first view, in batches split over the processes; all of them get all predictions."""
+def predict_all(engine: Engine, examples: Examples, *, terms: bool = False, batch_size: int = 16) -> Prediction[Tensor]:
+    """Predict every row's first view, in batches split over the processes; all of them get all predictions.
+
+    `terms`: with bitstream features.
+    """
     engine.module.eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(examples), batch_size):
             rows = np.arange(start, min(start + batch_size, len(examples)))
-            inputs = torch.from_numpy(np.array(examples.inputs[rows[engine.own_rows(len(rows))], 0]))
-            parts.append(Prediction(*engine(len(rows), inputs)))
+            own = rows[engine.own_rows(len(rows))]
+            inputs = [torch.from_numpy(np.array(examples.inputs[own, 0]))]
+            if terms:
+                inputs.append(torch.from_numpy(np.nan_to_num(examples.stream[own])))
+            parts.append(Prediction(*engine(len(rows), *inputs)))
     columns = zip(*parts, strict=True)
     joined: list[Any] = [None if column[0] is None else torch.cat(column).float() for column in columns]
     return Prediction(*joined)

@@ -34,3 +34,5 @@ class Prediction(NamedTuple, Generic[Array]):
     """(B,), of hybrid students given bitstream features: the hybrid score"""
     patch_scores: Array | None = None
     """(B, U, P), of models that score each patch: its own score, patches row by row"""
+    fused_patch_scores: Array | None = None
+    """(B, U, P), of hybrid students that score patches, given bitstream features"""

@@ -6,19 +6,20 @@ packed width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
-from student.head import LevelHead
-from student.patches import NUM_PATCH_STATISTICS, PATCH_WEIGHT, PatchPool
+from student.head import LevelHead, in_fp32
+from student.patches import HybridPatchHead, PatchHead, Standardizer
 from student.protocol import Student
-from student.stem import Stem
-from student.styleprompt import StylePrompt, make_prompts
+from student.stem import Stem, mean_and_deviation
+from student.styleprompt import StreamPrompt, StylePrompt, make_prompts
 
 FIRST_STRIDE = 16  # of the first stage's map
 
@@ -35,7 +36,7 @@ class SharedSettings(TypedDict):
     pairs: bool
     """frames come in pairs of neighbors"""
     prompts: int
-    """size of each stage's StylePrompt bank; 0: none"""
+    """size of each StylePrompt's bank; 0: none"""
     aleatoric: bool
     """also predict the expected error"""
     stream_px: int | None
@@ -55,21 +56,23 @@ class FrameStudent(nn.Module, Student):
 
     The order of modules decides their random weights: stem, own modules, layer over time, heads, prompts, patches.
 
-    With `patch_px`, what lies below `patches` has a patch for a frame: no layer crosses a seam of the stitched view.
+    With `patch_px`, what lies below `patches` has a patch for a frame: no layer crosses a seam of the stitched view. A
+    student without a backbone scores patches, or frames, by the stem's statistics alone.
     """
 
     SIZES: ClassVar[dict[str, dict[str, Any]]]
     """named sizes: their own constructor settings and `feature_dim`"""
 
-    def __init__(self, **shared: Unpack[SharedSettings]) -> None:
+    def __init__(self, *, has_backbone: bool = True, **shared: Unpack[SharedSettings]) -> None:
         super().__init__()
-        self.shared = shared
+        self.shared, patch_px = shared, shared.get("patch_px")
         self.backbone = Stem(
             stages=shared["stem_stages"],
             tuned=shared["tuned_stem"],
             pairs=shared["pairs"],
-            texture_px=shared["stream_px"],
-            patch_px=shared.get("patch_px"),
+            texture_px=None if patch_px else shared["stream_px"],
+            patch_px=patch_px,
+            keep_map=has_backbone,
         )
 
     @classmethod
@@ -77,37 +80,49 @@ class FrameStudent(nn.Module, Student):
         """Further constructor settings that follow from the views."""
         return {}
 
-    def add_heads(self, temporal: nn.Module, stage_channels: Sequence[int]) -> None:
+    def add_heads(self, make_temporal: Callable[[], nn.Module], stage_channels: Sequence[int]) -> None:
         """Add the layer over time, the output heads and the prompts; channels are those of the stages' maps."""
-        shared = self.shared
-        self.temporal = temporal
+        shared, is_hybrid, is_patched = self.shared, self.shared["stream_px"] is not None, "patch_px" in self.shared
+        self.temporal = make_temporal()
         self.head = LevelHead(
             shared["feature_dim"],
             num_levels=shared["num_levels"],
             minimum=shared["minimum"],
             maximum=shared["maximum"],
             aleatoric=shared["aleatoric"],
-            stream=shared["stream_px"] is not None,
+            stream=is_hybrid and not is_patched,
             frames_per_step=2 if shared["pairs"] else 1,
-            patch_statistics=NUM_PATCH_STATISTICS if "patch_px" in shared else 0,
-            patch_weight=PATCH_WEIGHT,
         )
-        self.prompts = make_prompts((self.backbone.channels[-1], *stage_channels), shared["prompts"])
-        self.patches = None
-        if "patch_px" in shared:
-            self.patches = PatchPool(shared["feature_dim"], minimum=shared["minimum"], maximum=shared["maximum"])
+        has_map = self.backbone.keep_map
+        self.prompts = make_prompts((self.backbone.channels[-1], *stage_channels) if has_map else (), shared["prompts"])
+        self.scales, self.patches, self.hybrid = None, None, None
+        if is_patched:
+            dim, width = shared["feature_dim"], 2 * sum(self.backbone.channels)
+            inputs, minimum, maximum = width + (dim if has_map else 0), shared["minimum"], shared["maximum"]
+            self.scales = Standardizer(width)
+            self.patches = PatchHead(inputs, dim, minimum=minimum, maximum=maximum)
+            if is_hybrid:
+                self.hybrid = HybridPatchHead(
+                    inputs,
+                    dim,
+                    make_temporal(),
+                    minimum=minimum,
+                    maximum=maximum,
+                    terms=BITSTREAM_INPUT_DIM,
+                    prompts=shared["prompts"],
+                )
 
     def tune_prompts(self) -> None:
-        """Freeze everything but the prompts and the head's last layer.
+        """Freeze everything but the prompts and the heads' last layers.
 
         Raises:
             ValueError: there are no prompts.
         """
-        prompts = [module for module in self.prompts if isinstance(module, StylePrompt)]
+        prompts = [module for module in self.modules() if isinstance(module, StylePrompt | StreamPrompt)]
         if not prompts:
             raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
         self.requires_grad_(False)
-        for module in (*prompts, self.head.levels):
+        for module in (*prompts, self.head.levels, *([] if self.hybrid is None else [self.hybrid.rest])):
             module.requires_grad_(True)
 
     def frame_features(self, pooled_NW: Tensor, map_NCHW: Tensor) -> Tensor:
@@ -125,15 +140,41 @@ class FrameStudent(nn.Module, Student):
 
     def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Score clips by what `lower` gave."""
-        pooled_NW, map_NCHW, texture_BTQ = self.backbone.unpack(hidden)
-        feature_ND = self.frame_features(pooled_NW, self.prompts[0](map_NCHW))
-        frame_BTD, score_BTP = feature_ND.unflatten(0, hidden.shape[:-1]), None
         if self.patches is not None:
-            frame_BTD, score_BTP, statistics_BTS = self.patches(frame_BTD)
-            if texture_BTQ is not None:
-                texture_BTQ = torch.cat([texture_BTQ, statistics_BTS], 2)
+            return self._score_patches(hidden, terms_BF)
+        pooled_NW, map_NCHW, texture_BTQ = self.backbone.unpack(hidden)
+        assert map_NCHW is not None, "only students of patches do without a backbone"
+        frame_BTD = self.frame_features(pooled_NW, self.prompts[0](map_NCHW)).unflatten(0, hidden.shape[:-1])
         prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
-        return prediction._replace(patch_scores=score_BTP)
+        return prediction
+
+    def _score_patches(self, hidden_BUPW: Tensor, terms_BF: Tensor | None) -> Prediction[Tensor]:
+        """Score clips by their patches."""
+        assert self.patches is not None
+        assert self.scales is not None
+        inputs = [in_fp32(self.scales, self.statistics(hidden_BUPW))]
+        pooled_NW, map_NCHW, _ = self.backbone.unpack(hidden_BUPW)
+        if map_NCHW is not None:
+            inputs.append(self.frame_features(pooled_NW, self.prompts[0](map_NCHW)))
+        inputs_BUPW = torch.cat(inputs, 1).unflatten(0, hidden_BUPW.shape[:-1])
+        patches = self.patches(inputs_BUPW)
+        prediction: Prediction[Tensor] = self.head(self.temporal(patches.frame_BUD))
+        prediction = prediction._replace(patch_scores=patches.score_BUP)
+        if self.hybrid is None or terms_BF is None:
+            return prediction
+        fused_B, score_BUP = self.hybrid(inputs_BUPW, terms_BF)
+        return prediction._replace(fused=fused_B, fused_patch_scores=score_BUP)
+
+    def statistics(self, hidden: Tensor) -> Tensor:
+        """Means and deviations of all of the stem's maps, (N, W), of what `lower` gave."""
+        pooled_NW, map_NCHW, _ = self.backbone.unpack(hidden)
+        return pooled_NW if map_NCHW is None else torch.cat([pooled_NW, mean_and_deviation(map_NCHW)], 1)
+
+    @torch.no_grad()
+    def fit_scales(self, hidden: Tensor) -> None:
+        """Standardize by what `lower` gave of train clips, unless a checkpoint did."""
+        if self.scales is not None and not self.scales.is_fitted:
+            self.scales.fit(self.statistics(hidden))
 
     @property
     def lower_is_frozen(self) -> bool:
@@ -143,12 +184,12 @@ class FrameStudent(nn.Module, Student):
     @property
     def is_hybrid(self) -> bool:
         """Whether there is a head for bitstream features."""
-        return self.head.stream is not None
+        return self.has_closed_form or self.hybrid is not None
 
     @property
     def has_closed_form(self) -> bool:
-        """The hybrid head's regression is fitted in closed form."""
-        return self.is_hybrid
+        """The regression of a hybrid head over whole views is fitted in closed form."""
+        return self.head.stream is not None
 
     def fit_closed_form(
         self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor

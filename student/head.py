@@ -23,7 +23,6 @@ NOISE: Final = 0.4  # variance of the target of a clip of weight 1, in the kerne
 JITTER: Final = 1e-6
 OTHER_CODEC: Final = 0.5  # similarity of equal bitstream features of two codecs
 BITSTREAM_WEIGHT: Final = 1.5  # of bitstream features alone in the kernel
-PATCHES = slice(BITSTREAM_INPUT_DIM + NUM_TEXTURE, None)  # of a point: statistics of patch scores
 
 
 def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -41,18 +40,13 @@ class HybridHead(nn.Module):
 
     The regression is fitted in closed form after the network is trained: a Gaussian process supported by at most
     `CENTERS` train clips (Quinonero-Candela and Rasmussen 2005, subset of regressors). Its kernel compares bitstream
-    features, each kind of statistics, and both together, and has a linear term in the features. A student that scores
-    patches has statistics of their scores in it too. The target is the squared label (as a fraction of its range):
-    most encodes lie near the top, where labels differ little.
+    features, each kind of statistics, and both together, and has a linear term in the features. The target is the
+    squared label (as a fraction of its range): most encodes lie near the top, where labels differ little.
     """
 
-    def __init__(
-        self, dim: int, *, minimum: float, maximum: float, patch_statistics: int = 0, patch_weight: float = 0
-    ) -> None:
-        """`patch_statistics`: how many follow the texture; `patch_weight`: theirs in the regression's kernel."""
+    def __init__(self, dim: int, *, minimum: float, maximum: float) -> None:
         super().__init__()
-        self.minimum, self.span, self.patch_weight = minimum, maximum - minimum, patch_weight
-        statistics = NUM_TEXTURE + patch_statistics
+        self.minimum, self.span = minimum, maximum - minimum
         self.pictures = nn.Linear(dim, HYBRID_DIM)
         self.terms = nn.Linear(BITSTREAM_INPUT_DIM, HYBRID_DIM, bias=False)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(HYBRID_DIM, HYBRID_DIM), nn.GELU(), nn.Linear(HYBRID_DIM, 1))
@@ -62,9 +56,9 @@ class HybridHead(nn.Module):
         self.support: Tensor
         self.weight: Tensor
         self.offset: Tensor
-        self.register_buffer("centre", torch.zeros(statistics))
-        self.register_buffer("spread", torch.ones(statistics))
-        self.register_buffer("support", torch.zeros(CENTERS, BITSTREAM_INPUT_DIM + statistics))
+        self.register_buffer("centre", torch.zeros(NUM_TEXTURE))
+        self.register_buffer("spread", torch.ones(NUM_TEXTURE))
+        self.register_buffer("support", torch.zeros(CENTERS, BITSTREAM_INPUT_DIM + NUM_TEXTURE))
         self.register_buffer("weight", torch.zeros(CENTERS))
         self.register_buffer("offset", torch.full((1,), 0.5))
 
@@ -108,7 +102,7 @@ class HybridHead(nn.Module):
             noise: variance of a clip of weight 1, in units of the kernel's.
         """
         support = self.support.double()
-        values = self.kernel(support, support) @ self.weight.double() + self.offset.double()
+        values = _kernel(support, support) @ self.weight.double() + self.offset.double()
         new = torch.cat([terms_NF, (texture_NQ - self.centre) / self.spread], 1).double()
         weighted = support_weight_M > 0
         points = torch.cat([support[weighted], new])
@@ -119,7 +113,7 @@ class HybridHead(nn.Module):
         """The closed form, with a seeded draw of the points for support."""
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:CENTERS].sort().values
         support, offset = points[chosen], squared.mean()
-        across, inside = self.kernel(points, support), self.kernel(support, support)
+        across, inside = _kernel(points, support), _kernel(support, support)
         inside += JITTER * torch.eye(len(support), dtype=inside.dtype, device=inside.device)
         weighed = across.T * precision
         weight = torch.linalg.solve(weighed @ across + inside, weighed @ (squared - offset))
@@ -131,36 +125,26 @@ class HybridHead(nn.Module):
     def regressed(self, texture_BQ: Tensor, terms_BF: Tensor) -> Tensor:
         """The regression's own score, as a fraction of the scale's range, 0 to 1."""
         points_BP = torch.cat([terms_BF, (texture_BQ - self.centre) / self.spread], 1)
-        return (self.kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1).sqrt()
-
-    def kernel(self, left_NP: Tensor, right_MP: Tensor) -> Tensor:
-        """Similarity of points, NM: of bitstream features (two codecs count as half alike), of statistics, and of both;
-        with a linear term in the features.
-
-        Statistics have a heavy tail (rational quadratic, Rasmussen and Williams 2006, eq. 4.19, alpha 1): a content
-        far from all training contents is scored by the nearest ones, not by the mean of all.
-
-        Patch scores say most where neither says much; theirs is a term of its own.
-        """
-        codecs = slice(NUM_BITSTREAM_FEATURES, BITSTREAM_INPUT_DIM)
-        ends = (
-            (0, NUM_BITSTREAM_FEATURES),
-            (BITSTREAM_INPUT_DIM, BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE),
-            (BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE, PATCHES.start),
-        )
-        features, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
-        alike = (-features).exp() * (OTHER_CODEC + (1 - OTHER_CODEC) * left_NP[:, codecs] @ right_MP[:, codecs].T)
-        line = _line(left_NP[:, :NUM_BITSTREAM_FEATURES], right_MP[:, :NUM_BITSTREAM_FEATURES])
-        similarity = BITSTREAM_WEIGHT * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
-        if self.patch_weight:
-            left, right = left_NP[:, PATCHES], right_MP[:, PATCHES]
-            similarity = similarity + self.patch_weight * (1 / (1 + _distance(left, right)) + _line(left, right))
-        return similarity
+        return (_kernel(points_BP, self.support) @ self.weight + self.offset).clamp(0, 1).sqrt()
 
 
-def _line(left_NP: Tensor, right_MP: Tensor) -> Tensor:
-    """Inner products over P."""
-    return left_NP @ right_MP.T / left_NP.shape[1]
+def _kernel(left_NP: Tensor, right_MP: Tensor) -> Tensor:
+    """Similarity of points, NM: of bitstream features (two codecs count as half alike), of statistics, and of both;
+    with a linear term in the features.
+
+    Statistics have a heavy tail (rational quadratic, Rasmussen and Williams 2006, eq. 4.19, alpha 1): a content
+    far from all training contents is scored by the nearest ones, not by the mean of all.
+    """
+    codecs = slice(NUM_BITSTREAM_FEATURES, BITSTREAM_INPUT_DIM)
+    ends = (
+        (0, NUM_BITSTREAM_FEATURES),
+        (BITSTREAM_INPUT_DIM, BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE),
+        (BITSTREAM_INPUT_DIM + NUM_BAND_TEXTURE, None),
+    )
+    features, bands, others = (_distance(left_NP[:, slice(*end)], right_MP[:, slice(*end)]) for end in ends)
+    alike = (-features).exp() * (OTHER_CODEC + (1 - OTHER_CODEC) * left_NP[:, codecs] @ right_MP[:, codecs].T)
+    line = left_NP[:, :NUM_BITSTREAM_FEATURES] @ right_MP[:, :NUM_BITSTREAM_FEATURES].T / NUM_BITSTREAM_FEATURES
+    return BITSTREAM_WEIGHT * alike + (1 + alike) * (1 / (1 + bands) + 1 / (1 + others)) + line
 
 
 def _distance(left_NP: Tensor, right_MP: Tensor) -> Tensor:
@@ -182,25 +166,14 @@ class LevelHead(nn.Module):
         aleatoric: bool,
         stream: bool,
         frames_per_step: int,
-        patch_statistics: int = 0,
-        patch_weight: float = 0,
     ) -> None:
-        """`frames_per_step`: frames that one time step stands for; each gets its step's score. `patch_statistics`,
-        `patch_weight`: HybridHead's."""
+        """`frames_per_step`: frames that one time step stands for; each gets its step's score."""
         super().__init__()
         self.frames_per_step = frames_per_step
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
         self.width = nn.Linear(dim, 1) if aleatoric else None
-        self.stream = None
-        if stream:
-            self.stream = HybridHead(
-                dim,
-                minimum=minimum,
-                maximum=maximum,
-                patch_statistics=patch_statistics,
-                patch_weight=patch_weight if patch_statistics else 0,
-            )
+        self.stream = HybridHead(dim, minimum=minimum, maximum=maximum) if stream else None
         self.span = maximum - minimum
         self.level_values: Tensor
         self.register_buffer("level_values", torch.linspace(minimum, maximum, num_levels), persistent=False)

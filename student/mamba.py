@@ -8,6 +8,7 @@ Shapes: N frames of all clips, C channels, H W places, D feature width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Unpack, cast
 
 import torch
@@ -20,9 +21,13 @@ from student.stem import mean_and_deviation
 
 
 class MambaStudent(FrameStudent):
-    """`embed_dim`, `depths` and `state_dim` have one entry an EfficientViM stage, at strides 16, 32, 64."""
+    """`embed_dim`, `depths` and `state_dim` have one entry an EfficientViM stage, at strides 16, 32, 64.
+
+    Without stages, a student of patches sees each by the stem's statistics, and Mamba mixes over time alone.
+    """
 
     SIZES: ClassVar = {
+        "pooled": {"embed_dim": (), "depths": (), "state_dim": (), "feature_dim": 128},
         "nano": {"embed_dim": (48, 96, 128), "depths": (1, 2, 1), "state_dim": (25, 16, 9), "feature_dim": 96},
         "small": {"embed_dim": (64, 128, 192), "depths": (2, 2, 2), "state_dim": (49, 25, 9), "feature_dim": 128},
     }
@@ -37,8 +42,18 @@ class MambaStudent(FrameStudent):
     ) -> None:
         if not len(embed_dim) == len(depths) == len(state_dim):
             raise ValueError("student.size: embed_dim, depths and state_dim must have one entry a stage")
-        super().__init__(**shared)
-        channels, feature_dim = self.backbone.channels, shared["feature_dim"]
+        if not embed_dim and "patch_px" not in shared:
+            raise ValueError("student.size: a student without stages needs patch_scores: true")
+        super().__init__(has_backbone=bool(embed_dim), **shared)
+        feature_dim = shared["feature_dim"]
+        if embed_dim:
+            self._add_stages(embed_dim, depths, state_dim, feature_dim)
+        self.add_heads(partial(TemporalSSD, feature_dim), embed_dim)
+
+    def _add_stages(
+        self, embed_dim: tuple[int, ...], depths: tuple[int, ...], state_dim: tuple[int, ...], feature_dim: int
+    ) -> None:
+        channels = self.backbone.channels
         vim = EfficientViM(num_classes=0, embed_dim=embed_dim, depths=depths, state_dim=state_dim)
         stride = FIRST_STRIDE // self.backbone.stride
         self.patch_embed = nn.Sequential(
@@ -48,7 +63,6 @@ class MambaStudent(FrameStudent):
         self.stages = vim.stages
         width = 2 * (sum(channels) + sum(embed_dim))
         self.frame_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, feature_dim), nn.GELU())
-        self.add_heads(TemporalSSD(feature_dim), embed_dim)
 
     def frame_features(self, pooled_NW: Tensor, map_NCHW: Tensor) -> Tensor:
         """All stages' statistics through one layer."""

@@ -1,21 +1,21 @@
-"""Patches on their own: how a stitched view is cut into them, the score of each, and their pooling to one feature.
+"""Patches on their own: how a stitched view is cut into them, the score of each, and the clip's score from theirs.
 
-Shapes: B clips, T frames, U frames or pairs of frames, P patches row by row, S statistics, D feature width.
+Shapes: B clips, T frames, U frames or pairs of frames, P patches row by row, W statistics, E width of a backbone's
+feature, D width of a patch's feature, F bitstream features.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from student.head import in_fp32
+from student.styleprompt import StreamPrompt
 
-NUM_PATCH_STATISTICS: Final = 4
-# Of patch scores in the kernel of the hybrid head's regression. The student was trained on the clips that support it
-# and scores these too well: a larger weight trusts it more than it deserves elsewhere.
-PATCH_WEIGHT: Final = 0.05
+LARGEST: Final = 6.0  # standardized statistics are clipped to so many deviations
 
 
 def cut_patches(frames_BTHWC: Tensor, patch_px: int) -> Tensor:
@@ -27,49 +27,104 @@ def cut_patches(frames_BTHWC: Tensor, patch_px: int) -> Tensor:
     return patches_BPTHWC
 
 
-class PatchPool(nn.Module):
-    """A score for each patch, and one feature for all patches of a frame.
+class Standardizer(nn.Module):
+    """Statistics with mean 0 and deviation 1 over train patches: the stem's maps differ a hundredfold in scale."""
 
-    Features are pooled to mean, deviation and a learned weighted mean; scores to these and to the mean of the lowest
-    and of the highest quarter and the median: a viewer minds the worst places.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` was called, here or before a checkpoint was written."""
+        return bool((self.spread != 1).any())
+
+    @torch.no_grad()
+    def fit(self, statistics_NW: Tensor) -> None:
+        """Take mean and deviation over N patches."""
+        values = statistics_NW.double()
+        self.centre.copy_(values.mean(0))
+        self.spread.copy_(values.std(0, correction=0) + 1e-3)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Same shape out, (..., W)."""
+        return ((statistics - self.centre) / self.spread).clamp(-LARGEST, LARGEST)
+
+
+class PatchScores(NamedTuple):
+    """What a `PatchHead` gives."""
+
+    score_BUP: Tensor
+    """on the label's scale"""
+    weighted_BU: Tensor
+    """weighted mean of the scores, in the head's own unit"""
+    frame_BUD: Tensor
+    """feature of all patches of a frame or pair"""
+
+
+class PatchHead(nn.Module):
+    """A score and a weight for each patch, and one feature for all patches of a frame or pair.
+
+    Two layers. With `terms`, the number of bitstream features, these move the first one's features by a StylePrompt of
+    `prompts` rows; with `prompts` 0 they are inputs like the statistics.
     """
 
-    def __init__(self, dim: int, *, minimum: float, maximum: float) -> None:
+    def __init__(
+        self, inputs: int, dim: int, *, minimum: float, maximum: float, terms: int = 0, prompts: int = 0
+    ) -> None:
         super().__init__()
-        self.middle, self.step = (minimum + maximum) / 2, (maximum - minimum) / 4
+        self.middle, self.step, self.terms = (minimum + maximum) / 2, (maximum - minimum) / 4, terms
+        self.prompt = StreamPrompt(dim, prompts, terms) if terms and prompts else None
+        self.first = nn.Linear(inputs + (terms if self.prompt is None else 0), dim)
+        self.norm, self.second = nn.LayerNorm(dim), nn.Linear(dim, dim)
         self.score, self.weight = nn.Linear(dim, 1), nn.Linear(dim, 1)
-        width = 3 * dim + 6
-        self.pool = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim), nn.GELU())
+        self.pool = nn.Sequential(nn.LayerNorm(2 * dim + 1), nn.Linear(2 * dim + 1, dim), nn.GELU())
 
-    def forward(self, feature_BUPD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """frame_BUD, the patches' score_BUP on the label's scale, and statistics_BUS of these."""
+    def forward(self, inputs_BUPW: Tensor, terms_BF: Tensor | None = None) -> PatchScores:
+        """Score patches by their statistics, and by the clip's bitstream features where the head takes them."""
+        if self.terms and self.prompt is None:
+            assert terms_BF is not None
+            terms_BUPF = terms_BF[:, None, None].expand(-1, *inputs_BUPW.shape[1:3], -1)
+            inputs_BUPW = torch.cat([inputs_BUPW, terms_BUPF], 3)
+        first_BUPD = self.norm(self.first(inputs_BUPW))
+        if self.prompt is not None:
+            first_BUPD = self.prompt(first_BUPD, terms_BF)
+        feature_BUPD = functional.gelu(self.second(functional.gelu(first_BUPD)))
         standard_BUP = in_fp32(self.score, feature_BUPD).squeeze(3)
         weight_BUP = in_fp32(self.weight, feature_BUPD).squeeze(3).softmax(2)
-        statistics_BUS = patch_statistics(standard_BUP)
-        half = (feature_BUPD.shape[2] - 1) // 2
-        median_BU1 = standard_BUP.sort(2).values[:, :, half : feature_BUPD.shape[2] - half].mean(2, keepdim=True)
-        weighted_BU1 = (weight_BUP * standard_BUP).sum(2, keepdim=True)
-        weighted_BUD = (weight_BUP.unsqueeze(3) * feature_BUPD).sum(2)
-        pooled = [
-            feature_BUPD.mean(2),
-            _deviation(feature_BUPD),
-            weighted_BUD,
-            statistics_BUS,
-            median_BU1,
-            weighted_BU1,
-        ]
-        frame_BUD: Tensor = self.pool(torch.cat(pooled, 2))
-        return frame_BUD, self.middle + self.step * standard_BUP, statistics_BUS
+        weighted_BU = (weight_BUP * standard_BUP).sum(2)
+        pooled = [feature_BUPD.mean(2), _deviation(feature_BUPD), weighted_BU.unsqueeze(2)]
+        frame_BUD = self.pool(torch.cat(pooled, 2))
+        return PatchScores(self.middle + self.step * standard_BUP, weighted_BU, frame_BUD)
 
 
-def patch_statistics(score_BUP: Tensor) -> Tensor:
-    """statistics_BUS of patch scores: mean, deviation, mean of the lowest and of the highest quarter."""
-    quarter, sorted_BUP = max(1, score_BUP.shape[2] // 4), score_BUP.sort(2).values
-    low_BU, high_BU = sorted_BUP[:, :, :quarter].mean(2), sorted_BUP[:, :, -quarter:].mean(2)
-    return torch.stack([score_BUP.mean(2), _deviation(score_BUP), low_BU, high_BU], 2)
+class HybridPatchHead(nn.Module):
+    """The hybrid score of a clip: the weighted mean of its patches' scores, which hear the bitstream, and what the
+    pooled features add to it over time."""
+
+    def __init__(
+        self, inputs: int, dim: int, temporal: nn.Module, *, minimum: float, maximum: float, terms: int, prompts: int
+    ) -> None:
+        super().__init__()
+        self.minimum, self.maximum = minimum, maximum
+        self.patches = PatchHead(inputs, dim, minimum=minimum, maximum=maximum, terms=terms, prompts=prompts)
+        self.temporal, self.rest = temporal, nn.Linear(dim, 1)
+        nn.init.zeros_(self.rest.weight)
+        nn.init.zeros_(self.rest.bias)
+
+    def forward(self, inputs_BUPW: Tensor, terms_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores_B and the patches' score_BUP, on the label's scale."""
+        patches = self.patches(inputs_BUPW, terms_BF)
+        rest_BU = in_fp32(self.rest, self.temporal(patches.frame_BUD)).squeeze(2)
+        score_B = self.patches.middle + self.patches.step * (patches.weighted_BU + rest_BU).mean(1)
+        # In training a score beyond the scale must be drawn back to it.
+        return score_B if self.training else score_B.clamp(self.minimum, self.maximum), patches.score_BUP
 
 
-def _deviation(values_BUP: Tensor) -> Tensor:
+def _deviation(values_BUPD: Tensor) -> Tensor:
     """Standard deviation over patches, of one too."""
-    mean = values_BUP.mean(2, keepdim=True)
-    return ((values_BUP - mean).square().mean(2) + 1e-6).sqrt()
+    mean = values_BUPD.mean(2, keepdim=True)
+    return ((values_BUPD - mean).square().mean(2) + 1e-6).sqrt()

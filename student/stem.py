@@ -36,10 +36,13 @@ def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
 
 
 class Unpacked(NamedTuple):
-    """The early maps' statistics_NW, the last map_NCHW, which is square, and texture_BTQ where it was packed."""
+    """The maps' statistics_NW; the last map_NCHW, which is square, where it was packed; and texture_BTQ likewise.
+
+    Statistics are of the early maps alone where the last map is there.
+    """
 
     pooled: Tensor
-    last: Tensor
+    last: Tensor | None
     texture: Tensor | None
 
 
@@ -50,19 +53,29 @@ class Stem(nn.Module):
     """
 
     def __init__(
-        self, *, stages: int, tuned: bool, pairs: bool, texture_px: int | None = None, patch_px: int | None = None
+        self,
+        *,
+        stages: int,
+        tuned: bool,
+        pairs: bool,
+        texture_px: int | None = None,
+        patch_px: int | None = None,
+        keep_map: bool = True,
     ) -> None:
         """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate.
 
-        `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32.
+        `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32; not
+        beside `patch_px`.
 
         `pairs`: frames come in pairs of neighbors; each pair is one frame with twice the channels, the first
         frame's and those of the change to the second.
 
         `patch_px`: each patch of that side is a picture of its own.
+
+        `keep_map`: the last map itself is packed, not its statistics.
         """
         super().__init__()
-        self.pairs, self.stride, self.patch_px = pairs, STRIDES[stages - 1], patch_px
+        self.pairs, self.stride, self.patch_px, self.keep_map = pairs, STRIDES[stages - 1], patch_px, keep_map
         self.channels = tuple(channels * (2 if pairs else 1) for channels in CHANNELS[:stages])
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
         self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
@@ -79,19 +92,13 @@ class Stem(nn.Module):
         return super().train(False)
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
-        """packed_BTW of uint8 RGB, or packed_BTPW of each patch; the texture is the whole view's in either."""
-        if self.patch_px is None:
-            packed = self._pack(frames_BTHWC)
-        else:
-            patches_BPTHWC = cut_patches(frames_BTHWC, self.patch_px)
-            patches = patches_BPTHWC.shape[1]
-            packed = self._pack(patches_BPTHWC.flatten(0, 1)).unflatten(0, (-1, patches)).transpose(1, 2)
-        if self.texture is None:
-            return packed
-        texture = in_fp32(self.texture, frames_BTHWC)
+        """packed_BTW of uint8 RGB, or packed_BTPW of each patch."""
         if self.patch_px is not None:
-            texture = texture.unsqueeze(2).expand(-1, -1, packed.shape[2], -1)
-        return torch.cat([packed, texture], -1)
+            patches_BPTHWC = cut_patches(frames_BTHWC, self.patch_px)
+            packed_BPTW: Tensor = self._pack(patches_BPTHWC.flatten(0, 1)).unflatten(0, (-1, patches_BPTHWC.shape[1]))
+            return packed_BPTW.transpose(1, 2)
+        packed = self._pack(frames_BTHWC)
+        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], 2)
 
     def _pack(self, frames_BTHWC: Tensor) -> Tensor:
         """packed_BTW; normalization is inside, so that an export needs only frames."""
@@ -99,11 +106,12 @@ class Stem(nn.Module):
         x_NCHW = pictures.flatten(0, 1).permute(0, 3, 1, 2).to(self.conv_stem.weight.dtype)
         x_NCHW = self.bn1(self.conv_stem((x_NCHW - self.mean) / self.std))
         parts = []
-        for blocks in self.blocks[:-1]:
+        for blocks in self.blocks[:-1] if self.keep_map else self.blocks:
             x_NCHW = blocks(x_NCHW)
             parts.append(self._beside(mean_and_deviation(x_NCHW)))
-        # Channels last, as convolutions of frames leave it: packing copies nothing, and later ones stay as fast.
-        parts.append(self._beside(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1)).flatten(1))
+        if self.keep_map:
+            # Channels last, as convolutions of frames leave it: packing copies nothing, and later ones stay as fast.
+            parts.append(self._beside(self.blocks[-1](x_NCHW).permute(0, 2, 3, 1)).flatten(1))
         steps = frames_BTHWC.shape[1] // (2 if self.pairs else 1)
         packed_BTW: Tensor = torch.cat(parts, 1).unflatten(0, (-1, steps))
         return packed_BTW
@@ -113,8 +121,9 @@ class Stem(nn.Module):
         texture_BTQ, pooled = None, 2 * sum(self.channels[:-1])
         if self.texture is not None:
             packed, texture_BTQ = packed.split([packed.shape[-1] - NUM_TEXTURE, NUM_TEXTURE], -1)
-            texture_BTQ = texture_BTQ if self.patch_px is None else texture_BTQ[:, :, 0]
         packed_NW = packed.flatten(0, -2)
+        if not self.keep_map:
+            return Unpacked(packed_NW, None, texture_BTQ)
         side = round(((packed_NW.shape[1] - pooled) / self.channels[-1]) ** 0.5)
         map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, self.channels[-1]))
         return Unpacked(packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2), texture_BTQ)

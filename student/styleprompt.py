@@ -12,6 +12,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 REDUCTION: Final = 4  # of the channels, between prompt and gamma and beta
 
@@ -37,6 +38,26 @@ class StylePrompt(nn.Module):
         style = self.narrow(prompt_NC)
         gamma, beta = self.gamma(style)[..., None, None], self.beta(style)[..., None, None]
         styled: Tensor = map_NCHW * (1 + gamma) + beta
+        return styled
+
+
+class StreamPrompt(nn.Module):
+    """StylePrompt for the features of patches, its mixture chosen by the bitstream: codec, QP, bits and coded size move
+    their means and variances. The identity until it is trained.
+
+    Weights are not brought to a sum of 1: QP and bits are continuous, and a softmax over the bank saturates.
+    """
+
+    def __init__(self, dim: int, bank: int, terms: int) -> None:
+        super().__init__()
+        self.choose, self.bank = nn.Linear(terms, bank), nn.Linear(bank, 2 * dim)
+        nn.init.zeros_(self.bank.weight)
+        nn.init.zeros_(self.bank.bias)
+
+    def forward(self, feature_BUPD: Tensor, terms_BF: Tensor) -> Tensor:
+        """Same shape out."""
+        gamma_BD, beta_BD = self.bank(functional.gelu(self.choose(terms_BF))).chunk(2, 1)
+        styled: Tensor = feature_BUPD * (1 + gamma_BD[:, None, None]) + beta_BD[:, None, None]
         return styled
 
 

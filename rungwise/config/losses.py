@@ -54,6 +54,8 @@ class LossWeights(Section):
     """order inside a bitrate group; needs `student.bitrate_groups`"""
     patch: float = term("distill", hash_zero=False)
     """smooth L1 between the patch scores of student and teacher; needs `student.patch_scores`"""
+    stream_patch: float = term("distill", hash_zero=False)
+    """`patch` of the hybrid patch scores; needs `stream`"""
 
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:

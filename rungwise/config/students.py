@@ -32,7 +32,7 @@ class StudentSection(Section):
     stem: Literal["tuned", "frozen"]
     """whether those stages are trained"""
     prompts: Annotated[int, Field(ge=0)]
-    """size of each stage's StylePrompt bank; 0: none"""
+    """size of each StylePrompt's bank; 0: none"""
     aleatoric: bool
     """also predict the expected error; needs `losses.likelihood`"""
     start: Path | None
@@ -65,8 +65,11 @@ class StudentSection(Section):
         for need, terms in LossWeights.terms_by_need().items():
             if bool(getattr(self, need)) != any(term in used for term in terms):
                 problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
-        if "patch" in used and not self.patch_scores:
-            problems.append("losses.patch needs `patch_scores: true`")
+        for name in ("patch", "stream_patch"):
+            if name in used and not self.patch_scores:
+                problems.append(f"losses.{name} needs `patch_scores: true`")
+        if "stream_patch" in used and "stream" not in used:
+            problems.append("losses.stream_patch needs losses.stream")
         if self.patch_scores and self.pretrain is not None:
             problems.append("`pretrain` takes views at half their size, which `patch_scores` can't cut: set it to null")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):
@@ -101,8 +104,8 @@ class MambaStudent(StudentSection):
 
     model: Literal["mamba"]
     """the student"""
-    size: Literal["nano", "small"] | MambaShape
-    """a named size, or a custom shape"""
+    size: Literal["pooled", "nano", "small"] | MambaShape
+    """a named size, or a custom shape; pooled: no stages over the frame, only the layer over time"""
 
 
 class SwinShape(Section):

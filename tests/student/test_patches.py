@@ -15,12 +15,11 @@ from rungwise.score.contract import Contract, Scale
 from rungwise.score.views import ViewRecipe
 from student.export import parity, seal
 from student.frame_student import FrameStudent
-from student.head import HybridHead
 from student.int8 import Quantizer
 from student.models import STUDENTS
-from student.patches import NUM_PATCH_STATISTICS, PATCH_WEIGHT, PatchPool, cut_patches
+from student.patches import HybridPatchHead, cut_patches
+from student.styleprompt import StreamPrompt
 from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
-from student.texture import NUM_TEXTURE
 from student.trace import trace
 
 PX, GRID = 32, 3
@@ -85,7 +84,7 @@ def test_a_patchs_score_does_not_depend_on_its_neighbors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_hybrid_scores_prompts_and_the_stem_run_apart_go_on_as_before(name: str) -> None:
+def test_the_stem_run_apart_and_tuned_prompts_go_on_as_before(name: str) -> None:
     student, frames, terms = make(name), views(2), torch.full((2, BITSTREAM_INPUT_DIM), 0.5)
     whole = make(name, patch_px=..., **({"view_px": GRID * PX} if name == "swin" else {}))
     with torch.inference_mode():
@@ -93,56 +92,95 @@ def test_hybrid_scores_prompts_and_the_stem_run_apart_go_on_as_before(name: str)
         again, plain = student.upper(hidden, terms), whole(frames, terms)
     assert hidden.shape[:3] == (2, 2, GRID * GRID)
     torch.testing.assert_close(again.fused, judged.fused)
-    torch.testing.assert_close(judged.texture[:, :NUM_TEXTURE], plain.texture)  # of the whole view, in either
     assert (judged.frame_scores.shape, plain.patch_scores) == (plain.frame_scores.shape, None)
     assert "patches.score.weight" not in whole.state_dict()
     student.tune_prompts()
-    assert {key.split(".")[0] for key, p in student.named_parameters() if p.requires_grad} == {"prompts", "head"}
+    trained = {key.split(".")[0] for key, p in student.named_parameters() if p.requires_grad}
+    assert trained == {"prompts", "head", "hybrid"}
+    assert student.hybrid is not None
+    assert not student.hybrid.patches.first.weight.requires_grad
 
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_the_clips_score_alone_trains_scores_weights_and_pooling_of_patches(name: str) -> None:
-    student = make(name, stream_px=None).train()
-    student(views(2)).score.sum().backward()
+    student = make(name).train()
+    prediction = student(views(2), torch.full((2, BITSTREAM_INPUT_DIM), 0.5))
+    (prediction.score + prediction.fused).sum().backward()
     assert student.patches is not None
-    gradients = {key: p.grad for key, p in student.patches.named_parameters()}
-    # A softmax sees no shift of all weights.
-    assert [key for key, grad in gradients.items() if grad is None or grad.abs().sum() < 1e-6] == ["weight.bias"]
+    assert student.hybrid is not None
+    for patches in (student.patches, student.hybrid.patches):
+        gradients = {key: p.grad for key, p in patches.named_parameters()}
+        # A softmax sees no shift of all weights.
+        assert [key for key, grad in gradients.items() if grad is None or grad.abs().sum() < 1e-6] == ["weight.bias"]
 
 
-@pytest.mark.parametrize("weight", [0.0, PATCH_WEIGHT])
-def test_the_regression_tells_clips_apart_by_patch_scores(weight: float) -> None:
-    head = HybridHead(8, minimum=0, maximum=100, patch_statistics=NUM_PATCH_STATISTICS, patch_weight=weight).eval()
-    scores, clips = torch.linspace(20, 90, 40), torch.zeros(40, NUM_TEXTURE + NUM_PATCH_STATISTICS)
-    clips[:, NUM_TEXTURE:] = scores.unsqueeze(1) / 100
-    terms = torch.zeros(40, BITSTREAM_INPUT_DIM)
-    head.fit_closed_form(clips[::2], terms[::2], scores[::2], torch.ones(20))
-    error = (100 * head.regressed(clips[1::2], terms[1::2]) - scores[1::2]).abs().mean()
-    assert error < 6 if weight else error > 12
+@pytest.mark.parametrize("prompts", [0, 4])
+def test_bitstream_features_move_hybrid_scores_of_clip_and_patches_alone(prompts: int) -> None:
+    student, frames = make("mamba", prompts=prompts), views(1)
+    low, high = torch.zeros(1, BITSTREAM_INPUT_DIM), torch.ones(1, BITSTREAM_INPUT_DIM)
+    with torch.inference_mode():
+        before, after = student(frames, low), student(frames, high)
+    assert (before.fused - after.fused).abs() > 1e-3
+    assert ((before.fused_patch_scores - after.fused_patch_scores).abs() > 1e-3).all()
+    assert torch.equal(before.score, after.score)
+    assert torch.equal(before.patch_scores, after.patch_scores)
 
 
-@pytest.mark.parametrize("patches", [1, 4, 9])
-def test_the_pooled_statistics_by_hand(patches: int) -> None:
+def test_a_prompt_is_the_identity_until_it_is_trained_and_then_moves_means_and_variances() -> None:
     torch.manual_seed(0)
-    pool = PatchPool(8, minimum=0, maximum=100)
-    pool.pool = nn.Sequential(nn.Identity())
-    feature = torch.randn(2, 3, patches, 8)
+    prompt, feature = StreamPrompt(8, 4, 3), torch.randn(2, 1, 100, 8)
+    terms = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    assert torch.equal(prompt(feature, terms), feature)
+    nn.init.normal_(prompt.bank.weight)
+    styled = prompt(feature, terms)
+    mixture = nn.functional.gelu(prompt.choose(terms))
+    gamma, beta = (mixture @ prompt.bank.weight.T).split(8, 1)
+    torch.testing.assert_close(styled.mean((1, 2)), feature.mean((1, 2)) * (1 + gamma) + beta)
+    torch.testing.assert_close(styled.std((1, 2)), feature.std((1, 2)) * (1 + gamma).abs())
+
+
+def test_statistics_are_standardized_once() -> None:
+    student = make("mamba", embed_dim=(), depths=(), state_dim=())
+    hidden = student.lower(views(6))
+    student.fit_scales(hidden)
+    assert student.scales is not None
+    standard = student.scales(student.statistics(hidden))
+    torch.testing.assert_close(standard.mean(0), torch.zeros(standard.shape[1]), atol=0.05, rtol=0)
+    assert standard.std(0).mean() > 0.9
+    before = student.scales.centre.clone()
+    student.fit_scales(2 * hidden)
+    assert torch.equal(student.scales.centre, before)
+
+
+def test_a_student_without_stages_packs_statistics_where_one_with_stages_packs_a_map() -> None:
+    bare, whole = make("mamba", embed_dim=(), depths=(), state_dim=()), make("mamba")
+    whole.backbone.load_state_dict(bare.backbone.state_dict())
+    frames = views(2)
+    with torch.inference_mode():
+        hidden = bare.lower(frames)
+        own, other = bare.statistics(hidden), whole.statistics(whole.lower(frames))
+        torch.testing.assert_close(own.sort(1).values, other.sort(1).values)  # the last map's are in another order
+        assert bare.upper(hidden).score.shape == (2,)
+    assert hidden.shape[3] == 2 * sum(bare.backbone.channels)
+    with pytest.raises(ValueError, match="patch_scores"):
+        make("mamba", embed_dim=(), depths=(), state_dim=(), patch_px=...)
+
+
+@pytest.mark.parametrize("patches", [1, 4])
+def test_the_clips_score_by_hand(patches: int) -> None:
+    torch.manual_seed(0)
+    head = HybridPatchHead(5, 8, nn.Identity(), minimum=0, maximum=100, terms=3, prompts=2)
+    inputs, terms = torch.randn(2, 3, patches, 5), torch.randn(2, 3)
     with torch.no_grad():
-        pooled, scores, statistics = pool(feature)
-        weight = pool.weight(feature).squeeze(3).softmax(2).numpy()
-    own, features = (scores.numpy() - 50) / 25, feature.numpy()
-    ordered, quarter = np.sort(own, 2), max(1, patches // 4)
-    expected = [
-        features.mean(2), features.std(2), (weight[..., None] * features).sum(2),
-        *(column[..., None] for column in (
-            own.mean(2), own.std(2), ordered[..., :quarter].mean(2), ordered[..., -quarter:].mean(2),
-            np.median(own, 2), (weight * own).sum(2),
-        )),
-    ]  # fmt: skip
-    np.testing.assert_allclose(pooled.numpy(), np.concatenate(expected, 2), atol=2e-3)
-    assert torch.equal(statistics, pooled[:, :, 24:28])
-    assert pooled.shape == (2, 3, 30)
-    assert torch.isfinite(pooled).all()
+        scores, patch_scores = head(inputs, terms)
+        own = head.patches(inputs, terms)
+    assert torch.equal(patch_scores, own.score_BUP)
+    torch.testing.assert_close(scores, 50 + 25 * own.weighted_BU.mean(1))  # nothing is added before training
+    low, high = own.score_BUP.amin(2), own.score_BUP.amax(2)
+    assert ((50 + 25 * own.weighted_BU >= low - 1e-3) & (50 + 25 * own.weighted_BU <= high + 1e-3)).all()
+    nn.init.constant_(head.rest.bias, 100.0)
+    assert head.train()(inputs, terms)[0].min() > 100
+    assert torch.equal(head.eval()(inputs, terms)[0], torch.full((2,), 100.0))
 
 
 @pytest.mark.parametrize("name", STUDENTS)
