@@ -14,6 +14,7 @@ import typer
 
 from rungwise.cli import dataset, stages
 from rungwise.cli.cache_verify import verify
+from rungwise.cli.crf_search import crf_search
 from rungwise.cli.distill import distill
 from rungwise.cli.golden import golden
 from rungwise.cli.help import Verb, VerbGroup
@@ -70,6 +71,9 @@ GROUPS = {
 VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     (USE, "score", score, ("clip.mp4", "'encodes/**/*.mp4' --timeline 4 --worst 3 --out timelines", "*.mp4 --csv")),
     (USE, "probe", probe, ("clip.mp4 --json",)),
+    (USE, "crf-search", crf_search, (
+        "master.mp4 --codec av1 --preset 8 --target 93", "master.mp4 --target 80,93 --height 540,1080 --json",
+    )),
     (JUDGE, "ladder check", check, ("encodes/ --out check", "encodes/ --fail-on 'off-hull,gap>12'")),
     (JUDGE, "metrics", metrics, (
         "scores.csv --truth mos --pred vmaf,lpips --lower-is-better lpips",

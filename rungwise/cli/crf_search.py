@@ -1,0 +1,176 @@
+"""`rungwise crf-search`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rungwise.cli.options import OUTPUT, Json, Quiet
+
+if TYPE_CHECKING:
+    from rungwise.ladder.crf_search import SearchReport
+
+SEARCH, SPEED = "Search", "Speed"
+Master = Annotated[Path, typer.Argument(metavar="MASTER", help="the video to encode")]
+Codec = Annotated[
+    str, typer.Option(metavar="CODEC", help="h264, hevc, av1, vp9, vvc, vp8 or mpeg4", rich_help_panel=SEARCH)
+]
+Preset = Annotated[
+    str, typer.Option(metavar="PRESET", help="of the encoder", show_default="the codec's", rich_help_panel=SEARCH)
+]
+Target = Annotated[
+    str,
+    typer.Option("--target", metavar="SCORE,...", help="least VMAF v1; several share encodes", rich_help_panel=SEARCH),
+]
+Height = Annotated[
+    str | None,
+    typer.Option(
+        "--height",
+        metavar="PIXELS,...",
+        help="heights to encode at",
+        show_default="the master's",
+        rich_help_panel=SEARCH,
+    ),
+]
+Bitrate = Annotated[bool, typer.Option("--bitrate", help="search for a bitrate, not a CRF", rich_help_panel=SEARCH)]
+NoReference = Annotated[
+    bool,
+    typer.Option(
+        "--no-reference",
+        help="the model alone decides, for a source that is no trustworthy reference",
+        rich_help_panel=SEARCH,
+    ),
+]
+DisplayHeight = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="PIXELS",
+        help="height at which encodes are shown",
+        show_default="the master's",
+        rich_help_panel=SEARCH,
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(min=0, metavar="POINTS", help="a score so little above the target will do", rich_help_panel=SEARCH),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="parts of 8 seconds that stand for the master",
+        show_default="3 to 12; all of a short master",
+        rich_help_panel=SPEED,
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="samples at a time", show_default="one a CPU", rich_help_panel=SPEED),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="folder of results that the next run reuses, by content and settings",
+        show_default="~/.cache/rungwise/crf-search",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def crf_search(
+    master: Master,
+    codec: Codec = "h264",
+    preset: Preset = "",
+    targets: Target = "93",
+    heights: Height = None,
+    bitrate: Bitrate = False,
+    no_reference: NoReference = False,
+    display_height: DisplayHeight = None,
+    tolerance: Tolerance = 0.25,
+    samples: Samples = None,
+    jobs: Jobs = None,
+    cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the cheapest CRF or bitrate whose VMAF v1 reaches a target, with few trial encodes."""
+    from rungwise.ladder.crf_search import SearchRequest
+    from rungwise.ladder.crf_search import crf_search as search
+
+    report = search(
+        SearchRequest(
+            master,
+            cache or _default_cache(),
+            codec=codec,
+            preset=preset,
+            targets=tuple(_number(word, "--target", 100) for word in targets.split(",")),
+            heights=tuple(int(_number(word, "--height", 8192)) for word in heights.split(",")) if heights else (),
+            bitrate=bitrate,
+            reference=not no_reference,
+            display_height=display_height,
+            num_samples=samples,
+            tolerance=tolerance,
+            jobs=jobs or os.cpu_count() or 1,
+        )
+    )
+    print(report.model_dump_json(indent=2) if as_json else _text(report))
+    if not _warn(report):
+        raise typer.Exit(1)
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "crf-search"
+
+
+def _number(word: str, option: str, maximum: float) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= maximum:
+        raise typer.BadParameter(f"{word.strip()!r} is not a number above 0 and up to {maximum:g}", param_hint=option)
+    return value
+
+
+def _text(report: SearchReport) -> str:
+    """A table with one row per target and height, the commands, and what was run."""
+    part = "all" if report.sampled_seconds >= report.duration_seconds else f"{report.sampled_seconds:.0f} s of samples"
+    metric = "VMAF v1" if report.reference else "the model alone, no VMAF"
+    encoder = f"{report.codec} preset {report.preset}"
+    lines = [
+        f"{report.master}: {report.duration_seconds:.1f} s ({part}), {encoder}, by {metric}, "
+        f"evaluated at {report.display_height}p",
+        "",
+        f"{'target':>7}{'height':>8}{'setting':>10}{'score':>8}{'model':>8}{'kbps':>8}{'MB':>9}{'seconds':>9}",
+    ]
+    for choice in report.choices:
+        setting = f"crf {choice.crf}" if choice.crf is not None else f"{choice.bitrate_kbps}k"
+        model = "-" if choice.model_score is None else f"{choice.model_score:.1f}"
+        lines.append(
+            f"{choice.target:>7g}{f'{choice.height}p':>8}{setting:>10}{choice.score:>8.1f}{model:>8}"
+            f"{choice.measured_kbps:>8.0f}{choice.predicted_bytes / 1e6:>9.2f}{choice.predicted_seconds:>9.1f}"
+            f"{'' if choice.reached else '  target not met'}"
+        )
+    lines += ["", *dict.fromkeys(choice.command for choice in report.choices if choice.reached)]
+    counted = [f"{n} {kind}{'s' * (n != 1 and kind == 'encode')}" for kind, n in report.runs.items() if n]
+    took = f"run: {', '.join(counted)}; {sum(report.seconds.values()):.1f} s" if counted else "all from the cache"
+    return "\n".join([*lines, "", took])
+
+
+def _warn(report: SearchReport) -> bool:
+    """One line to stderr for each target that can't be met; whether all are."""
+    from rungwise.progress import warn
+
+    if not report.reference:
+        warn("no reference: scores are predictions of the model, known to +/- 10 points; VMAF did not confirm them")
+    missed = [choice for choice in report.choices if not choice.reached]
+    for choice in missed:
+        best = f"crf {choice.crf}" if choice.crf is not None else f"{choice.bitrate_kbps} kbps"
+        warn(f"target {choice.target:g} can't be met at {choice.height}p: {best} reaches {choice.score:.1f}")
+    return not missed

@@ -1,0 +1,171 @@
+"""Search one encoder setting, CRF or bitrate, for a target quality. Reads no file.
+
+Places number the settings from the best quality to the cheapest. The loss, 100 minus the score, is nearly exponential
+in them, so scores are interpolated in log2 of the loss. The model scores a first trial encode, to begin VMAF near the
+target: its level need not be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+MIN_LOSS = 0.5  # points; scores above 100 minus this are not told apart
+TYPICAL_LOSS = 7.0  # at an axis' `start`
+MIN_SPAN = 0.3  # doublings between two places that give a slope
+MIN_SLOPE, MAX_SLOPE = 0.02, 3.0  # of the log loss, relative to the typical one
+BITRATE_STEPS = 32  # an octave: steps of 2.2 %
+# CRF of a typical loss, and by how much it rises where the loss doubles; medians of a few real masters at 360p.
+TYPICAL_CRF = {
+    "h264": (27, 6.0),
+    "hevc": (28, 6.0),
+    "vvc": (31, 6.0),
+    "av1": (42, 13.0),
+    "vp9": (36, 12.0),
+    "vp8": (22, 12.0),
+    "mpeg4": (4, 5.0),
+}
+TYPICAL_BITS_PER_PIXEL = 0.06
+TYPICAL_OCTAVES = 1.3  # of bitrate, in which the loss halves
+
+Score = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of an encoder setting from the best quality to the cheapest.
+
+    Attributes:
+        option: the setting.
+        values: all of them.
+        start: place of a typical loss.
+        doubling: places in which the loss doubles.
+    """
+
+    option: Literal["crf", "bitrate_kbps"]
+    values: tuple[int, ...]
+    start: int
+    doubling: float
+
+
+def crf_axis(codec: str, crf_range: tuple[int, int]) -> Axis:
+    """All CRFs of a codec."""
+    low, high = crf_range
+    start, doubling = TYPICAL_CRF.get(codec, ((low + high) // 2, (high - low) / 6))
+    return Axis("crf", tuple(range(low, high + 1)), start - low, doubling)
+
+
+def bitrate_axis(width: float, height: int, fps: float) -> Axis:
+    """Bitrates in steps of 2.2 %, from a thousandth of a bit per pixel to 4 bits."""
+    kbps = width * height * fps / 1000
+    octaves = np.arange(np.log2(4.0), np.log2(0.001), -1 / BITRATE_STEPS)
+    values = tuple(dict.fromkeys(max(1, round(float(kbps * 2**octave))) for octave in octaves))
+    start = int(np.abs(np.array(values) - kbps * TYPICAL_BITS_PER_PIXEL).argmin())
+    return Axis("bitrate_kbps", values, start, TYPICAL_OCTAVES * BITRATE_STEPS)
+
+
+@dataclass
+class Curve:
+    """Quality against place: what is measured, and an estimate of the rest.
+
+    Attributes:
+        axis: the setting.
+        model: the model's scores.
+        measured: scores by which the target is met: VMAF's, or the model's where there is no reference.
+    """
+
+    axis: Axis
+    model: dict[int, float] = field(default_factory=dict)
+    measured: dict[int, float] = field(default_factory=dict)
+
+    def estimate(self, places: ArrayLike) -> NDArray[np.float64]:
+        """Estimated score at places; exact where it is measured.
+
+        Through the measured scores if there are any, else through the model's: a monotone cubic between two of them,
+        and beyond the last one the slope of the last two, or the typical slope of one alone.
+        """
+        scores, x = self.measured or self.model, np.asarray(places, np.float64)
+        known = sorted(scores) or [self.axis.start]
+        losses = [log_loss(scores[place]) for place in known] if scores else [float(np.log2(TYPICAL_LOSS))]
+        inside = np.clip(x, known[0], known[-1])
+        loss = PchipInterpolator(known, losses)(inside) if len(known) > 1 else np.full(x.shape, losses[0])
+        loss += self._slope(known, losses) * np.minimum(x - known[0], 0)
+        loss += self._slope(known[::-1], losses[::-1]) * np.maximum(x - known[-1], 0)
+        estimates: NDArray[np.float64] = 100 - 2**loss
+        return estimates
+
+    def _slope(self, known: Sequence[int], losses: Sequence[float]) -> float:
+        """Rise of the log loss a place, at the first of `known`; near neighbors are passed over, as they are noisy."""
+        typical = 1 / self.axis.doubling
+        far = [i for i, place in enumerate(known) if abs(place - known[0]) >= MIN_SPAN * self.axis.doubling]
+        if len(known) == 1:
+            return typical
+        i = far[0] if far else len(known) - 1
+        slope = (losses[i] - losses[0]) / (known[i] - known[0])
+        return float(np.clip(slope, MIN_SLOPE * typical, MAX_SLOPE * typical))
+
+
+def log_loss(score: float) -> float:
+    """log2 of 100 minus a score."""
+    return float(np.log2(max(100 - score, MIN_LOSS)))
+
+
+def find_place(curve: Curve, target: float, tolerance: float, model: Score | None, measure: Score) -> int | None:
+    """The cheapest place whose measured score reaches `target`; None if not even the best quality does.
+
+    A place is taken without measuring the next one if it is at most `tolerance` above the target, or if the next one is
+    estimated to miss it.
+
+    Args:
+        curve: gets all scores; those of an earlier target are used.
+        target: the least score.
+        tolerance: in points.
+        model: scores a first trial encode; None measures every trial.
+        measure: measures a trial encode.
+    """
+    while True:
+        reached, missed = _bracket(curve.measured, target, len(curve.axis.values))
+        inside = list(range(reached + 1, missed))
+        near = reached >= 0 and curve.measured[reached] <= target + tolerance
+        above = list(takewhile(lambda pair: pair[1] >= target, zip(inside, curve.estimate(inside), strict=True)))
+        if not inside or near or (reached >= 0 and not above):
+            return reached if reached >= 0 else None
+        place = above[-1][0] if above else 0
+        if model is not None and not curve.model and not curve.measured:
+            curve.model[place] = model(place)
+        else:
+            curve.measured[place] = measure(place)
+
+
+def _bracket(measured: Mapping[int, float], target: float, count: int) -> tuple[int, int]:
+    """The cheapest place that reaches the target, or -1, and the next measured one that misses it, or `count`."""
+    reached = max((place for place, score in measured.items() if score >= target), default=-1)
+    return reached, min((place for place in measured if place > reached), default=count)
+
+
+def bisect_place(count: int, target: float, measure: Score, measured: dict[int, float]) -> int | None:
+    """`find_place` by VMAF alone: bisection with linear interpolation, as ab-av1 does; the baseline.
+
+    It begins in the middle, goes to an end while no bracket is known, then to where the line through the bracket's ends
+    meets the target. It stops at neighboring places, or within a tolerance of 0.1 points that doubles with each run.
+    """
+    place, runs = (count - 1) // 2, 0
+    while True:
+        if place not in measured:
+            measured[place] = measure(place)
+        tolerance, runs = 0.1 * 2**runs, runs + 1
+        reached, missed = _bracket(measured, target, count)
+        near = place == reached and measured[place] <= target + tolerance
+        if near or missed - reached <= 1:
+            return reached if reached >= 0 else None
+        if reached < 0 or missed == count:
+            place = 0 if reached < 0 else count - 1
+            continue
+        slope = (measured[missed] - measured[reached]) / (missed - reached)
+        place = min(max(round(reached + (target - measured[reached]) / slope), reached + 1), missed - 1)

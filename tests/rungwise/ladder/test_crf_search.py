@@ -1,0 +1,143 @@
+"""`rungwise crf-search` on small masters: results, cache, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from rungwise.cli.crf_search import crf_search
+from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.ladder.label import label
+from rungwise.ladder.trials import SAMPLE_SECONDS, Trials, cut_sample, sample_starts
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.video import probe
+
+VMAF = "vmaf_v1.0.16_3d0h"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from rungwise.scenes import write_master
+
+    path = tmp_path_factory.mktemp("clip") / "street.mkv"
+    write_master("street_a", path, width=384, height=216, num_frames=8, fps=12.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(crf_search)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def search(*arguments: object) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+def test_the_crf_is_confirmed_by_vmaf_and_the_next_one_misses(clip: Path, cache: Path, tmp_path: Path) -> None:
+    report = search(clip, "--target", "85", "--tolerance", "0", "--cache", cache)
+    (choice,) = report["choices"]
+    assert choice["reached"]
+    scores = {}
+    for crf in (choice["crf"], choice["crf"] + 1):
+        encode(clip, tmp_path / "e.mp4", EncodeSpec("h264", 216, crf=crf))
+        scores[crf] = label(clip, tmp_path / "e.mp4").metrics[VMAF].mean
+        (tmp_path / "e.mp4").unlink()
+    assert choice["score"] == pytest.approx(scores[choice["crf"]])
+    assert scores[choice["crf"]] >= 85 > scores[choice["crf"] + 1]
+    assert report["runs"]["model"] == 1
+    assert report["runs"]["vmaf"] <= 5
+    assert choice["predicted_bytes"] == pytest.approx(choice["measured_kbps"] * 1000 / 8 * 8 / 12, rel=0.01)
+    command = shlex.split(choice["command"])
+    assert command[:3] == ["ffmpeg", "-i", str(clip)]
+    run_ffmpeg([*command[1:-1], str(tmp_path / command[-1])])
+    assert label(clip, tmp_path / command[-1]).metrics[VMAF].mean == pytest.approx(choice["score"], abs=0.2)
+
+
+def test_a_second_run_is_all_from_the_cache_and_a_copy_too(clip: Path, cache: Path, tmp_path: Path) -> None:
+    first = search(clip, "--target", "85,70", "--cache", cache)
+    copy = tmp_path / "copy.mkv"
+    copy.write_bytes(clip.read_bytes())
+    again = search(copy, "--target", "85,70", "--cache", cache)
+    assert again["runs"] == {"encode": 0, "model": 0, "vmaf": 0}
+    assert [c["crf"] for c in again["choices"]] == [c["crf"] for c in first["choices"]]
+    text = run(clip, "--target", "85,70", "--cache", cache).stdout
+    assert "all from the cache" in text
+    assert f"crf {first['choices'][0]['crf']}" in text
+
+
+def test_what_a_damaged_cache_lacks_is_run_again(clip: Path, cache: Path) -> None:
+    first = search(clip, "--target", "85", "--cache", cache)
+    for path in cache.rglob("*.json"):
+        if not path.read_text().startswith("{"):  # sizes stay, scores go
+            path.write_text('{"cut')
+    again = search(clip, "--target", "85", "--cache", cache)
+    assert again["runs"]["vmaf"] > 0
+    assert again["choices"] == first["choices"]
+
+
+def test_a_target_that_cannot_be_met_exits_1(clip: Path, cache: Path) -> None:
+    result = run(clip, "--target", "99.9", "--height", "108", "--cache", cache, "--json")
+    assert result.exit_code == 1
+    (choice,) = json.loads(result.stdout)["choices"]
+    assert not choice["reached"]
+    assert f"target 99.9 can't be met at 108p: crf {choice['crf']} reaches" in result.stderr
+
+
+def test_bitrates_and_no_reference(clip: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rungwise.ladder.trials.label", pytest.fail)
+    result = run(clip, "--bitrate", "--no-reference", "--target", "60", "--cache", cache, "--json")
+    assert result.exit_code == 0
+    assert "VMAF did not confirm them" in result.stderr
+    report = json.loads(result.stdout)
+    (choice,) = report["choices"]
+    assert (report["reference"], report["metric"], report["runs"]["vmaf"]) == (False, "default.onnx", 0)
+    assert choice["crf"] is None
+    assert choice["score"] == choice["model_score"] >= 60
+    assert f"-b:v {choice['bitrate_kbps']}k" in choice["command"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--codec", "h266"], "codec is 'h266'"),
+        (["--preset", "8"], "preset is '8'"),
+        (["--height", "432"], "--height 432: the master has 216"),
+    ],
+)
+def test_wrong_options_are_one_line(clip: Path, cache: Path, options: list[str], message: str) -> None:
+    result = run(clip, "--cache", cache, *options)
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
+    assert run(clip, "--target", "x").exit_code == 2
+
+
+def test_a_long_master_is_sampled(clip: Path, cache: Path, tmp_path: Path) -> None:
+    assert sample_starts(30.0, None) == ()
+    assert sample_starts(60.0, None) == [6.0, 26.0, 46.0]
+    assert len(sample_starts(7200.0, None)) == 12
+    assert sample_starts(60.0, 1) == [26.0]
+    long = tmp_path / "long.mp4"
+    loops = ["-stream_loop", "30", "-i", str(clip), "-c:v", "libx264", "-preset", "ultrafast", "-g", "12"]
+    run_ffmpeg([*loops, str(long)])
+    sample = probe(cut_sample(long, tmp_path / "sample.mkv", 5.0))
+    assert sample.duration_seconds == pytest.approx(SAMPLE_SECONDS, abs=1.1)
+    trials = Trials(long, tmp_path, cache, num_samples=1)
+    spec = EncodeSpec("h264", 108, crf=40)
+    assert trials.encoding(spec).num_bytes > 0
+    assert trials.sampled_seconds() == pytest.approx(SAMPLE_SECONDS, abs=1.1)
+    assert trials.info.duration_seconds > 15
