@@ -211,9 +211,10 @@ def fit_student(
 def fit_scales(model: FrameStudent, train: Examples) -> None:
     """Standardize a student of patches by train clips drawn with a fixed seed, the same in all processes."""
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:SCALE_CLIPS])
+    model.to("cpu").eval()
     with torch.no_grad():
         clips = [torch.from_numpy(np.array(train.inputs[row, 0]))[None] for row in rows]
-        hidden = clips if train.inputs.dtype != np.uint8 else [model.to("cpu").lower(clip) for clip in clips]
+        hidden = clips if train.inputs.dtype != np.uint8 else [model.lower(clip) for clip in clips]
         model.fit_scales(torch.cat(hidden))
 
 

@@ -107,6 +107,13 @@ class MambaStudent(StudentSection):
     size: Literal["pooled", "nano", "small"] | MambaShape
     """a named size, or a custom shape; pooled: no stages over the frame, only the layer over time"""
 
+    @model_validator(mode="after")
+    def _sees_a_frame(self) -> MambaStudent:
+        has_stages = self.size != "pooled" and (isinstance(self.size, str) or bool(self.size.embed_dim))
+        if not has_stages and not self.patch_scores:
+            raise ValueError("size: a student without stages needs `patch_scores: true`")
+        return self
+
 
 class SwinShape(Section):
     """A custom shape."""

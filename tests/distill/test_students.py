@@ -195,6 +195,8 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
         ({"training": {"losses": {"label": 0.0}}}, "nothing would train"),
         ({"aleatoric": True}, "go together"),
         ({"training": {"losses": {"patch": 1.0}}}, r"losses\.patch needs `patch_scores: true`"),
+        ({"patch_scores": True, "training": {"losses": {"stream_patch": 1.0}}}, r"needs losses\.stream"),
+        ({"size": "pooled"}, "needs `patch_scores: true`"),
         ({"execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": True}}, "stem: frozen"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,13 @@ import distill.train
 from distill.data import Data
 from distill.engine import Engine
 from distill.examples import Examples, StoredRows, make_batch
-from distill.model import Upper
 from distill.objective import Bundle, Embedder, Objective, make_bundle
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
 from distill.train import Trainer, fit, parameter_groups
 from distill.training_state import TrainingState
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
-from rungwise.config import Augment, BitrateGroups, LossWeights, Training
+from rungwise.config import Augment, BitrateGroups, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.ranks import Ranks
@@ -76,13 +75,7 @@ def examples(count: int = 16) -> Examples:
     )
 
 
-class Patches(TypedDict, total=False):
-    """Settings of a student that scores patches."""
-
-    patch_px: int
-
-
-def student(*, stream: bool = False, tuned_stem: bool = True, **patches: Unpack[Patches]) -> MambaStudent:
+def student(*, stream: bool = False) -> MambaStudent:
     torch.manual_seed(0)
     return MambaStudent(
         embed_dim=(16, 16, 16),
@@ -90,7 +83,7 @@ def student(*, stream: bool = False, tuned_stem: bool = True, **patches: Unpack[
         state_dim=(4, 4, 4),
         feature_dim=8,
         stem_stages=3,
-        tuned_stem=tuned_stem,
+        tuned_stem=True,
         pairs=stream,
         prompts=0,
         aleatoric=False,
@@ -98,7 +91,6 @@ def student(*, stream: bool = False, tuned_stem: bool = True, **patches: Unpack[
         num_levels=2,
         minimum=0.0,
         maximum=100.0,
-        **patches,
     )
 
 
@@ -349,50 +341,3 @@ def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_pa
     assert srcc(data.scores, hybrid_scores(model, data.inputs[:, 0], streams)) > 0.95
     unknown = streams * (np.arange(BITSTREAM_INPUT_DIM) < NUM_BITSTREAM_FEATURES)
     assert srcc(data.scores, hybrid_scores(model, data.inputs[:, 0], unknown)) > 0.9
-
-
-def patch_examples(count: int = 16) -> Examples:
-    """Each patch has noise of its own: the more, the lower its score; a clip's score is the mean of its patches'."""
-    generator = np.random.default_rng(0)
-    scores = generator.uniform(5, 95, (count, 1, 1, 4)).astype(np.float32)
-    spread = (100 - scores).reshape(count, 1, 1, 2, 2).repeat(32, 3).repeat(32, 4)[..., None]
-    pixels = np.clip(128 + 0.6 * spread * generator.normal(size=(count, 1, 1, 64, 64, 3)), 0, 255).astype(np.uint8)
-    return replace(examples(count), inputs=pixels, scores=scores.mean((1, 2, 3)), targets={"patch_scores": scores})
-
-
-PATCHES = TRAINING.model_copy(
-    update={"losses": LossWeights(label=4.0, patch=1.0), "augment": Augment(sample_frames=1, sample_grid=None)}
-)
-
-
-def test_a_student_learns_each_patchs_own_score(tmp_path: Path) -> None:
-    data, model = patch_examples(), student(patch_px=32)
-    training = PATCHES.model_copy(update={"epochs": 10})
-    history, state = fit(model, data, data, training, SCALE, seed=0, scratch=tmp_path, name="test")
-    assert history[-1]["patch"] < history[0]["patch"] / 2
-    model.load_state_dict(state, strict=True)
-    [judged] = predict_batches(model, data.inputs[:, 0])
-    assert judged.patch_scores is not None
-    assert srcc(data.targets["patch_scores"].ravel(), judged.patch_scores.numpy().ravel()) > 0.9
-
-
-def test_patches_learn_the_same_from_the_frozen_stems_stored_output(tmp_path: Path) -> None:
-    data, histories = patch_examples(8), []
-    training = PATCHES.model_copy(update={"epochs": 1})
-    for keep in (False, True):
-        model = student(patch_px=32, tuned_stem=False)
-        if keep:
-            with torch.no_grad():
-                hidden = model.eval().lower(torch.from_numpy(data.inputs[:, 0])).numpy()[:, None]
-            assert hidden.shape[:4] == (8, 1, 1, 4)
-            data = replace(data, inputs=hidden)
-        fitted = Upper(model, "mamba") if keep else model
-        folder = tmp_path / str(keep)
-        histories.append(fit(fitted, data, data, training, SCALE, seed=0, scratch=folder, name="test")[0])
-    for ours, theirs in zip(*histories, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-def test_a_patch_loss_without_patch_targets_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"loss 'patch' has weight 1\.0 but there are no teacher patch_scores"):
-        fit(student(patch_px=32), examples(), None, PATCHES, SCALE, seed=0, scratch=tmp_path, name="test")
