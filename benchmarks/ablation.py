@@ -2,11 +2,12 @@
 
     python benchmarks/ablation.py CONFIG --runs RUNS --out FILE [--rows NAME ...] [--seeds 0 1 2] [--workers N]
 
-CONFIG has a teacher of patch scores (`full_reference`), `student.patch_scores: true`, a frozen stem and bitstream
-features. Five folds by source group: every labeled encode is scored by a student that never saw its content, the last
-epoch taken; the test split stays closed. The teacher is the cached one, whose pooling has seen the labels of all train
-and validation contents; its patch scores are measured, not learned. A column is the mean of a row's seeds. Every run
-leaves a file, so an interrupted benchmark resumes.
+CONFIG has a teacher of patch scores (`full_reference`), a student of patches without stages (`size: pooled`), a frozen
+stem and bitstream features. Five folds by source group: every labeled encode is scored by a student that never saw its
+content, the last epoch taken; the test split stays closed. The teacher is the cached one, whose pooling has seen the
+labels of all train and validation contents; its patch scores are measured, not learned. A column is the mean of a row's
+seeds. Two columns are no recipe: the full hybrid student with every patch's statistics at their train mean, and ridge
+regression on the clip's mean statistics. Every run leaves a file, so an interrupted benchmark resumes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 
 from distill.data import Data, read_data
+from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.pipeline import run
 from distill.students import fit_student, new_student, predict_held_out, student_examples
@@ -35,20 +37,26 @@ from rungwise.config import RunConfig, load_config
 from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.evaluation_result import format_table, to_json
 from rungwise.progress import track
+from student.frame_student import FrameStudent
 from teacher.cache import read_cache
 
 FOLDS = 5
 FULL = "full"
-OF_TEACHER = ("score_target", "soft_target", "cosine_target", "feature", "feature_cosine", "relation", "patch")
+FROZEN = f"{FULL}, hybrid, pixels at their mean"
+RIDGE = "ridge on statistics, pixel-only"
+PENALTIES = np.logspace(-1, 4, 11)
+OF_CLIP = ("score_target", "soft_target", "cosine_target", "feature", "feature_cosine", "relation")
+OF_PATCH = ("patch", "stream_patch")
 Changes = dict[str, Any]  # of the student's section; "losses" and "training" are merged, a loss of 0 is left out
 ROWS: dict[str, Changes] = {
     FULL: {},
-    "no patch targets": {"losses": {"patch": 0}},
-    "no teacher": {"losses": dict.fromkeys(OF_TEACHER, 0)},
-    "patch targets alone": {"losses": dict.fromkeys(OF_TEACHER[:-1], 0)},
-    "patches together": {"patch_scores": False, "losses": {"patch": 0}},
+    "no patch targets": {"losses": dict.fromkeys(OF_PATCH, 0)},
+    "no teacher": {"losses": dict.fromkeys(OF_CLIP + OF_PATCH, 0)},
+    "patch targets alone": {"losses": dict.fromkeys(OF_CLIP, 0)},
+    "regression on whole views": {"patch_scores": False, "size": "small", "losses": dict.fromkeys(OF_PATCH, 0)},
     "one pair at a time": {"training": {"augment": {"sample_frames": 1, "sample_grid": None}}},
-    "StylePrompt": {"prompts": 8},
+    "no StylePrompt": {"prompts": 0},
+    "Mamba over the frame": {"size": "nano"},
     "coarse and fine": {
         "bitrate_groups": {"num_groups": 3, "temperature": 0.1, "margin": 0.5},
         "losses": {"coarse": 0.2, "fine": 2.0},
@@ -108,25 +116,67 @@ def train_job(job: Job, config: RunConfig, runs: Path, folder: Path) -> None:
     model, hidden = new_student(config, data, None), None
     if config.student.execution.keep_frozen:
         hidden = keep_frozen(model, config.student.model, data, runs, device="cpu", precision=config.student.precision)
-    examples = student_examples(config, data, "train", targets=targets, hidden=hidden)
+    train = student_examples(config, data, "train", targets=targets, hidden=hidden)
     fitted, _ = fit_student(
-        config, data, config.student.training, model, examples, None,
+        config, data, config.student.training, model, train, None,
         folder=folder / "scratch" / job.file(folder).stem, name=job.file(folder).stem,
     )  # fmt: skip
     rows = data.rows("test")
-    scores = predict_held_out(fitted, data.examples("test", inputs=hidden), data.terms(rows))
+    examples = data.examples("test", inputs=hidden)
+    scores = predict_held_out(fitted, examples, data.terms(rows))
+    if job.row == FULL and model.scales is not None and not isinstance(fitted, FrameStudent):
+        scores["frozen"] = predict_held_out(fitted, mean_hidden(model, examples), data.terms(rows))["fused"]
+        scores["ridge"] = ridge_scores(train, examples)
     write_json(job.file(folder), {"rows": rows.tolist()} | {name: values.tolist() for name, values in scores.items()})
+
+
+def mean_hidden(model: FrameStudent, examples: Examples) -> Examples:
+    """The examples as of pictures whose statistics are the mean of train patches."""
+    assert model.scales is not None
+    shape = examples.inputs.shape
+    assert shape[-1] == len(model.scales.centre), "the stem packs statistics alone"
+    return replace(examples, inputs=np.broadcast_to(model.scales.centre.numpy(), shape))
+
+
+def ridge_scores(train: Examples, test: Examples) -> np.ndarray:
+    """Ridge regression on the mean statistics of a clip's patches; the penalty is chosen on inner folds by content."""
+    known = ~np.isnan(train.scores)
+    x, labels = np.asarray(train.inputs)[known].mean((1, 2, 3), np.float64), train.scores[known].astype(float)
+    x_test = np.asarray(test.inputs[:, 0]).mean((1, 2), np.float64)
+    center, spread = x.mean(0), x.std(0) + 1e-3
+    x, x_test = (x - center) / spread, (x_test - center) / spread
+    contents = np.unique(np.array(train.contents)[known], return_inverse=True)[1]
+    inner = np.random.default_rng(0).permutation(contents.max() + 1)[contents] % FOLDS
+
+    def predict(rows: np.ndarray, points: np.ndarray, penalty: float) -> np.ndarray:
+        own, mean = x[rows], labels[rows].mean()
+        dual = np.linalg.solve(own @ own.T + penalty * np.eye(len(own)), labels[rows] - mean)
+        return np.asarray(mean + points @ (own.T @ dual))
+
+    errors = [
+        sum(
+            np.square(predict(inner != fold, x[inner == fold], penalty) - labels[inner == fold]).sum()
+            for fold in range(FOLDS)
+        )
+        for penalty in PENALTIES
+    ]
+    scores = predict(np.ones(len(x), bool), x_test, PENALTIES[int(np.argmin(errors))])
+    return np.asarray(np.clip(scores, 0, 100))
 
 
 def collect(jobs: list[Job], folder: Path, data: Data, rows: list[str], seeds: list[int]) -> tuple[list[str], Any]:
     """The predictors, and the encodes that all rows scored, with a column for each."""
     columns = {f"{row}, {kind}": np.zeros(len(data.table)) for row in rows for kind in ("pixel-only", "hybrid")}
+    columns |= {name: np.zeros(len(data.table)) for name in (FROZEN, RIDGE)}
     scored = np.zeros(len(data.table), int)
     for job in jobs:
         facts = json.loads(job.file(folder).read_text())
         scored[facts["rows"]] += 1
         for kind, name in (("pixel-only", "scores"), ("hybrid", "fused")):
             columns[f"{job.row}, {kind}"][facts["rows"]] += np.array(facts[name]) / len(seeds)
+        for column, name in ((FROZEN, "frozen"), (RIDGE, "ridge")):
+            if name in facts:
+                columns[column][facts["rows"]] += np.array(facts[name]) / len(seeds)
     table = data.table.assign(**columns)[scored == len(rows) * len(seeds)]
     return list(columns), table.reset_index(drop=True)
 
@@ -156,7 +206,7 @@ def main() -> None:
             pass
     data = read_data(config, artifacts["ladder"], artifacts["views"])
     predictors, table = collect(jobs, folder, data, rows, arguments.seeds)
-    full = [name for name in predictors if name.startswith(f"{FULL}, ")]
+    full = [f"{FULL}, pixel-only", f"{FULL}, hybrid"]
     result = evaluate_predictors(table, predictors, num_resamples=config.evaluate.num_resamples, against=full)
     print(format_table(result))
     if arguments.out:
