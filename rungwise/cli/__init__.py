@@ -20,6 +20,7 @@ from rungwise.cli.golden import golden
 from rungwise.cli.help import Verb, VerbGroup
 from rungwise.cli.ladder_check import check
 from rungwise.cli.ladder_make import make
+from rungwise.cli.ladder_propose import propose
 from rungwise.cli.masters import masters
 from rungwise.cli.metrics import metrics
 from rungwise.cli.probe import probe
@@ -61,7 +62,7 @@ def _options(
 
 USE, JUDGE, TRAIN = "Use", "Judge", "Train"
 GROUPS = {
-    "ladder": (JUDGE, "Check one title's ladder, or make a ladder to train on."),
+    "ladder": (JUDGE, "Check one title's ladder, propose one, or make a ladder to train on."),
     "dataset": (JUDGE, "Import rated data sets as tables, and check tables."),
     "cache": (TRAIN, "Make and verify the cache of the teacher's targets and features."),
     "teacher": (TRAIN, "Convert teacher checkpoints."),
@@ -75,6 +76,7 @@ VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
         "master.mp4 --codec av1 --preset 8 --target 93", "master.mp4 --target 80,93 --height 540,1080 --json",
     )),
     (JUDGE, "ladder check", check, ("encodes/ --out check", "encodes/ --fail-on 'off-hull,gap>12'")),
+    (USE, "ladder propose", propose, ("master.mp4 --codecs h264:medium,av1:8 --rungs 6 --cap 8000",)),
     (JUDGE, "metrics", metrics, (
         "scores.csv --truth mos --pred vmaf,lpips --lower-is-better lpips",
         "dataset.parquet --model student.onnx --out report",

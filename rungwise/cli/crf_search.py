@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Json, Quiet
+from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_numbers, trial_cache
 
 if TYPE_CHECKING:
     from rungwise.ladder.crf_search import SearchReport
 
-SEARCH, SPEED = "Search", "Speed"
+SEARCH = "Search"
 Master = Annotated[Path, typer.Argument(metavar="MASTER", help="the video to encode")]
 Codec = Annotated[
     str, typer.Option(metavar="CODEC", help="h264, hevc, av1, vp9, vvc, vp8 or mpeg4", rich_help_panel=SEARCH)
@@ -58,29 +58,6 @@ Tolerance = Annotated[
     float,
     typer.Option(min=0, metavar="POINTS", help="a score so little above the target will do", rich_help_panel=SEARCH),
 ]
-Samples = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="parts of 8 seconds that stand for the master",
-        show_default="3 to 12; all of a short master",
-        rich_help_panel=SPEED,
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="samples at a time", show_default="one a CPU", rich_help_panel=SPEED),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="folder of results that the next run reuses, by content and settings",
-        show_default="~/.cache/rungwise/crf-search",
-        rich_help_panel=OUTPUT,
-    ),
-]
 
 
 def crf_search(
@@ -93,9 +70,9 @@ def crf_search(
     no_reference: NoReference = False,
     display_height: DisplayHeight = None,
     tolerance: Tolerance = 0.25,
-    samples: Samples = None,
-    jobs: Jobs = None,
-    cache: Cache = None,
+    samples: TrialSamples = None,
+    jobs: TrialJobs = None,
+    cache: TrialCache = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -106,11 +83,11 @@ def crf_search(
     report = search(
         SearchRequest(
             master,
-            cache or _default_cache(),
+            cache or trial_cache(),
             codec=codec,
             preset=preset,
-            targets=tuple(_number(word, "--target", 100) for word in targets.split(",")),
-            heights=tuple(int(_number(word, "--height", 8192)) for word in heights.split(",")) if heights else (),
+            targets=parse_numbers(targets, "--target", 100),
+            heights=tuple(int(number) for number in parse_numbers(heights, "--height", 8192)) if heights else (),
             bitrate=bitrate,
             reference=not no_reference,
             display_height=display_height,
@@ -122,20 +99,6 @@ def crf_search(
     print(report.model_dump_json(indent=2) if as_json else _text(report))
     if not _warn(report):
         raise typer.Exit(1)
-
-
-def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "crf-search"
-
-
-def _number(word: str, option: str, maximum: float) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= maximum:
-        raise typer.BadParameter(f"{word.strip()!r} is not a number above 0 and up to {maximum:g}", param_hint=option)
-    return value
 
 
 def _text(report: SearchReport) -> str:

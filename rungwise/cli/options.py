@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,26 @@ def check_format(as_json: bool, as_csv: bool) -> None:
         raise typer.BadParameter("give one of --json and --csv")
 
 
+def parse_numbers(text: str, option: str, maximum: float) -> tuple[float, ...]:
+    """Comma-separated numbers above 0."""
+    numbers = []
+    for word in text.split(","):
+        try:
+            number = float(word)
+        except ValueError:
+            number = -1.0
+        if not 0 < number <= maximum:
+            message = f"{word.strip()!r} is not a number above 0 and up to {maximum:g}"
+            raise typer.BadParameter(message, param_hint=option)
+        numbers.append(number)
+    return tuple(numbers)
+
+
+def trial_cache() -> Path:
+    """The folder of trial encodes' results where none is given."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "trials"
+
+
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the run's YAML, such as configs/quickstart.yaml")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="folder of artifacts")]
 SourcesOption = Annotated[
@@ -33,5 +54,33 @@ Quiet = Annotated[
     bool,
     typer.Option(
         "--quiet", "-q", help="no progress on stderr; errors stay", callback=_set_quiet, rich_help_panel=OUTPUT
+    ),
+]
+TRIALS = "Trial encodes"
+TrialSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        min=1,
+        metavar="N",
+        help="parts of 8 seconds that stand for the master",
+        show_default="3 to 12; all of a short master",
+        rich_help_panel=TRIALS,
+    ),
+]
+TrialJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, metavar="N", help="samples at a time", show_default="one a CPU", rich_help_panel=TRIALS
+    ),
+]
+TrialCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="folder of results that the next run reuses, by content and settings",
+        show_default="~/.cache/rungwise/trials",
+        rich_help_panel=TRIALS,
     ),
 ]

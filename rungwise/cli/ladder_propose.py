@@ -1,0 +1,119 @@
+"""`rungwise ladder propose`."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_numbers, trial_cache
+
+if TYPE_CHECKING:
+    from rungwise.ladder.propose import Proposal
+
+LADDER = "Ladder"
+
+
+def propose(
+    master: Annotated[Path, typer.Argument(metavar="MASTER", help="the video to encode")],
+    codecs: Annotated[
+        str,
+        typer.Option(metavar="CODEC[:PRESET],...", help="such as h264:medium,av1:8", rich_help_panel=LADDER),
+    ] = "h264",
+    heights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS,...",
+            help="heights to try",
+            show_default="the master's, 2/3, 1/2 and 1/3 of it",
+            rich_help_panel=LADDER,
+        ),
+    ] = None,
+    rungs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="rungs of each codec", show_default="as many as fit", rich_help_panel=LADDER
+        ),
+    ] = None,
+    cap: Annotated[
+        float | None, typer.Option(min=0, metavar="KBPS", help="no rung above it", rich_help_panel=LADDER)
+    ] = None,
+    floor: Annotated[
+        float, typer.Option(min=0, max=100, metavar="SCORE", help="VMAF of the lowest rung", rich_help_panel=LADDER)
+    ] = 50.0,
+    ceiling: Annotated[
+        float, typer.Option(min=0, max=100, metavar="SCORE", help="VMAF of the highest rung", rich_help_panel=LADDER)
+    ] = 95.0,
+    step: Annotated[
+        float, typer.Option(min=0.1, metavar="POINTS", help="least distance of rungs", rich_help_panel=LADDER)
+    ] = 6.0,
+    display_height: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="PIXELS",
+            help="height at which rungs are shown",
+            show_default="the master's",
+            rich_help_panel=LADDER,
+        ),
+    ] = None,
+    samples: TrialSamples = None,
+    jobs: TrialJobs = None,
+    cache: TrialCache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Propose a ladder: heights and CRFs on the convex hull, a step apart, from few trial encodes."""
+    from rungwise.ladder.propose import ProposeRequest
+    from rungwise.ladder.propose import propose as propose_ladder
+
+    named = [word.strip().partition(":") for word in codecs.split(",")]
+    proposal = propose_ladder(
+        ProposeRequest(
+            master,
+            cache or trial_cache(),
+            codecs=tuple((codec, preset) for codec, _, preset in named),
+            heights=tuple(int(number) for number in parse_numbers(heights, "--heights", 8192)) if heights else (),
+            count=rungs,
+            cap_kbps=cap,
+            floor=floor,
+            ceiling=ceiling,
+            step=step,
+            display_height=display_height,
+            num_samples=samples,
+            jobs=jobs or os.cpu_count() or 1,
+        )
+    )
+    print(proposal.model_dump_json(indent=2) if as_json else _text(proposal))
+    empty = [ladder.codec for ladder in proposal.ladders if not ladder.rungs]
+    if empty:
+        from rungwise.progress import warn
+
+        warn(f"{', '.join(empty)}: no trial encode is under the cap")
+        raise typer.Exit(1)
+
+
+def _text(proposal: Proposal) -> str:
+    """A table for each codec, and the commands."""
+    part = "all" if proposal.sampled_seconds >= proposal.duration_seconds else f"{proposal.sampled_seconds:.0f} s of it"
+    lines = [
+        f"{proposal.master}: {proposal.duration_seconds:.1f} s ({part}), by VMAF v1, evaluated at "
+        f"{proposal.display_height}p"
+    ]
+    for ladder in proposal.ladders:
+        lines += ["", f"{ladder.codec} preset {ladder.preset}: {len(ladder.rungs)} rungs"]
+        lines += [f"{'kbps':>8}{'height':>8}{'crf':>6}{'VMAF':>8}{'rise':>8}"]
+        scores = [rung.vmaf for rung in ladder.rungs]
+        rises = ["", *(f"{high - low:+.1f}" for low, high in pairwise(scores))]
+        lines += [
+            f"{rung.bitrate_kbps:>8.0f}{f'{rung.height}p':>8}{rung.crf:>6}{rung.vmaf:>8.1f}{rise:>8}"
+            for rung, rise in zip(ladder.rungs, rises, strict=False)
+        ]
+        lines += [f"  {line}" for line in (*ladder.crossovers, ladder.note) if line]
+        lines += ["", *(rung.command for rung in ladder.rungs)]
+    counted = ", ".join(f"{n} {kind}" for kind, n in proposal.runs.items() if n)
+    lines += ["", f"run: {counted}; {sum(proposal.seconds.values()):.1f} s" if counted else "all from the cache"]
+    return "\n".join(lines)
