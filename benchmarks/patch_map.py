@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -95,10 +95,10 @@ def draw(maps: dict[str, Maps], path: Path) -> None:
     page = Image.new("RGB", (4 * WIDTH + 5 * MARGIN, sum(heights) + len(maps) * (LINE + MARGIN)), "white")
     pen, top = ImageDraw.Draw(page), MARGIN
     for height, (clip, each) in zip(heights, maps.items(), strict=True):
-        panels = {clip: each.frame_HWC, "VMAF v1 by libvmaf": each.truth} | {
-            f"{name}: SRCC {srcc(each.truth.ravel(), scores.ravel()):.2f}, {(scores - each.truth).mean():+.1f} points": scores
-            for name, scores in (("hybrid", each.hybrid), ("pixel-only", each.pixel_only))
-        }
+        panels: dict[str, NDArray[Any]] = {clip: each.frame_HWC, "VMAF v1 by libvmaf": each.truth}
+        for name, scores in (("hybrid", each.hybrid), ("pixel-only", each.pixel_only)):
+            order, bias = srcc(each.truth.ravel(), scores.ravel()), float((scores - each.truth).mean())
+            panels[f"{name}: SRCC {order:.2f}, {bias:+.1f} points"] = scores
         for number, (title, values) in enumerate(panels.items()):
             left = MARGIN + number * (WIDTH + MARGIN)
             picture = Image.fromarray(values if values.ndim == 3 else colored(values))
