@@ -78,6 +78,10 @@ class Run:
     places: dict[str, set[int]] = field(default_factory=lambda: {"encode": set(), "model": set(), "vmaf": set()})
     cpu_seconds: float = 0.0
 
+    def key(self, crf: int, kind: str) -> str:
+        """What a measurement is stored under."""
+        return f"{self.master_key} {ffmpeg_version()} {with_rate(self.spec, 'crf', crf)} {kind}"
+
     def score(self, kind: str, crf: int, place: int) -> float:
         """The model's score or VMAF of a trial encode."""
         spec = with_rate(self.spec, "crf", crf)
@@ -88,7 +92,7 @@ class Run:
         }
         value = 0.0
         for part in ("encode", kind):
-            key = f"{self.master_key} {ffmpeg_version()} {spec} {part}"
+            key = self.key(crf, part)
             if part != "encode" and key not in self.measurements.known:
                 self.trials.prepare(spec)  # an encode made again is not part of a score's seconds
             value, cpu_seconds = self.measurements.get(key, measures[part])
@@ -142,6 +146,7 @@ def search_row(method: str, run: Run, target: float) -> dict[str, Any]:
         "target": target,
         "crf": None if place is None else axis.values[place],
         "distance": None if place is None else vmaf(place) - target,
+        "bytes": None if place is None else run.measurements.known[run.key(axis.values[place], "encode")][0],
         "encodes": len(run.places["encode"]),
         "vmaf_runs": len(run.places["vmaf"]),
         "cpu_seconds": run.cpu_seconds,
@@ -170,7 +175,10 @@ def main() -> None:
                         rows.append(search_row(method, run, target))
                         note(json.dumps(rows[-1]))
     table = pd.DataFrame(rows)
-    means = table.groupby("method", sort=False)[["vmaf_runs", "encodes", "cpu_seconds", "distance"]].mean()
+    least = table.groupby(["master", "codec", "target"])["bytes"].transform("min")
+    table["percent_larger"] = 100 * (table["bytes"] / least - 1)
+    columns = ["vmaf_runs", "encodes", "cpu_seconds", "distance", "percent_larger"]
+    means = table.groupby("method", sort=False)[columns].mean()
     print(means.round(2).to_string())
     if arguments.out is not None:
         write_json(arguments.out, {"ffmpeg": ffmpeg_version(), "searches": rows, "means": means.T.to_dict()})

@@ -56,7 +56,12 @@ DisplayHeight = Annotated[
 ]
 Tolerance = Annotated[
     float,
-    typer.Option(min=0, metavar="POINTS", help="a score so little above the target will do", rich_help_panel=SEARCH),
+    typer.Option(
+        min=0,
+        metavar="POINTS",
+        help="a score so little above the target will do; doubled by each VMAF run after the second",
+        rich_help_panel=SEARCH,
+    ),
 ]
 
 
@@ -110,13 +115,12 @@ def _text(report: SearchReport) -> str:
         f"{report.master}: {report.duration_seconds:.1f} s ({part}), {encoder}, by {metric}, "
         f"evaluated at {report.display_height}p",
         "",
-        f"{'target':>7}{'height':>8}{'setting':>10}{'score':>8}{'model':>8}{'kbps':>8}{'MB':>9}{'seconds':>9}",
+        f"{'target':>7}{'height':>8}{'setting':>10}{'score':>8}{'kbps':>8}{'MB':>9}{'seconds':>9}",
     ]
     for choice in report.choices:
         setting = f"crf {choice.crf}" if choice.crf is not None else f"{choice.bitrate_kbps}k"
-        model = "-" if choice.model_score is None else f"{choice.model_score:.1f}"
         lines.append(
-            f"{choice.target:>7g}{f'{choice.height}p':>8}{setting:>10}{choice.score:>8.1f}{model:>8}"
+            f"{choice.target:>7g}{f'{choice.height}p':>8}{setting:>10}{choice.score:>8.1f}"
             f"{choice.measured_kbps:>8.0f}{choice.predicted_bytes / 1e6:>9.2f}{choice.predicted_seconds:>9.1f}"
             f"{'' if choice.reached else '  target not met'}"
         )

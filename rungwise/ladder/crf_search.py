@@ -41,7 +41,6 @@ class Choice(Frozen):
         crf, bitrate_kbps: the setting; None for the one that was not searched for.
         measured_kbps: bitrate of the trial encode.
         score: VMAF v1, or the model's score where there is no reference.
-        model_score: None where the model did not score this encode.
         predicted_bytes, predicted_seconds: of encoding the whole master by `command`, which uses one thread.
         command: the ffmpeg command for it.
     """
@@ -53,7 +52,6 @@ class Choice(Frozen):
     bitrate_kbps: int | None
     measured_kbps: float
     score: float
-    model_score: float | None
     predicted_bytes: int
     predicted_seconds: float
     command: str
@@ -154,7 +152,6 @@ def _choice(
 ) -> Choice:
     encoding = trials.encoding(spec)
     ratio = trials.info.duration_seconds / trials.sampled_seconds()
-    score = curve.measured[place]
     return Choice(
         target=target,
         height=spec.height,
@@ -162,8 +159,7 @@ def _choice(
         crf=spec.crf,
         bitrate_kbps=spec.bitrate_kbps,
         measured_kbps=encoding.num_bytes * 8 / 1000 / trials.sampled_seconds(),
-        score=score,
-        model_score=curve.model.get(place) if request.reference else score,
+        score=curve.measured[place],
         predicted_bytes=round(encoding.num_bytes * ratio),
         predicted_seconds=encoding.seconds * ratio,
         command=shlex.join(trials.command(spec)),

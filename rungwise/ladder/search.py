@@ -120,7 +120,7 @@ def find_place(curve: Curve, target: float, tolerance: float, model: Score | Non
     """The cheapest place whose measured score reaches `target`; None if not even the best quality does.
 
     A place is taken without measuring the next one if it is at most `tolerance` above the target, or if the next one is
-    estimated to miss it.
+    estimated to miss it. From the third run on the tolerance doubles with each, as a flat curve is not worth more runs.
 
     Args:
         curve: gets all scores; those of an earlier target are used.
@@ -129,10 +129,11 @@ def find_place(curve: Curve, target: float, tolerance: float, model: Score | Non
         model: scores a first trial encode; None measures every trial.
         measure: measures a trial encode.
     """
+    runs = 0
     while True:
         reached, missed = _bracket(curve.measured, target, len(curve.axis.values))
         inside = list(range(reached + 1, missed))
-        near = reached >= 0 and curve.measured[reached] <= target + tolerance
+        near = reached >= 0 and curve.measured[reached] <= target + tolerance * 2 ** max(0, runs - 2)
         above = list(takewhile(lambda pair: pair[1] >= target, zip(inside, curve.estimate(inside), strict=True)))
         if not inside or near or (reached >= 0 and not above):
             return reached if reached >= 0 else None
@@ -140,7 +141,7 @@ def find_place(curve: Curve, target: float, tolerance: float, model: Score | Non
         if model is not None and not curve.model and not curve.measured:
             curve.model[place] = model(place)
         else:
-            curve.measured[place] = measure(place)
+            curve.measured[place], runs = measure(place), runs + 1
 
 
 def _bracket(measured: Mapping[int, float], target: float, count: int) -> tuple[int, int]:
