@@ -100,14 +100,21 @@ def log2_qstep_of_qp(qp: Number) -> Number:
 
 
 class QstepReader:
-    """Reads qstep and coded size from the packets of one stream, in coded order."""
+    """Reads qstep and coded size from the packets of one stream, in coded order.
 
-    def __init__(self, stream: Any) -> None:
+    Args:
+        stream: the stream.
+        decoder: the decoder used for per-block QP; None for the stream's own.
+    """
+
+    def __init__(self, stream: Any, decoder: Any = None) -> None:
         self.parameter_set = -1  # the one that the following fields belong to
         self.init_qps: dict[int, float] = {}
         self.linear = True  # MPEG-2's q_scale_type, from the last picture header
-        self.qsteps: list[float] = []  # log2, one per packet
-        self.sizes: list[CodedSize] = []
+        self.num_packets = 0
+        self.last_decoded = -1  # number of the packet whose frame was decoded last
+        self.qsteps: dict[int, float] = {}  # packet number -> log2
+        self.sizes: dict[int, CodedSize] = {}
         self.size_reader = SizeReader()
         self.filter: Any = None
         self.decoder: Any = None
@@ -120,15 +127,16 @@ class QstepReader:
             self._read_qsteps(fields)
             self.size_reader.read_packet(fields)
         if codec in BLOCK_QP_CODECS:
-            self.decoder = stream.codec_context
+            self.decoder = decoder or stream.codec_context
             self.decoder.options = self.decoder.options | BLOCK_QP_OPTIONS
             self.decoder.thread_type = "NONE"  # with frame threads, a frame may be exported before all of its blocks
 
     def add_packet(self, packet: Any) -> None:
         """Read the next packet, which is consumed: its data and timestamps are lost."""
-        number = len(self.qsteps)
-        self.qsteps.append(math.nan if self.packet_qstep is None else self.packet_qstep(bytes(packet)))
-        self.sizes.append(jpeg_size(bytes(packet)) if self.is_jpeg else CodedSize())
+        number = self.num_packets
+        self.num_packets += 1
+        self.qsteps[number] = math.nan if self.packet_qstep is None else self.packet_qstep(bytes(packet))
+        self.sizes[number] = jpeg_size(bytes(packet)) if self.is_jpeg else CodedSize()
         if self.decoder is not None:
             packet.pts = packet.dts = number  # identifies the decoded frame
             self._decode(packet)
@@ -148,17 +156,18 @@ class QstepReader:
         """
         if self.decoder is not None:
             self._decode(None)
-        return self.qsteps
+        return list(self.qsteps.values())
 
     def pixels(self) -> NDArray[np.float64]:
         """(N, 2): coded pixels and decoded pixels of each packet."""
-        return frame_pixels(self.sizes)
+        return frame_pixels(list(self.sizes.values()))
 
     def _decode(self, packet: Any) -> None:
         with suppress(av.error.FFmpegError):  # the header may still be readable
             for frame in self.decoder.decode(packet):
-                if frame.pts is None:
+                if frame.pts is None or frame.pts not in self.qsteps:
                     continue
+                self.last_decoded = max(self.last_decoded, frame.pts)
                 qstep = block_log2_qstep(frame)
                 if not math.isnan(qstep):
                     self.qsteps[frame.pts] = qstep

@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 import typer
 
 from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
-from rungwise.cli.score_output import Gates, Output, Writer, write_results
+from rungwise.cli.score_output import Gates, Output, Writer, print_window, write_results
 
 SCORING, GATES, SPEED = "Scoring", "Gates", "Speed"
 Videos = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="VIDEO", help="files, folders, 'patterns/**/*.mp4', local .m3u8 or .mpd, - for y4m on stdin"
+        metavar="VIDEO", help="files, folders, 'patterns/**/*.mp4', local .m3u8 or .mpd, - for a stream on stdin"
     ),
 ]
 ListFile = Annotated[
@@ -55,6 +55,14 @@ PixelOnly = Annotated[bool, typer.Option("--pixel-only", help="ignore the bitstr
 Timeline = Annotated[
     float | None,
     typer.Option(min=0.1, metavar="SECONDS", help="score windows of this length too", rich_help_panel=SCORING),
+]
+Windows = Annotated[
+    bool,
+    typer.Option(
+        "--windows",
+        help="NDJSON: each window (of --timeline, if given) as soon as it is scored, then the video",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Worst = Annotated[int, typer.Option(min=0, metavar="N", help="print the N worst windows", rich_help_panel=OUTPUT)]
 FailUnder = Annotated[
@@ -115,17 +123,20 @@ def score(
     worst: Worst = 0,
     out: Out = None,
     vmaf_json: VmafJson = None,
+    windows: Windows = False,
     as_json: Json = False,
     as_csv: Csv = False,
     quiet: Quiet = False,
 ) -> None:
     """Score videos: one line each, as they are done."""
     check_format(as_json, as_csv)
+    if windows and (as_csv or cache is not None):
+        raise typer.BadParameter("goes with neither --csv nor --cache", param_hint="--windows")
     if not videos and listed is None:
         raise typer.BadParameter("name a video, or give --from FILE", param_hint="VIDEO")
     if listed == "-" and "-" in (videos or ()):
-        raise typer.BadParameter("stdin holds either a list (--from -) or a y4m stream (-)")
-    from rungwise.score.batch import Options, score_all
+        raise typer.BadParameter("stdin holds either a list (--from -) or a video (-)")
+    from rungwise.score.batch import Live, Options, score_all
     from rungwise.score.inputs import find_inputs
     from rungwise.score.scorer import Scorer
 
@@ -134,8 +145,10 @@ def score(
     scorer = Scorer(model, threads=threads, device=device)
     inputs = find_inputs(_arguments(videos or [], listed))
     pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed
-    results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache)
-    writer = Writer(scorer, Output(out, vmaf_json, worst, hdr == "tonemap", as_json, as_csv))
+    needs_windows = worst > 0 or any(option is not None for option in (out, vmaf_json, fail_under_worst))
+    live = Live(print_window, keep_windows=needs_windows) if windows else Live()
+    results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache, live=live)
+    writer = Writer(scorer, Output(out, vmaf_json, worst, hdr == "tonemap", as_json or windows, as_csv))
     if not write_results(results, writer, Gates(fail_under, fail_under_worst), display_height):
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rungwise.score.batch import Result
-    from rungwise.score.result import Score
+    from rungwise.score.result import Score, Window
     from rungwise.score.scorer import Scorer
 
 
@@ -42,8 +42,10 @@ class Gates:
         sign = -1 if score.polarity == "lower_is_better" else 1
         if self.score is not None and sign * score.score < sign * self.score:
             yield f"{score.score:.3f} is worse than --fail-under {self.score:g}"
+        if self.worst_window is None:
+            return
         [worst] = worst_windows(score, 1)
-        if self.worst_window is not None and sign * worst.score < sign * self.worst_window:
+        if sign * worst.score < sign * self.worst_window:
             when = clock(worst.start_seconds)
             yield f"{worst.score:.3f} at {when} is worse than --fail-under-worst {self.worst_window:g}"
 
@@ -66,6 +68,21 @@ def write_results(results: Iterable[Result], writer: Writer, gates: Gates, displ
             f"({', '.join(map(str, sorted(heights)))}) and don't compare; give --display-height"
         )
     return passed
+
+
+def print_window(name: str, window: Window, is_hybrid: bool) -> None:
+    """One NDJSON line for a window."""
+    values = {
+        "path": name,
+        "start_seconds": window.start_seconds,
+        "end_seconds": window.end_seconds,
+        "score": window.score,
+        "pixel_score": window.pixel_score,
+        "bitstream_used": is_hybrid,
+        "flat": window.flat,
+    }
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
 
 
 def _warn(text: str) -> None:

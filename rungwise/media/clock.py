@@ -7,6 +7,7 @@ note says so. Durations, bitrates, windows and their weights then match what is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 # if it exceeds this and also `JUMP_STEPS` typical steps.
 JUMP_SECONDS = 30.0
 JUMP_STEPS = 20
+CLOCK_SECONDS = 0.0011  # largest rounding error of a container's timestamps: Matroska counts milliseconds
 RESTART_STEPS = 4  # decoding times must fall by this many typical steps for a restart that is not at a key frame
 
 
@@ -145,7 +147,7 @@ def shown_clock(ticks_N: NDArray[np.int64], time_base: Fraction) -> Clock:
     seconds = np.asarray(np.concatenate([[0], np.cumsum(np.where(irregular, typical, steps))]) * unit)
     jumps = np.flatnonzero(irregular & ~stray_steps & (steps > 0))
     restarts = np.flatnonzero(irregular & ~stray_steps & (steps < 0))
-    notes = []
+    notes = list[str]()
     if is_stray.any():
         first = int(np.flatnonzero(is_stray)[0])
         offset = abs(steps[max(0, first - 1)] * unit)
@@ -153,13 +155,21 @@ def shown_clock(ticks_N: NDArray[np.int64], time_base: Fraction) -> Clock:
         notes.append(f"stray timestamp at {seconds[first]:.3f} s, off by {offset:.0f} s{count}: corrected")
     if len(jumps):
         total = (int(steps[jumps].sum()) - typical * len(jumps)) * unit
-        gaps = "a gap" if len(jumps) == 1 else f"{len(jumps)} gaps"
-        notes.append(f"{gaps} of {total:.0f} s at {seconds[jumps[0] + 1]:.3f} s in the timestamps: removed")
+        notes.append(_gap_note(len(jumps), total, seconds[jumps[0] + 1]))
     if len(restarts):
-        count = f", {len(restarts)} times in total" if len(restarts) > 1 else ""
-        notes.append(f"timestamps restart at {seconds[restarts[0] + 1]:.3f} s{count}: continued from there")
+        notes.append(_restart_note(len(restarts), seconds[restarts[0] + 1]))
     left_out = max(0.0, float(np.ptp(ticks_N) * unit - seconds[-1]))
     return Clock(seconds, left_out, tuple(notes), tuple(int(i) + 1 for i in sorted([*jumps, *restarts])))
+
+
+def _gap_note(count: int, total_seconds: float, first_seconds: float) -> str:
+    gaps = "a gap" if count == 1 else f"{count} gaps"
+    return f"{gaps} of {total_seconds:.0f} s at {first_seconds:.3f} s in the timestamps: removed"
+
+
+def _restart_note(count: int, first_seconds: float) -> str:
+    times = f", {count} times in total" if count > 1 else ""
+    return f"timestamps restart at {first_seconds:.3f} s{times}: continued from there"
 
 
 def steady_clock(count: int, rate: Fraction) -> NDArray[np.float64]:
@@ -172,3 +182,98 @@ def end_seconds(seconds_N: Sequence[float] | NDArray[np.float64], rate: Fraction
     if len(seconds_N) > 1:
         return float(seconds_N[-1]) + float(np.median(np.diff(seconds_N)))
     return float(seconds_N[-1]) + (float(1 / rate) if rate else 0.0)
+
+
+@dataclass
+class _Jumps:
+    """Clock jumps in one direction."""
+
+    count: int = 0
+    seconds: float = 0.0  # in total
+    first_seconds: float = 0.0  # display time of the frame after the first one
+
+    def add(self, seconds: float, time: float) -> None:
+        self.first_seconds = self.first_seconds if self.count else time
+        self.count += 1
+        self.seconds += seconds
+
+
+class StreamClock:
+    """Display times of a stream's frames, one at a time; those of the same frames in a file are equal to the bit.
+
+    They are exact times of a steady rate up to the first frame that deviates by more than container rounding. Only
+    counts of the steps between frames are stored.
+    """
+
+    def __init__(self, rate: Fraction, time_base: Fraction | None = None) -> None:
+        self.rate, self.time_base = rate, time_base
+        self.num_frames = 0
+        self.seconds = 0.0  # of the last frame
+        self.steps: Counter[float] = Counter()  # seconds between frames
+        self.is_steady = True
+        self.tick: int | None = None  # of the last frame
+        self.shown_ticks = 0  # from the first frame to the last
+        self.tick_steps: Counter[int] = Counter()
+        self.gaps, self.restarts = _Jumps(), _Jumps()
+
+    def add_frame(self, tick: int | None) -> bool:
+        """Add the next frame at `tick` (None: no timestamp); whether the clock jumps or restarts before it."""
+        steady, gap = self.num_frames * self.rate.denominator / self.rate.numerator, 0
+        raw = steady
+        if tick is not None and self.time_base is not None:
+            gap = self._add_tick(tick)
+            raw = self.shown_ticks * float(self.time_base)
+        self.is_steady &= abs(raw - steady) <= CLOCK_SECONDS
+        seconds = max(self.seconds, steady if self.is_steady else raw)
+        if self.num_frames:
+            self.steps[seconds - self.seconds] += 1
+        self.num_frames += 1
+        self.seconds = seconds
+        if gap:
+            (self.gaps if gap > 0 else self.restarts).add(gap * float(self.time_base or 1), seconds)
+        return gap != 0
+
+    def _add_tick(self, tick: int) -> int:
+        """Advance by a frame's timestamp; the ticks left out before it, negative if the clock restarts."""
+        if self.tick is None:
+            self.tick = tick
+            return 0
+        step, gap = tick - self.tick, 0
+        assert self.time_base is not None
+        if step < 0 or step * self.time_base > JUMP_SECONDS:
+            typical = int(_median(self.tick_steps)) if self.tick_steps else 1
+            if step < 0 or step > _max_step(typical, self.time_base):
+                step, gap = typical, step - typical
+        if step > 0:
+            self.tick_steps[step] += 1
+        self.shown_ticks += step
+        self.tick = tick
+        return gap
+
+    @property
+    def end_seconds(self) -> float:
+        """As the function `end_seconds`."""
+        if self.steps:
+            return self.seconds + _median(self.steps)
+        return self.seconds + float(1 / self.rate)
+
+    def step_range(self) -> tuple[float, float]:
+        """Longest minus shortest step between frames, and the median step, in seconds."""
+        return (max(self.steps) - min(self.steps), _median(self.steps)) if self.steps else (0.0, 0.0)
+
+    def notes(self) -> list[str]:
+        """What was wrong with the timestamps."""
+        notes = []
+        if self.gaps.count:
+            notes.append(_gap_note(self.gaps.count, self.gaps.seconds, self.gaps.first_seconds))
+        if self.restarts.count:
+            notes.append(_restart_note(self.restarts.count, self.restarts.first_seconds))
+        return notes
+
+
+def _median(counts: Counter[int] | Counter[float]) -> float:
+    """Median of counted values, equal to NumPy's to the bit."""
+    values, numbers = zip(*sorted(counts.items()), strict=True)
+    ends = np.cumsum(numbers)
+    middle = [values[int(np.searchsorted(ends, place, side="right"))] for place in ((ends[-1] - 1) // 2, ends[-1] // 2)]
+    return float(np.mean(middle))

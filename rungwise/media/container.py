@@ -182,12 +182,21 @@ def set_threads(stream: Any, threads: int | None) -> None:
 def _refuse_playlist(path: Path) -> None:
     # The decoder would open the files that it points to, wherever they are.
     with path.open("rb") as stream:
-        head = stream.read(MAX_Y4M_HEADER_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
-    check_y4m(head, str(path))
+        check_head(stream.read(MAX_Y4M_HEADER_BYTES), str(path))
+
+
+def check_head(head: bytes, name: str) -> None:
+    """Refuse a file by its first bytes, before libav reads it.
+
+    Raises:
+        ValueError: a playlist, an animated WebP, or y4m whose frames are too large.
+    """
+    head = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    check_y4m(head, name)
     if head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and head[20] & ANIMATED_WEBP:
-        raise ValueError(f"{path}: animated WebP is not supported; convert it to a video first")
+        raise ValueError(f"{name}: animated WebP is not supported; convert it to a video first")
     if head.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<!")):
-        raise ValueError(f"{path}: not a video but a playlist, manifest or script")
+        raise ValueError(f"{name}: not a video but a playlist, manifest or script")
 
 
 def decode_all(container: av.container.InputContainer, path: Path) -> Iterator[VideoFrame]:

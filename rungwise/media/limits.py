@@ -7,10 +7,9 @@ opened, by libav before it allocates a frame, and on every decoded frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 
@@ -118,26 +117,6 @@ def stated_aspect(stream: Any) -> Fraction | None:
 def is_absurd_aspect(ratio: Fraction | None) -> bool:
     """Whether a stated sample aspect ratio is outside 1:16 to 16:1; it is then treated as square."""
     return ratio is not None and ratio > 0 and not 1 / MAX_SAMPLE_ASPECT <= ratio <= MAX_SAMPLE_ASPECT
-
-
-class CheckedY4m:
-    """A y4m stream whose header is checked before libav reads it, since libav reads a whole frame on opening.
-
-    Raises:
-        ValueError: its frames are too large.
-    """
-
-    def __init__(self, stream: IO[bytes], name: str) -> None:
-        self.stream = stream
-        self.head = stream.readline(MAX_Y4M_HEADER_BYTES)
-        check_y4m(self.head, name)
-        self.read: Callable[[int], bytes] = self._read_head
-
-    def _read_head(self, size: int) -> bytes:
-        data, self.head = self.head[:size], self.head[size:]
-        if not self.head:
-            self.read = self.stream.read
-        return data or self.stream.read(size)
 
 
 def check_y4m(head: bytes, name: str) -> None:

@@ -118,8 +118,13 @@ def probe(path: Path) -> VideoInfo:
 def is_variable(times_N: NDArray[np.float64]) -> bool:
     """Whether the frame rate is variable."""
     steps = np.diff(times_N)
+    return bool(len(steps)) and is_variable_step(float(np.ptp(steps)), float(np.median(steps)))
+
+
+def is_variable_step(range_seconds: float, median_seconds: float) -> bool:
+    """Whether steps between frames with this range and median make a variable frame rate."""
     # Containers round times (Matroska to 1 ms): only larger jitter is a variable rate.
-    return bool(len(steps) and float(np.ptp(steps)) > max(0.0021, 0.02 * float(np.median(steps))))
+    return range_seconds > max(0.0021, 0.02 * median_seconds)
 
 
 def _oriented(plane: NDArray[Any], rotation_degrees: int) -> NDArray[Any]:

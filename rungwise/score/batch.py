@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +33,22 @@ class Options:
     pixel_only: bool = False
 
 
+NamedWindowCallback = Callable[[str, Window, bool], None]  # video, window, whether its score is hybrid
+
+
+@dataclass(frozen=True)
+class Live:
+    """What happens to windows while a video is scored.
+
+    Attributes:
+        on_window: called with each window as soon as it is scored.
+        keep_windows: whether scores hold their windows; without them, memory does not grow with a pipe's length.
+    """
+
+    on_window: NamedWindowCallback | None = None
+    keep_windows: bool = True
+
+
 @dataclass(frozen=True)
 class Result:
     """A score with scene cut times in seconds (None unless requested), or the error that prevented it."""
@@ -51,6 +67,7 @@ def score_all(
     pipe: IO[bytes] | None = None,
     jobs: int = 1,
     cache: Path | None = None,
+    live: Live = Live(),
 ) -> Iterator[Result]:
     """Yield results in input order, each as soon as it and all before it are done.
 
@@ -58,15 +75,16 @@ def score_all(
         scorer: the model.
         inputs: the videos; read lazily.
         options: of the whole batch.
-        pipe: the y4m stream of input "-".
+        pipe: the stream of input "-".
         jobs: videos scored in parallel.
         cache: folder of cached scores; None for no cache.
+        live: what happens to windows; cached scores have none to call it with.
     """
     model_sha256 = sha256_file(scorer.path) if cache is not None else ""
 
     def score_input(item: Input) -> Result:
         try:
-            return _score_input(scorer, item, options, pipe, cache, model_sha256)
+            return _score_input(scorer, item, options, pipe, cache, model_sha256, live)
         except Exception as error:
             return Result(item.name, error=failure(item.name, error))
 
@@ -88,24 +106,31 @@ def score_all(
 
 
 def _score_input(
-    scorer: Scorer, item: Input, options: Options, pipe: IO[bytes] | None, cache: Path | None, model_sha256: str
+    scorer: Scorer,
+    item: Input,
+    options: Options,
+    pipe: IO[bytes] | None,
+    cache: Path | None,
+    model_sha256: str,
+    live: Live,
 ) -> Result:
     if item.problem:
         raise ValueError(item.problem)
     if item.name == PIPE:
         if pipe is None:
-            raise ValueError(f"{PIPE}: stdin is closed; pipe a y4m stream to it")
-        return _score(scorer, pipe, item.name, options)
+            raise ValueError(f"{PIPE}: stdin is closed; pipe a video to it")
+        return _score(scorer, pipe, item.name, options, live)
     assert item.path is not None
     if item.variant is not None:
         with tempfile.TemporaryDirectory() as folder:
             path = join_variant(item, Path(folder))
-            return _cached_score(scorer, path, item.name, options, cache, model_sha256)
-    return _cached_score(scorer, item.path, item.name, options, cache, model_sha256)
+            return _cached_score(scorer, path, item.name, options, cache, model_sha256, live)
+    return _cached_score(scorer, item.path, item.name, options, cache, model_sha256, live)
 
 
-def _score(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options) -> Result:
+def _score(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options, live: Live) -> Result:
     detector = SceneCutDetector() if options.find_cuts else None
+    report = live.on_window
     score = scorer.score(
         source,
         display_height=options.display_height,
@@ -114,15 +139,17 @@ def _score(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options
         name=name,
         on_frame=detector.add_frame if detector else None,
         pixel_only=options.pixel_only,
+        on_window=None if report is None else lambda window, is_hybrid: report(name, window, is_hybrid),
+        keep_windows=live.keep_windows,
     )
     return Result(name, score, detector.cut_times() if detector else None)
 
 
 def _cached_score(
-    scorer: Scorer, path: Path, name: str, options: Options, cache: Path | None, model_sha256: str
+    scorer: Scorer, path: Path, name: str, options: Options, cache: Path | None, model_sha256: str, live: Live
 ) -> Result:
     if cache is None or not path.is_file():
-        return _score(scorer, path, name, options)
+        return _score(scorer, path, name, options, live)
     key = sha256_json(
         {
             "video": sha256_file(path),
@@ -136,7 +163,7 @@ def _cached_score(
     cached_path = cache / key[:2] / f"{key}.json"
     result = _read_cached(cached_path, name)
     if result is None:
-        result = _score(scorer, path, name, options)
+        result = _score(scorer, path, name, options, live)
         assert result.score is not None
         values = {"score": asdict(replace(result.score, path="")), "cuts": result.cuts}
         write_text(cached_path, json.dumps(values) + "\n")

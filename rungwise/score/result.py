@@ -47,7 +47,8 @@ class Score:
         width, height: frame size after rotation, before the sample aspect ratio is applied.
         kind, polarity: the label that the model predicts, and whether higher is better.
         notes: remarks about the video or the score.
-        windows: the windows that `score` is the mean of.
+        num_windows, num_flat_windows: of the windows that `score` is the mean of.
+        windows: these windows.
         timeline: windows of the length asked for with `timeline_seconds`.
     """
 
@@ -67,15 +68,15 @@ class Score:
     kind: str
     polarity: str
     notes: tuple[str, ...]
-    windows: tuple[Window, ...]
+    num_windows: int
+    num_flat_windows: int
+    windows: tuple[Window, ...] = ()
     timeline: tuple[Window, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Windows are given as counts only: an hour has 900."""
         values = {name: value for name, value in asdict(self).items() if name not in ("windows", "timeline")}
-        values["notes"] = list(self.notes)
-        num_flat = sum(window.flat for window in self.windows)
-        return values | {"num_windows": len(self.windows), "num_flat_windows": num_flat}
+        return values | {"notes": list(self.notes)}
 
 
 def with_content(windows: Sequence[Window]) -> Sequence[Window]:

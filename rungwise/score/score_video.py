@@ -1,21 +1,20 @@
-"""Split one video into windows, decode each window's patches, and apply a function to every window.
+"""Split a video file into windows, decode each window's patches, and apply a function to every window.
 
-A file and a pipe of the same frames give bit-identical windows.
+A file and a pipe (score_pipe.py) of the same frames give bit-identical windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import av
 import numpy as np
 
 from rungwise.bitstream.qp import QstepReader
-from rungwise.media.color import HDR_TRANSFERS
+from rungwise.media.clock import end_seconds
 from rungwise.media.container import (
     container_notes,
     decode_all,
@@ -24,17 +23,16 @@ from rungwise.media.container import (
     refuse_unshowable,
     video_stream,
 )
-from rungwise.media.limits import CheckedY4m, check_frames
 from rungwise.media.packets import Packets, read_packets
-from rungwise.media.video import is_variable, luma, rgb, tone_mapped
+from rungwise.media.video import is_variable
 from rungwise.score.flat import is_flat_frame
 from rungwise.score.frame_choice import luma_differences
 from rungwise.score.frames import DecodeMismatch, InterlacedFrame, deinterlace, read_frames, with_decoded_times
-from rungwise.score.patch_crop import NativeFrame, PatchCropper
+from rungwise.score.patch_crop import PatchCropper
+from rungwise.score.patch_source import patch_source
 from rungwise.score.video_metadata import Bitstream, ReadOptions, VideoMetadata, first_frame_metadata
-from rungwise.score.views import DisplayFrame, PatchSource, View, ViewRecipe, place_view
+from rungwise.score.views import View, ViewRecipe, place_view
 from rungwise.score.windows import (
-    Assembler,
     Span,
     WindowPixels,
     assemble_windows,
@@ -156,7 +154,7 @@ def _map_windows(attempt: _FileRead, function: WindowFunction[Result]) -> tuple[
 
     def assemble(spans: list[Span], frames: Frames) -> Iterator[WindowPixels]:
         displayed = (
-            (i, _patch_source(frame, times[i], metadata, options, cropper), is_flat_frame(frame)) for i, frame in frames
+            (i, patch_source(frame, times[i], metadata, options, cropper), is_flat_frame(frame)) for i, frame in frames
         )
         return assemble_windows(spans, _view_placer(metadata, options.recipe, times), displayed)
 
@@ -172,7 +170,7 @@ def _map_windows(attempt: _FileRead, function: WindowFunction[Result]) -> tuple[
         results += [
             function(window, metadata) for window in _rechosen_windows(flat_spans, times, differences, again, assemble)
         ]
-    metadata.set_timing(times, packets.rate)
+    metadata.set_timing(len(times), end_seconds(times, packets.rate), packets.rate)
     if stated_seconds - metadata.duration_seconds > max(0.25, 0.05 * stated_seconds):
         metadata.add_note(
             f"the container states {stated_seconds:.3f} s, its video ends at {metadata.duration_seconds:.3f} s"
@@ -244,93 +242,8 @@ def _stated_seconds(container: av.container.InputContainer) -> float:
     return ((container.duration or 0) - max(0, start)) / av.time_base
 
 
-def map_pipe_windows(
-    stream: IO[bytes] | str, name: str, options: ReadOptions, function: WindowFunction[Result]
-) -> tuple[VideoMetadata, list[Result]]:
-    """Apply `function` to every window of a y4m stream, which is read once, in order.
-
-    Raises:
-        ValueError: not a y4m stream, or it ends before the first frame.
-    """
-    source = stream if isinstance(stream, str) else CheckedY4m(stream, name)
-    try:
-        container: Any = av.open(source, format="yuv4mpegpipe")
-    except (av.error.FFmpegError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or "it is empty"
-        raise ValueError(
-            f"{name}: not a y4m stream ({reason}); make one with ffmpeg -i FILE -f yuv4mpegpipe -"
-        ) from error
-    with container:
-        rate = Fraction(container.streams.video[0].guessed_rate or 25)
-        decoded = decode_all(container, Path(name))
-        first = next(decoded, None)
-        if first is None:
-            raise ValueError(f"{name}: the y4m stream has no frames")
-        interlaced = first.interlaced_frame
-        frames = _chain([first], decoded)
-        if interlaced:
-            frames = deinterlace(frames)
-        refuse_unshowable(container, first, name)
-        metadata = first_frame_metadata(first, container.streams.video[0], name, options)
-        del first  # a frame may be very large
-        results, times = _map_stream_windows(frames, rate, metadata, options, function)
-        if interlaced:
-            metadata.add_note(DEINTERLACED)
-        metadata.set_timing(times, rate)
-        return metadata, results
-
-
-def _map_stream_windows(
-    frames: Iterator[VideoFrame],
-    rate: Fraction,
-    metadata: VideoMetadata,
-    options: ReadOptions,
-    function: WindowFunction[Result],
-) -> tuple[list[Result], list[float]]:
-    """Results for windows of frames at a constant rate, and the frames' times in seconds."""
-    results: list[Result] = []
-    times: list[float] = []
-    place = _view_placer(metadata, options.recipe, times)
-    assemblers = [Assembler(length, options.recipe, place) for length in options.window_seconds]
-    cropper = PatchCropper()
-    for index, frame in enumerate(frames):
-        check_frames(index + 1, metadata.name)
-        times.append(index * rate.denominator / rate.numerator)
-        if options.on_frame is not None:
-            options.on_frame(times[-1], frame)
-        source, is_flat = _patch_source(frame, times[-1], metadata, options, cropper), is_flat_frame(frame)
-        for assembler in assemblers:
-            for window in assembler.push(times[-1], source, luma(frame), is_flat):
-                results.append(function(window, metadata))
-    for assembler in assemblers:
-        for window in assembler.finish(rate):
-            results.append(function(window, metadata))
-    return results, times
-
-
 def _view_placer(metadata: VideoMetadata, recipe: ViewRecipe, times: list[float]) -> Callable[[Span], View]:
     def place(span: Span) -> View:
         return place_view(recipe, span.number, metadata.display_size, span.frame_indices, times)
 
     return place
-
-
-def _patch_source(
-    frame: VideoFrame, seconds: float, metadata: VideoMetadata, options: ReadOptions, cropper: PatchCropper
-) -> PatchSource:
-    """A frame at the display size, from which patches can be taken."""
-    transfer = HDR_TRANSFERS.get(int(frame.color_trc))
-    if transfer and options.hdr == "refuse":
-        raise ValueError(f"{metadata.name}: becomes HDR ({transfer}) at {seconds:.3f} s; the model supports SDR only")
-    if not transfer and cropper.can_crop(frame, metadata.display_size, options.recipe.patch_px):
-        return NativeFrame(cropper, frame)
-    pixels = tone_mapped(frame) if transfer else rgb(frame)
-    height, width = pixels.shape[:2]
-    changed = (width, height) != (metadata.width, metadata.height)
-    if changed and not any(note.startswith("frame size changes") for note in metadata.notes):
-        display_width, display_height = metadata.display_size
-        metadata.add_note(
-            f"frame size changes to {width}x{height} at {seconds:.3f} s; "
-            f"all frames are evaluated at {display_width}x{display_height}"
-        )
-    return DisplayFrame(pixels, *metadata.display_size)

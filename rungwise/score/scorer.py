@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import onnxruntime
@@ -22,16 +22,19 @@ from rungwise.score.contract import (
     golden_deviation,
     golden_input,
 )
-from rungwise.score.result import Score, Window, band, mean_score, with_content
-from rungwise.score.score_video import map_file_windows, map_pipe_windows
+from rungwise.score.result import Score, Window, band
+from rungwise.score.score_pipe import map_pipe_windows
+from rungwise.score.score_video import map_file_windows
 from rungwise.score.shipped import check_shipped
+from rungwise.score.tally import Tally, WindowPrediction
 from rungwise.score.video_metadata import Bitstream, FrameCallback, Hdr, ReadOptions, VideoMetadata
 from rungwise.score.windows import WINDOW_SECONDS, Span, WindowPixels
 
 # Part of the key of cached scores; raised whenever a score or a field of `Score` may change. 2: 4 s windows, sample
 # aspect ratio, deinterlacing; 3: bitstream features; 4: QP; 5: QP of VP8 and MPEG-2; 6: per-block QP; 7: QP of more
-# legacy codecs; 8: key frames before a window; 9: flat windows; 10: fields renamed, scores unchanged.
-SCORER_VERSION = 10
+# legacy codecs; 8: key frames before a window; 9: flat windows; 10: fields renamed, scores unchanged; 11: times of a
+# steady rate up to the first irregular one.
+SCORER_VERSION = 11
 # Features up to this far (log2) outside the training range are clamped to it; beyond, a window is scored pixel-only.
 MAX_OUTSIDE_OCTAVES = 1.0
 DEVICES = {
@@ -44,6 +47,7 @@ DEVICES = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+WindowCallback = Callable[[Window, bool], None]
 SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
 
 
@@ -177,32 +181,28 @@ class Scorer:
         frame_scores = (best,) * len(span.frame_indices) if "frame_scores" in self.output_names else ()
         return _window(span, best, frame_scores, flat=True)
 
-    def _scored_windows(
-        self, metadata: VideoMetadata, predictions: list[WindowPrediction], pixel_only: bool
-    ) -> tuple[bool, list[tuple[Span, Window]]]:
-        """Whether bitstream features are used, and the windows with their final scores."""
-        pixel_windows = [(prediction.span, prediction.window) for prediction in predictions]
-        num_content = sum(not prediction.window.flat for prediction in predictions)
-        if self.contract.stream is None or pixel_only or not num_content:
-            return False, pixel_windows
-        unsupported = [prediction.unsupported for prediction in predictions if prediction.unsupported]
-        if metadata.bitstream is None or 2 * len(unsupported) > num_content:
-            metadata.add_note(f"scored pixel-only: {unsupported[0] if unsupported else metadata.no_bitstream_reason}")
-            return False, pixel_windows
-        if unsupported:  # such as black or still windows: the others keep their hybrid scores
-            metadata.add_note(f"some windows scored pixel-only: {unsupported[0]}")
+    def _is_hybrid(self, metadata: VideoMetadata, tally: Tally, pixel_only: bool) -> bool:
+        """Whether the video's score uses bitstream features; if it can't, a note says why."""
+        if self.contract.stream is None or pixel_only or not tally.num_content:
+            return False
+        if metadata.bitstream is None or 2 * tally.num_unsupported > tally.num_content:
+            metadata.add_note(f"scored pixel-only: {tally.first_unsupported or metadata.no_bitstream_reason}")
+            return False
+        if tally.num_unsupported:  # such as black or still windows: the others keep their hybrid scores
+            metadata.add_note(f"some windows scored pixel-only: {tally.first_unsupported}")
         if metadata.bitstream.codec not in self.contract.stream.codecs:
             metadata.add_note(f"model not trained on {metadata.bitstream.codec}: scored as an unknown codec")
-        scale, hybrid = self.contract.scale, []
-        for span, window, score, _ in predictions:
-            if score is None:
-                hybrid.append((span, window))
-                continue
-            frame_scores = tuple(
-                min(scale.maximum, max(scale.minimum, frame + score - window.score)) for frame in window.frame_scores
-            )
-            hybrid.append((span, replace(window, score=score, frame_scores=frame_scores)))
-        return True, hybrid
+        return True
+
+    def _hybrid_window(self, prediction: WindowPrediction) -> Window:
+        """A window with its hybrid score if it has one."""
+        window, score, scale = prediction.window, prediction.hybrid_score, self.contract.scale
+        if score is None:
+            return window
+        frame_scores = tuple(
+            min(scale.maximum, max(scale.minimum, frame + score - window.score)) for frame in window.frame_scores
+        )
+        return replace(window, score=score, frame_scores=frame_scores)
 
     def score(
         self,
@@ -215,11 +215,14 @@ class Scorer:
         name: str | None = None,
         on_frame: FrameCallback | None = None,
         pixel_only: bool = False,
+        on_window: WindowCallback | None = None,
+        keep_windows: bool = True,
     ) -> Score:
         """Score one video, evaluated at `display_height`.
 
         Args:
-            path: a file, or an open binary y4m stream, which is read to its end.
+            path: a file, or an open binary stream that is read to its end: y4m, or coded video in a container that can
+                be read in order.
             display_height: height in pixels to which frames are scaled; None for the video's own height.
             hdr: "refuse" raises on PQ and HLG video, "tonemap" converts it to SDR.
             window_seconds: length of the windows whose mean is the score; another length gives another score.
@@ -227,6 +230,10 @@ class Scorer:
             name: label of the video in the result; None for its path.
             on_frame: called with (seconds, frame) for every frame in order; every frame is then decoded.
             pixel_only: ignore bitstream features.
+            on_window: called with each window (of the timeline, if there is one) as soon as it is scored, and whether
+                its score is hybrid. Those of a stream come in order. If a file is read again, its windows come again.
+            keep_windows: False leaves `Score.windows` and `Score.timeline` empty, so that memory does not grow with the
+                length of a stream.
 
         Raises:
             ValueError: the video can't be decoded, or is HDR and `hdr` is "refuse".
@@ -237,20 +244,31 @@ class Scorer:
             raise ValueError(f"window length is {min(lengths):g} s; it must be above 0")
         read_bitstream = self.contract.stream is not None and not pixel_only
         options = ReadOptions(self.contract.view, lengths, display_height, hdr, self.threads, on_frame, read_bitstream)
+        tally, predictions = Tally(length), list[WindowPrediction]()
+
+        def predict(pixels: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
+            prediction = self._predict_window(pixels, metadata)
+            if on_window is not None and pixels.span.length_seconds == lengths[-1]:
+                on_window(self._hybrid_window(prediction), prediction.hybrid_score is not None)
+            return prediction
+
+        def predict_next(pixels: WindowPixels, metadata: VideoMetadata) -> None:
+            prediction = predict(pixels, metadata)
+            tally.add(prediction)
+            if keep_windows:
+                predictions.append(prediction)
+
         if isinstance(path, str | Path):
             label = str(path) if name is None else name
-            metadata, predictions = map_file_windows(Path(path), options, self._predict_window)
+            metadata, predictions = map_file_windows(Path(path), options, predict)
+            for prediction in predictions:
+                tally.add(prediction)
         else:
             label = "-" if name is None else name
-            metadata, predictions = map_pipe_windows(path, label, options, self._predict_window)
-        bitstream_used, scored = self._scored_windows(metadata, predictions, pixel_only)
-        scored.sort(key=lambda pair: pair[0].start_seconds)
-        windows = tuple(window for span, window in scored if span.length_seconds == length)
-        _note_flat(metadata, windows)
-        timeline: tuple[Window, ...] = ()
-        if timeline_seconds is not None:
-            timeline = tuple(window for span, window in scored if span.length_seconds == timeline_seconds)
-        return self._video_score(label, metadata, windows, timeline, bitstream_used)
+            metadata = map_pipe_windows(path, label, options, predict_next)
+        return self._video_score(
+            label, metadata, tally, predictions if keep_windows else [], timeline_seconds, pixel_only
+        )
 
     def windows(self, path: str | Path | IO[bytes], seconds: float, **options: Any) -> Iterator[Window]:
         """Windows of the given length in seconds, with their scores; options as for `score`."""
@@ -260,16 +278,24 @@ class Scorer:
         self,
         path: str,
         metadata: VideoMetadata,
-        windows: tuple[Window, ...],
-        timeline: tuple[Window, ...],
-        bitstream_used: bool,
+        tally: Tally,
+        predictions: list[WindowPrediction],
+        timeline_seconds: float | None,
+        pixel_only: bool,
     ) -> Score:
         scale, calibration = self.contract.scale, self.contract.calibration
+        bitstream_used = self._is_hybrid(metadata, tally, pixel_only)
         if bitstream_used:
             assert self.contract.stream is not None
             calibration = self.contract.stream.calibration
-        content = with_content(windows)
-        score = mean_score(content)
+        _note_flat(metadata, tally)
+        score, pixel_score = tally.scores(is_hybrid=bitstream_used)
+
+        def windows(length_seconds: float | None) -> tuple[Window, ...]:
+            chosen = [prediction for prediction in predictions if prediction.span.length_seconds == length_seconds]
+            scored = [self._hybrid_window(item) if bitstream_used else item.window for item in chosen]
+            return tuple(sorted(scored, key=lambda window: window.start_seconds))
+
         half_width = calibration.half_width if calibration else None
         return Score(
             path=path,
@@ -277,10 +303,10 @@ class Scorer:
             low=None if half_width is None else max(scale.minimum, score - half_width),
             high=None if half_width is None else min(scale.maximum, score + half_width),
             band=band(score, scale.minimum, scale.maximum, scale.polarity),
-            pixel_score=mean_score([replace(window, score=window.pixel_score) for window in content]),
+            pixel_score=pixel_score,
             bitstream_used=bitstream_used,
             display_height=metadata.display_size[1],
-            frames_used=len({index for window in windows for index in window.frame_indices}),
+            frames_used=tally.frames_used,
             width=metadata.width,
             height=metadata.height,
             fps=metadata.fps,
@@ -288,22 +314,11 @@ class Scorer:
             kind=scale.kind,
             polarity=scale.polarity,
             notes=tuple(metadata.notes),
-            windows=windows,
-            timeline=timeline,
+            num_windows=tally.num_windows,
+            num_flat_windows=tally.num_flat,
+            windows=windows(tally.length_seconds),
+            timeline=windows(timeline_seconds),
         )
-
-
-class WindowPrediction(NamedTuple):
-    """The model's outputs for one window.
-
-    `window` holds the pixel-only score and `hybrid_score` the one that also uses bitstream features, if they can be
-    used. `unsupported` says why they can't.
-    """
-
-    span: Span
-    window: Window
-    hybrid_score: float | None = None
-    unsupported: str | None = None
 
 
 def _window(span: Span, score: float, frame_scores: tuple[float, ...], *, flat: bool = False) -> Window:
@@ -325,14 +340,14 @@ def _unsupported_feature(features: NDArray[np.float64], trained: BitstreamContra
     return f"outside the model's training range ({names[outside.argmax()]})"
 
 
-def _note_flat(metadata: VideoMetadata, windows: Sequence[Window]) -> None:
-    num_flat = sum(window.flat for window in windows)
-    if num_flat == len(windows):
+def _note_flat(metadata: VideoMetadata, tally: Tally) -> None:
+    num_flat, num_windows = tally.num_flat, tally.num_windows
+    if num_flat == num_windows:
         metadata.add_note("flat: every frame is a single color, so the score is the scale's best, not a prediction")
     elif num_flat:
         verb = "is" if num_flat == 1 else "are"
         metadata.add_note(
-            f"{num_flat} of {len(windows)} windows {verb} flat (a single color) and excluded from the score"
+            f"{num_flat} of {num_windows} windows {verb} flat (a single color) and excluded from the score"
         )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rungwise.bitstream.features import bitstream_features
-from rungwise.media.clock import end_seconds
 from rungwise.media.color import HDR_TRANSFERS
 from rungwise.media.limits import MAX_SAMPLE_ASPECT, check_size, is_absurd_aspect
 from rungwise.media.packets import HiddenKeyFrame, Packets
@@ -141,11 +140,11 @@ class VideoMetadata:
         if text not in self.notes:
             self.notes.append(text)
 
-    def set_timing(self, times: list[float], rate: Fraction) -> None:
-        """Set frame count, duration and mean frame rate from presentation times; `rate` serves a single frame."""
-        self.num_frames = len(times)
-        self.duration_seconds = round(end_seconds(times, rate), 6)
-        self.fps = round(len(times) / self.duration_seconds, 3) if self.duration_seconds else float(rate)
+    def set_timing(self, num_frames: int, end_seconds: float, rate: Fraction) -> None:
+        """Set frame count, duration and mean frame rate; `rate` serves where the duration is 0."""
+        self.num_frames = num_frames
+        self.duration_seconds = round(end_seconds, 6)
+        self.fps = round(num_frames / self.duration_seconds, 3) if self.duration_seconds else float(rate)
 
 
 def first_frame_metadata(frame: VideoFrame, stream: Any, name: str, options: ReadOptions) -> VideoMetadata:

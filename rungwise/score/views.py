@@ -14,7 +14,7 @@ Shapes: T frames, S = grid * patch_px, a view's pixels are x_TSSC uint8 RGB.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -141,7 +141,7 @@ def place_view(
     number: int,
     size: tuple[int, int],
     indices: Sequence[int],
-    times: Sequence[float] | NDArray[np.float64],
+    times: Sequence[float] | Mapping[int, float] | NDArray[np.float64],
 ) -> View:
     """View `number` of a video with display size (width, height), for the frames `indices`."""
     seed_values = {"recipe": recipe.model_dump(), "version": VIEWS_VERSION, "view": number}

@@ -23,14 +23,13 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from rungwise.media.clock import end_seconds, steady_clock
+from rungwise.media.clock import CLOCK_SECONDS, end_seconds, steady_clock
 from rungwise.media.packets import Packets
 from rungwise.score.frame_choice import luma_difference
 from rungwise.score.views import PatchSource, View, ViewRecipe, stitch
 
 WINDOW_SECONDS = 4.0
 BLOCK_FRAMES = 32
-CLOCK_SECONDS = 0.0011  # largest rounding error of a container's timestamps: Matroska counts milliseconds
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,15 @@ PlaceView = Callable[[Span], View]
 
 
 def frame_times(packets: Packets) -> list[float]:
-    """Seconds from the first frame; exact times of a steady rate where only container rounding hides it.
+    """Seconds from the first frame; exact times of a steady rate up to the first that deviates by more than rounding.
 
-    The same video then has bit-identical times in another container or through a pipe.
+    The same video then has bit-identical times in another container or through a pipe (`StreamClock`).
     """
-    times = packets.times_N
-    steady = steady_clock(len(times), packets.rate)
-    if np.abs(times - steady).max() <= CLOCK_SECONDS:
-        times = steady
-    return [float(time) for time in times]
+    steady = steady_clock(len(packets.times_N), packets.rate)
+    deviates = np.abs(packets.times_N - steady) > CLOCK_SECONDS
+    num_steady = int(deviates.argmax()) if deviates.any() else len(steady)
+    times = np.concatenate([steady[:num_steady], packets.times_N[num_steady:]])
+    return [float(time) for time in np.maximum.accumulate(times)]
 
 
 def window_of(time: float, length: float) -> int:
@@ -169,21 +168,31 @@ class _OpenWindow:
     first: int
     start_seconds: float
     view: View
-    count: int = 0
+    times: list[float] = field(default_factory=list)  # of every frame
     blocks: list[NDArray[np.uint8]] = field(default_factory=list)  # patches of BLOCK_FRAMES frames each
     differences: list[float] = field(default_factory=list)  # to the previous frame, for each frame but the first
     is_flat: list[bool] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """Frames so far."""
+        return len(self.times)
+
 
 class Assembler:
-    """Windows of a stream, pushed frame by frame. `place` is called before the window's frames are chosen."""
+    """Windows of a stream, pushed frame by frame. `place` is called before the window's frames are chosen.
+
+    Memory does not grow with the number of frames.
+    """
 
     def __init__(self, length: float, recipe: ViewRecipe, place: PlaceView) -> None:
         self.length, self.recipe, self.place = length, recipe, place
         self.previous: _OpenWindow | None = None  # complete, unless a short tail joins it
         self.previous_count = 0  # its frames without that tail
         self.current: _OpenWindow | None = None
-        self.times: list[float] = []
+        self.num_frames = self.num_windows = 0
+        self.origin = 0.0  # time from which windows are counted: that of the frame after the last clock jump
+        self.time = 0.0  # of the last frame, from the origin
         self.previous_luma: NDArray[np.generic] | None = None
         # Blocks are reused: small arrays allocated between large frames would fragment the memory.
         self.free_blocks: list[NDArray[np.uint8]] = []
@@ -197,23 +206,24 @@ class Assembler:
             if self.previous_luma is not None:
                 difference = luma_difference(self.previous_luma, luma)
             self.previous_luma = np.array(luma)
-        index = len(self.times)
-        starts = not self.times or window_of(time, self.length) != window_of(self.times[-1], self.length)
-        self.times.append(time)
-        if starts:
+        index, before, self.time = self.num_frames, self.time, time - self.origin
+        self.num_frames += 1
+        if self.current is None or window_of(self.time, self.length) != window_of(before, self.length):
             yield from self._close_previous()
-            number = 0 if self.current is None else self.current.number + 1
             self.previous, self.previous_count = self.current, self.current.count if self.current else 0
-            view = self.place(Span(self.length, number, time, time, (index,), (time,)))
-            self.current = _OpenWindow(number, index, time, view)
+            view = self.place(Span(self.length, self.num_windows, time, time, (index,), (time,)))
+            self.current = _OpenWindow(self.num_windows, index, time, view)
+            self.num_windows += 1
         assert self.current is not None
-        self._add(self.current, source, difference, is_flat)
-        if in_second_half(time, self.length):
+        self._add(self.current, time, source, difference, is_flat)
+        if in_second_half(self.time, self.length):
             yield from self._close_previous()
         if self.previous is not None:
-            self._add(self.previous, source, difference, is_flat)
+            self._add(self.previous, time, source, difference, is_flat)
 
-    def _add(self, window: _OpenWindow, source: PatchSource, difference: float | None, is_flat: bool) -> None:
+    def _add(
+        self, window: _OpenWindow, time: float, source: PatchSource, difference: float | None, is_flat: bool
+    ) -> None:
         window.is_flat.append(is_flat)
         if window.count and difference is not None:
             window.differences.append(difference)
@@ -223,7 +233,7 @@ class Assembler:
             block = self.free_blocks.pop() if self.free_blocks else np.empty((BLOCK_FRAMES, size, size, 3), np.uint8)
             window.blocks.append(block)
         stitch(source, window.view, window.blocks[-1][slot])
-        window.count += 1
+        window.times.append(time)
 
     def _close_previous(self) -> Iterator[WindowPixels]:
         """Yield the previous window: the current one is long enough to stand alone, so it won't join as a tail."""
@@ -232,11 +242,28 @@ class Assembler:
             yield self._finished(self.previous, self.previous_count, self.current.start_seconds)
             self.previous = None
 
-    def finish(self, rate: Fraction) -> Iterator[WindowPixels]:
+    @property
+    def open_seconds(self) -> float:
+        """Start of the earliest window that is not yielded yet."""
+        window = self.previous or self.current
+        return 0.0 if window is None else window.start_seconds
+
+    def restart(self, time: float) -> Iterator[WindowPixels]:
+        """Yield the open window before a clock jump; windows are counted anew from the next frame, which is at `time`.
+
+        A short tail joins the window before it, as at the end of a stream.
+        """
+        yield from self.finish(time)
+        self.previous = self.current = None
+        self.origin = time
+
+    def finish(self, end_seconds: float) -> Iterator[WindowPixels]:
         """The window still open at the end of the stream."""
         assert self.current is not None
         last = self.current if self.previous is None else self.previous
-        yield self._finished(last, last.count, end_seconds(self.times, rate))
+        # A tail is numbered, but is no window if it joins the one before.
+        self.num_windows -= self.previous is not None
+        yield self._finished(last, last.count, end_seconds)
 
     def _finished(self, window: _OpenWindow, count: int, end_seconds: float) -> WindowPixels:
         differences, is_flat = window.differences[: count - 1], window.is_flat[:count]
@@ -246,6 +273,6 @@ class Assembler:
         indices = tuple(window.first + index for index in chosen)
         pixels = np.stack([window.blocks[index // BLOCK_FRAMES][index % BLOCK_FRAMES] for index in chosen])
         self.free_blocks += window.blocks
-        seconds = tuple(self.times[index] for index in indices)
+        seconds = tuple(window.times[index] for index in chosen)
         span = Span(self.length, window.number, window.start_seconds, end_seconds, indices, seconds)
         return WindowPixels(span, pixels, all(is_flat))

@@ -72,7 +72,7 @@ def test_a_stream_gives_the_same_windows_as_a_file(choice: str, length: float) -
             streamed += assembler.push(time, DisplayFrame(frames[index], 20, 16), lumas[index], False)
             num_buffered = sum(window.count for window in (assembler.previous, assembler.current) if window)
             assert num_buffered <= 3 * max(stop - first for first, stop in cut_windows(times, length))
-        streamed += assembler.finish(Fraction(10))
+        streamed += assembler.finish(end_seconds(times, Fraction(10)))
         assert [window.span for window in streamed] == [window.span for window in planned]
         for one, other in zip(streamed, planned, strict=True):
             np.testing.assert_array_equal(one.pixels, other.pixels)

@@ -1,0 +1,169 @@
+"""Coded video through a pipe: the same score as the file's, to the bit, window by window, in memory that stays flat."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import pytest
+
+from rungwise import Scorer
+from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.score.result import Window
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=24:d=3", "-pix_fmt", "yuv420p"]
+ENCODERS = {
+    "x264": ["-c:v", "libx264", "-preset", "fast", "-threads", "1", "-g", "20"],
+    "x265": ["-c:v", "libx265", "-preset", "fast", "-g", "20", "-x265-params", "log-level=error:pools=1"],
+    "svtav1": ["-c:v", "libsvtav1", "-preset", "11", "-g", "20", "-svtav1-params", "lp=1"],
+    "vp9": ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20", "-b:v", "100k"],
+    "mpeg2": ["-c:v", "mpeg2video", "-bf", "2", "-q:v", "6"],
+}
+FRAGMENTED = ["-movflags", "frag_keyframe+empty_moov+default_base_moof"]
+PAIRS: dict[str, tuple[str, Sequence[str]]] = {
+    "h264.ts": ("x264", ()),
+    "h264.mkv": ("x264", ()),
+    "h264.mp4": ("x264", FRAGMENTED),
+    "h264.flv": ("x264", ()),
+    "raw.h264": ("x264", ()),
+    "hevc.ts": ("x265", ()),
+    "hevc.mp4": ("x265", FRAGMENTED),
+    "raw.hevc": ("x265", ()),
+    "av1.mkv": ("svtav1", ()),
+    "av1.mp4": ("svtav1", FRAGMENTED),
+    "av1.ivf": ("svtav1", ()),
+    "vp9.webm": ("vp9", ()),
+    "vp9.ivf": ("vp9", ()),
+    "mpeg2.ts": ("mpeg2", ()),
+    "interlaced.ts": ("x264", ["-vf", "setfield=tff", "-flags", "+ilme+ildct", "-x264-params", "tff=1"]),
+    "variable.mkv": ("x264", ["-vf", "select='lt(n,30)+mod(n,3)'", "-fps_mode", "vfr"]),
+    "black_start.mkv": ("x264", ["-vf", "drawbox=t=fill:c=black:enable='lt(t,1.2)'"]),
+}
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    """The packaged hybrid model."""
+    return Scorer()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a video of `PAIRS`."""
+    folder = tmp_path_factory.mktemp("pipes")
+
+    def make(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            encoder, options = PAIRS[name]
+            run_ffmpeg([*SOURCE, *ENCODERS[encoder], *options, str(path)])
+        return path
+
+    return make
+
+
+def piped(scorer: Scorer, path: Path, **options: Any) -> Any:
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        return scorer.score(cat.stdout, name=str(path), **options)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_coded_pipe_scores_exactly_like_its_file(scorer: Scorer, videos: Callable[[str], Path], name: str) -> None:
+    path, options = videos(name), {"window_seconds": 1.0, "timeline_seconds": 1.5, "display_height": 120}
+    windows: list[Window] = []
+    from_file = scorer.score(path, **options)
+    assert piped(scorer, path, on_window=lambda window, _: windows.append(window), **options) == from_file
+    assert from_file.bitstream_used
+    assert len(from_file.windows) > 1
+    assert tuple(windows) == from_file.timeline
+
+
+@pytest.mark.parametrize(("offset", "note"), [("0", "timestamps restart"), ("1000", "a gap of 99")])
+def test_a_clock_that_jumps_starts_new_windows_as_in_a_file(
+    scorer: Scorer, videos: Callable[[str], Path], tmp_path: Path, offset: str, note: str
+) -> None:
+    first, second, both = videos("h264.ts"), tmp_path / "second.ts", tmp_path / "both.ts"
+    run_ffmpeg(["-i", str(first), "-c", "copy", "-output_ts_offset", offset, str(second)])
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    from_file = scorer.score(both, window_seconds=2)
+    assert piped(scorer, both, window_seconds=2) == from_file
+    assert note in from_file.notes[-1]
+
+
+def test_a_stream_that_breaks_off_is_scored_up_to_there(scorer: Scorer, videos: Callable[[str], Path]) -> None:
+    for name in ("h264.ts", "av1.mkv", "hevc.mp4"):
+        data = videos(name).read_bytes()
+        score = scorer.score(io.BytesIO(data[: len(data) * 2 // 3]), window_seconds=1)
+        assert 1 < score.duration_seconds < 2.7
+        assert score.bitstream_used
+
+
+def test_a_score_without_windows_is_the_same(scorer: Scorer, videos: Callable[[str], Path]) -> None:
+    from_file = scorer.score(videos("hevc.ts"), window_seconds=0.7)
+    without = piped(scorer, videos("hevc.ts"), window_seconds=0.7, keep_windows=False)
+    assert without == replace(from_file, windows=())
+
+
+def test_the_data_kept_of_a_stream_do_not_grow(
+    scorer: Scorer, videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rungwise.bitstream.coded_frames import CodedFrameReader
+    from rungwise.score.stream_windows import RecentFrames
+
+    frames: list[RecentFrames] = []
+    readers: list[CodedFrameReader] = []
+    forget, settle = RecentFrames.forget, CodedFrameReader._settle_next
+    monkeypatch.setattr(RecentFrames, "forget", lambda self, time: (frames.append(self), forget(self, time))[1])
+    monkeypatch.setattr(CodedFrameReader, "_settle_next", lambda self: (readers.append(self), settle(self))[1])
+    piped(scorer, videos("h264.ts"), window_seconds=0.5, keep_windows=False)
+    assert len(frames[-1].rows) <= 24
+    assert not readers[-1].reader.qsteps  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "it is empty"),
+        (b"#EXTM3U\n", "playlist"),
+        (b"text\n" * 99, "not a video that can be read from a pipe"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isom\0\0\0\0", "an MP4 must be fragmented"),
+    ],
+)
+def test_what_is_no_stream_of_video_is_refused(scorer: Scorer, data: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as refusal:
+        scorer.score(io.BytesIO(data))
+    assert str(refusal.value).startswith("-: ")
+
+
+def test_windows_are_printed_as_they_close(videos: Callable[[str], Path]) -> None:
+    command = [sys.executable, "-m", "rungwise", "score", "-", "--windows", "--timeline", "1"]
+    path = videos("h264.ts")
+    ffmpeg_command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-c",
+        "copy",
+        "-f",
+        "mpegts",
+        "-",
+    ]
+    with subprocess.Popen(ffmpeg_command, stdout=subprocess.PIPE) as ffmpeg:
+        done = subprocess.run(command, stdin=ffmpeg.stdout, capture_output=True, check=True, cwd=ROOT)
+    *windows, video = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(window["start_seconds"], window["end_seconds"]) for window in windows] == [(0, 1), (1, 2), (2, 3)]
+    assert all(window["bitstream_used"] for window in windows)
+    assert (video["num_windows"], video["bitstream_used"]) == (1, True)
+    refused = subprocess.run([*command, "--csv"], capture_output=True, check=False, cwd=ROOT)
+    assert refused.returncode == 2
