@@ -1,4 +1,4 @@
-"""Split a video that comes through a pipe into windows: a coded stream in any container, or y4m.
+"""Split a video that comes through a pipe into windows: coded video in any container, or y4m.
 
 The stream is read once, in order. Its windows equal those of a file with the same bytes.
 """

@@ -168,9 +168,8 @@ def test_more_frames_than_the_limit_are_refused(
     done = scored(model, files / name)
     assert done.exit_code == 1
     assert "5 frames" in done.stderr
-    if name.endswith("y4m"):
-        with pytest.raises(ValueError, match="5 frames"):
-            Scorer(model).score(io.BytesIO((files / name).read_bytes()))
+    if name.endswith("y4m"):  # a pipe is not limited: its memory does not grow
+        Scorer(model).score(io.BytesIO((files / name).read_bytes()))
 
 
 @pytest.mark.parametrize("ratio", [(1_000_000, 1), (1, 1_000_000), (17, 1)])
