@@ -249,7 +249,7 @@ class Assembler:
         return 0.0 if window is None else window.start_seconds
 
     def restart(self, time: float) -> Iterator[WindowPixels]:
-        """Yield the open window before a clock jump; windows are counted anew from the next frame, which is at `time`.
+        """Yield the open window before a clock jump; windows are counted from the next frame, which is at `time`.
 
         A short tail joins the window before it, as at the end of a stream.
         """

@@ -78,7 +78,10 @@ def piped(scorer: Scorer, path: Path, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_coded_pipe_scores_exactly_like_its_file(scorer: Scorer, videos: Callable[[str], Path], name: str) -> None:
-    path, options = videos(name), {"window_seconds": 1.0, "timeline_seconds": 1.5, "display_height": 120}
+    path, options = (
+        videos(name),
+        dict[str, Any]({"window_seconds": 1.0, "timeline_seconds": 1.5, "display_height": 120}),
+    )
     windows: list[Window] = []
     from_file = scorer.score(path, **options)
     assert piped(scorer, path, on_window=lambda window, _: windows.append(window), **options) == from_file
@@ -121,12 +124,22 @@ def test_the_data_kept_of_a_stream_do_not_grow(
 
     frames: list[RecentFrames] = []
     readers: list[CodedFrameReader] = []
-    forget, settle = RecentFrames.forget, CodedFrameReader._settle_next
-    monkeypatch.setattr(RecentFrames, "forget", lambda self, time: (frames.append(self), forget(self, time))[1])
-    monkeypatch.setattr(CodedFrameReader, "_settle_next", lambda self: (readers.append(self), settle(self))[1])
+
+    def noted_init(self: RecentFrames, *arguments: Any) -> None:
+        frames.append(self)
+        init_frames(self, *arguments)
+
+    def noted_reader_init(self: CodedFrameReader, *arguments: Any, **options: Any) -> None:
+        readers.append(self)
+        init_reader(self, *arguments, **options)
+
+    init_frames, init_reader = RecentFrames.__init__, CodedFrameReader.__init__
+    monkeypatch.setattr(RecentFrames, "__init__", noted_init)
+    monkeypatch.setattr(CodedFrameReader, "__init__", noted_reader_init)
     piped(scorer, videos("h264.ts"), window_seconds=0.5, keep_windows=False)
     assert len(frames[-1].rows) <= 24
-    assert not readers[-1].reader.qsteps  # type: ignore[union-attr]
+    assert readers[-1].reader is not None
+    assert not readers[-1].reader.qsteps
 
 
 @pytest.mark.parametrize(
