@@ -102,6 +102,15 @@ def folds_of(data: Data) -> np.ndarray:
     return np.where(table["split"] == "test", -1, table["group"].map(fold).fillna(-1)).astype(int)
 
 
+def stored_stem(config: RunConfig, data: Data, runs: Path) -> tuple[FrameStudent, np.ndarray | None]:
+    """A new student, and its stem's output of every view if the config keeps that."""
+    student = config.student
+    model = new_student(config, data, None)
+    if not student.execution.keep_frozen:
+        return model, None
+    return model, keep_frozen(model, student.model, data, runs, device="cpu", precision=student.precision)
+
+
 def train_job(job: Job, config: RunConfig, runs: Path, folder: Path) -> None:
     """Train a student without one fold, and write what it predicts of it."""
     torch.set_num_threads(1)
@@ -113,9 +122,7 @@ def train_job(job: Job, config: RunConfig, runs: Path, folder: Path) -> None:
         data, table=data.table.assign(split=np.where(fold == job.fold, "test", np.where(fold < 0, "", "train")))
     )
     targets = read_cache(artifacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
-    model, hidden = new_student(config, data, None), None
-    if config.student.execution.keep_frozen:
-        hidden = keep_frozen(model, config.student.model, data, runs, device="cpu", precision=config.student.precision)
+    model, hidden = stored_stem(config, data, runs)
     train = student_examples(config, data, "train", targets=targets, hidden=hidden)
     fitted, _ = fit_student(
         config, data, config.student.training, model, train, None,
@@ -192,19 +199,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config, rows = load_config(arguments.config), [FULL, *(row for row in arguments.rows if row != FULL)]
-    for row in rows:
-        changed(config, row, 0)
+    configs = [changed(config, row, 0) for row in rows]
     artifacts = run(config, arguments.runs, until="cache").artifacts
     key = {"student": config.student.model_dump(mode="json"), "rows": ROWS, "cache": artifacts["cache"].content_sha256}
     folder = arguments.runs / "ablation" / sha256_json(key)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [Job(row, seed, fold) for seed in arguments.seeds for row in rows for fold in range(FOLDS)]
+    data = read_data(config, artifacts["ladder"], artifacts["views"])
+    for each in configs:  # before the students, which would wait for one another
+        stored_stem(each, data, arguments.runs)
     left = [job for job in jobs if not job.file(folder).is_file()]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         work = partial(train_job, config=config, runs=arguments.runs, folder=folder)
         for _ in track(pool.map(work, left), "students", total=len(left)):
             pass
-    data = read_data(config, artifacts["ladder"], artifacts["views"])
     predictors, table = collect(jobs, folder, data, rows, arguments.seeds)
     full = [f"{FULL}, pixel-only", f"{FULL}, hybrid"]
     result = evaluate_predictors(table, predictors, num_resamples=config.evaluate.num_resamples, against=full)
