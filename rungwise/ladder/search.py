@@ -20,6 +20,7 @@ MIN_LOSS = 0.5  # points; scores above 100 minus this are not told apart
 TYPICAL_LOSS = 7.0  # at an axis' `start`
 MIN_SPAN = 0.3  # doublings between two places that give a slope
 MIN_SLOPE, MAX_SLOPE = 0.02, 3.0  # of the log loss, relative to the typical one
+NEAR = 0.7  # doublings: VMAF measures the model's trial itself if the proposal is no further from it
 BITRATE_STEPS = 32  # an octave: steps of 2.2 %
 # CRF of a typical loss, and by how much it rises where the loss doubles: rough, as the search corrects both.
 TYPICAL_CRF = {
@@ -138,6 +139,9 @@ def find_place(curve: Curve, target: float, tolerance: float, model: Score | Non
         if not inside or near or (reached >= 0 and not above):
             return reached if reached >= 0 else None
         place = above[-1][0] if above else 0
+        if curve.model and not curve.measured:
+            (trial,) = curve.model
+            place = trial if abs(place - trial) <= NEAR * curve.axis.doubling else place
         if model is not None and not curve.model and not curve.measured:
             curve.model[place] = model(place)
         else:
