@@ -51,6 +51,15 @@ Hdr = Annotated[
     Literal["refuse", "tonemap"],
     typer.Option(help="PQ and HLG: refuse, or tone-map for an SDR screen", rich_help_panel=SCORING),
 ]
+BitstreamStats = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME:FILE",
+        help="an encoder's statistics for y4m on stdin: x264, x265 or svtav1 and its log, or a codec such as h264 and "
+        "a CSV of pts, bytes, qp, type",
+        rich_help_panel=SCORING,
+    ),
+]
 PixelOnly = Annotated[bool, typer.Option("--pixel-only", help="ignore the bitstream features", rich_help_panel=SCORING)]
 Timeline = Annotated[
     float | None,
@@ -113,6 +122,7 @@ def score(
     display_height: DisplayHeight = None,
     hdr: Hdr = "refuse",
     pixel_only: PixelOnly = False,
+    bitstream_stats: BitstreamStats = None,
     timeline: Timeline = None,
     fail_under: FailUnder = None,
     fail_under_worst: FailUnderWorst = None,
@@ -130,12 +140,15 @@ def score(
 ) -> None:
     """Score videos: one line each, as they are done."""
     check_format(as_json, as_csv)
+    if bitstream_stats is not None and "-" not in (videos or ()):
+        raise typer.BadParameter("goes with y4m on stdin (-)", param_hint="--bitstream-stats")
     if windows and (as_csv or cache is not None):
         raise typer.BadParameter("goes with neither --csv nor --cache", param_hint="--windows")
     if not videos and listed is None:
         raise typer.BadParameter("name a video, or give --from FILE", param_hint="VIDEO")
     if listed == "-" and "-" in (videos or ()):
         raise typer.BadParameter("stdin holds either a list (--from -) or a video (-)")
+    from rungwise.bitstream.encoder_stats import read_encoder_stats
     from rungwise.score.batch import Live, Options, score_all
     from rungwise.score.inputs import find_inputs
     from rungwise.score.scorer import Scorer
@@ -146,7 +159,8 @@ def score(
     inputs = find_inputs(_arguments(videos or [], listed))
     pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed
     needs_windows = worst > 0 or any(option is not None for option in (out, vmaf_json, fail_under_worst))
-    live = Live(print_window, keep_windows=needs_windows) if windows else Live()
+    stats = None if bitstream_stats is None else read_encoder_stats(bitstream_stats)
+    live = Live(print_window if windows else None, needs_windows or not windows, stats)
     results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache, live=live)
     writer = Writer(scorer, Output(out, vmaf_json, worst, hdr == "tonemap", as_json or windows, as_csv))
     if not write_results(results, writer, Gates(fail_under, fail_under_worst), display_height):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rungwise.artifact import sha256_file, sha256_json, write_text
+from rungwise.bitstream.encoder_stats import EncoderStats
 from rungwise.failures import failure
 from rungwise.score.contract import CONTRACT_VERSION
 from rungwise.score.inputs import PIPE, Input, join_variant
@@ -38,15 +39,17 @@ NamedWindowCallback = Callable[[str, Window, bool], None]  # video, window, whet
 
 @dataclass(frozen=True)
 class Live:
-    """What happens to windows while a video is scored.
+    """What goes with a stream, and what happens to windows while a video is scored.
 
     Attributes:
         on_window: called with each window as soon as it is scored.
         keep_windows: whether scores hold their windows; without them, memory does not grow with a pipe's length.
+        encoder_stats: bitstream data of the y4m stream of input "-".
     """
 
     on_window: NamedWindowCallback | None = None
     keep_windows: bool = True
+    encoder_stats: EncoderStats | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def _score(scorer: Scorer, source: Path | IO[bytes], name: str, options: Options
         pixel_only=options.pixel_only,
         on_window=None if report is None else lambda window, is_hybrid: report(name, window, is_hybrid),
         keep_windows=live.keep_windows,
+        encoder_stats=live.encoder_stats if name == PIPE else None,
     )
     return Result(name, score, detector.cut_times() if detector else None)
 

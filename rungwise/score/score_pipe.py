@@ -45,6 +45,11 @@ class _CodedStream:
         self.stream = video_stream(container)
         self.codec = str(self.stream.codec_context.codec.canonical_name)
         self.is_y4m = container.format.name == "yuv4mpegpipe"
+        self.stats: Iterator[CodedFrame] = iter(())
+        if options.encoder_stats is not None and not self.is_y4m:
+            raise ValueError(f"{name}: has its own bitstream; --bitstream-stats goes with y4m")
+        if options.encoder_stats is not None:
+            self.codec, self.stats = options.encoder_stats.codec, iter(options.encoder_stats.frames)
         self.reader = CodedFrameReader(self.stream, read_qsteps=options.read_bitstream and not self.is_y4m)
         self.unmatched: dict[int | None, deque[CodedFrame]] = {}  # by timestamp, in coded order
         self.num_shown = self.num_hidden = self.num_damaged = 0
@@ -77,7 +82,7 @@ class _CodedStream:
                 except av.error.FFmpegError:
                     self.num_damaged += 1
                     frames = []
-                if packet.size:
+                if packet.size and not self.is_y4m:
                     self._add_packet(packet)
                 while frames:
                     yield frames.pop(0)
@@ -100,7 +105,9 @@ class _CodedStream:
             del self.unmatched[next(iter(self.unmatched))]
 
     def coded_frame(self, frame: VideoFrame) -> CodedFrame | None:
-        """The bitstream data of a decoded frame."""
+        """The bitstream data of a decoded frame, the next one in presentation order."""
+        if self.is_y4m:
+            return next(self.stats, None)
         queue = self.unmatched.get(frame.pts)
         if not queue:
             return None
@@ -137,7 +144,7 @@ def map_pipe_windows(stream: IO[bytes], name: str, options: ReadOptions, functio
         metadata = _metadata(coded_stream, head, first, options)
         clock = StreamClock(rate, None if first.pts is None else coded_stream.stream.time_base)
         recent = None
-        if options.read_bitstream and not coded_stream.is_y4m:
+        if options.read_bitstream and (options.encoder_stats or not coded_stream.is_y4m):
             recent = RecentFrames(coded_stream.codec, metadata, coded_stream.hidden_key_frame)
         windows = StreamWindows(metadata, options, clock, recent, function)
         rest = chain([first], frames)
@@ -145,6 +152,8 @@ def map_pipe_windows(stream: IO[bytes], name: str, options: ReadOptions, functio
         for frame in rest:
             windows.push(frame, frame.pts, coded_stream.coded_frame(frame))
         coded_stream.reader.finish()
+        if num_left := len(list(coded_stream.stats)):
+            metadata.add_note(f"bitstream statistics of {num_left} more frames than there are")
         for note in coded_stream.notes():
             metadata.add_note(note)
         windows.finish()

@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rungwise.bitstream.encoder_stats import EncoderStats
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, bitstream_input
 from rungwise.score.contract import (
     CONTRACT_VERSION,
@@ -215,6 +216,7 @@ class Scorer:
         name: str | None = None,
         on_frame: FrameCallback | None = None,
         pixel_only: bool = False,
+        encoder_stats: EncoderStats | None = None,
         on_window: WindowCallback | None = None,
         keep_windows: bool = True,
     ) -> Score:
@@ -230,6 +232,7 @@ class Scorer:
             name: label of the video in the result; None for its path.
             on_frame: called with (seconds, frame) for every frame in order; every frame is then decoded.
             pixel_only: ignore bitstream features.
+            encoder_stats: bitstream data of the frames of a y4m stream.
             on_window: called with each window (of the timeline, if there is one) as soon as it is scored, and whether
                 its score is hybrid. Those of a stream come in order. If a file is read again, its windows come again.
             keep_windows: False leaves `Score.windows` and `Score.timeline` empty, so that memory does not grow with the
@@ -243,7 +246,9 @@ class Scorer:
         if min(lengths) <= 0:
             raise ValueError(f"window length is {min(lengths):g} s; it must be above 0")
         read_bitstream = self.contract.stream is not None and not pixel_only
-        options = ReadOptions(self.contract.view, lengths, display_height, hdr, self.threads, on_frame, read_bitstream)
+        options = ReadOptions(
+            self.contract.view, lengths, display_height, hdr, self.threads, on_frame, read_bitstream, encoder_stats
+        )
         tally, predictions = Tally(length), list[WindowPrediction]()
 
         def predict(pixels: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.bitstream.encoder_stats import EncoderStats
 from rungwise.bitstream.features import bitstream_features
 from rungwise.media.color import HDR_TRANSFERS
 from rungwise.media.limits import MAX_SAMPLE_ASPECT, check_size, is_absurd_aspect
@@ -38,6 +39,7 @@ class ReadOptions:
         on_frame: called with (seconds, frame) for every frame in order. If a file has to be read again, the calls
             restart at 0 s.
         read_bitstream: also read QP and frame sizes from the bitstream.
+        encoder_stats: these data of the frames of a y4m stream.
     """
 
     recipe: ViewRecipe
@@ -47,6 +49,7 @@ class ReadOptions:
     threads: int = 1
     on_frame: FrameCallback | None = None
     read_bitstream: bool = False
+    encoder_stats: EncoderStats | None = None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 
 from rungwise import Scorer
+from rungwise.bitstream.encoder_stats import _svtav1_rows, read_encoder_stats
+from rungwise.bitstream.qp import QstepReader
 from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.media.packets import read_packets
 from rungwise.score.result import Window
 
 ROOT = Path(__file__).parents[3]
@@ -180,3 +184,76 @@ def test_windows_are_printed_as_they_close(videos: Callable[[str], Path]) -> Non
     assert (video["num_windows"], video["bitstream_used"]) == (1, True)
     refused = subprocess.run([*command, "--csv"], capture_output=True, check=False, cwd=ROOT)
     assert refused.returncode == 2
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of encodes with the encoder's statistics."""
+    folder = tmp_path_factory.mktemp("logged")
+    logs = {
+        "x264": ["-pass", "1", "-passlogfile", "x264"],
+        "x265": ["-x265-params", "log-level=error:pools=1:csv=x265.csv:csv-log-level=1"],
+        "svtav1": ["-vstats_file", "svtav1.log", "-vstats_version", "2"],
+    }
+    for encoder, options in logs.items():
+        run_ffmpeg([*SOURCE, *ENCODERS[encoder], *options, f"{encoder}.mkv"], cwd=folder)
+    return folder
+
+
+def y4m_score(scorer: Scorer, path: Path, stats: str) -> Any:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "yuv4mpegpipe", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as ffmpeg:
+        assert ffmpeg.stdout is not None
+        return scorer.score(ffmpeg.stdout, encoder_stats=read_encoder_stats(stats), window_seconds=1, name=str(path))
+
+
+@pytest.mark.parametrize(("encoder", "log"), [("x264", "x264-0.log"), ("x265", "x265.csv"), ("svtav1", "svtav1.log")])
+def test_logs_of_encoders_give_a_hybrid_score(scorer: Scorer, logged: Path, encoder: str, log: str) -> None:
+    path = logged / f"{encoder}.mkv"
+    coded, from_log = scorer.score(path, window_seconds=1), y4m_score(scorer, path, f"{encoder}:{logged / log}")
+    assert from_log.bitstream_used
+    assert from_log.pixel_score == coded.pixel_score
+    assert from_log.score == pytest.approx(coded.score, abs=4)
+    stats, packets = read_encoder_stats(f"{encoder}:{logged / log}"), read_packets(path, QstepReader)
+    assert [frame.is_intra for frame in stats.frames] == packets.is_intra_N.tolist()
+    sizes = [frame.num_bytes for frame in stats.frames]
+    assert np.abs(np.asarray(sizes[1:]) - packets.sizes_N[1:]).max() < 32  # without headers
+
+
+def test_a_csv_with_the_quantizers_of_the_bitstream_gives_its_score(
+    scorer: Scorer, logged: Path, tmp_path: Path
+) -> None:
+    path, table = logged / "x265.mkv", tmp_path / "stats.csv"
+    packets = read_packets(path, QstepReader)
+    assert packets.log2_qsteps_N is not None
+    rows = zip(packets.sizes_N, packets.log2_qsteps_N, packets.is_intra_N, strict=True)
+    lines = [f"{i},{size},{6 * q + 4:.9f},{'I' if key else 'P'}" for i, (size, q, key) in enumerate(rows)]
+    table.write_text("\n".join(["pts,bytes,qp,type", *lines[::-1]]), encoding="utf-8")
+    from_table = y4m_score(scorer, path, f"hevc:{table}")
+    assert from_table.score == pytest.approx(scorer.score(path, window_seconds=1).score, abs=1e-3)
+    table.write_text("\n".join(["pts,bytes,qp,type", *lines[:-30]]), encoding="utf-8")
+    notes = y4m_score(scorer, path, f"hevc:{table}").notes
+    assert any("30 frames can't be matched" in note for note in notes)
+
+
+def test_statistics_of_svt_av1s_own_tool() -> None:
+    line = "Picture Number:    0\tTL:    0\t QP:   20\t Average QP:   22  [ PSNR-Y: 40 dB ]\t 8000 bytes\t VBV delay: 0"
+    [(number, frame)] = _svtav1_rows([line], "av1")
+    assert (number, frame.num_bytes, frame.is_intra) == (0, 8000, True)
+
+
+def test_what_is_no_statistics_is_refused(scorer: Scorer, videos: Callable[[str], Path], tmp_path: Path) -> None:
+    table = tmp_path / "stats.csv"
+    for text, source, problem in (
+        ("", f"h264:{table}", "has no statistics"),
+        ("pts,bytes\n0,1\n", f"h264:{table}", "not statistics of h264"),
+        ("", str(table), "give NAME:FILE"),
+        ("", f"h264:{tmp_path / 'absent.csv'}", "no such file"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=problem):
+            read_encoder_stats(source)
+    table.write_text("pts,bytes,qp,type\n0,100,20,I\n", encoding="utf-8")
+    stats = read_encoder_stats(f"h264:{table}")
+    with pytest.raises(ValueError, match="has its own bitstream"):
+        piped(scorer, videos("h264.ts"), encoder_stats=stats)
