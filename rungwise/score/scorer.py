@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ from rungwise.score.result import Score, Window, band
 from rungwise.score.score_pipe import map_pipe_windows
 from rungwise.score.score_video import map_file_windows
 from rungwise.score.shipped import check_shipped
-from rungwise.score.tally import Tally, WindowPrediction
+from rungwise.score.tally import Tally, WindowCallback, WindowPrediction, WindowScores
 from rungwise.score.video_metadata import Bitstream, FrameCallback, Hdr, ReadOptions, VideoMetadata
 from rungwise.score.windows import WINDOW_SECONDS, Span, WindowPixels
 
@@ -48,7 +48,6 @@ DEVICES = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-WindowCallback = Callable[[Window, bool], None]
 SHIPPED_MODEL = Path(__file__).with_name("models") / "default.onnx"
 
 
@@ -155,7 +154,8 @@ class Scorer:
         codec = bitstream.codec if bitstream.codec in trained.codecs else ""
         return bitstream_input(np.clip(features, trained.low, trained.high)[None], [codec])
 
-    def _predict_window(self, window: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
+    def predict_window(self, window: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
+        """The model's outputs for one window."""
         span, bitstream_input_1F, unsupported = window.span, None, None
         if window.flat:
             return WindowPrediction(span, self._flat_window(span))
@@ -195,7 +195,7 @@ class Scorer:
             metadata.add_note(f"model not trained on {metadata.bitstream.codec}: scored as an unknown codec")
         return True
 
-    def _hybrid_window(self, prediction: WindowPrediction) -> Window:
+    def hybrid_window(self, prediction: WindowPrediction) -> Window:
         """A window with its hybrid score if it has one."""
         window, score, scale = prediction.window, prediction.hybrid_score, self.contract.scale
         if score is None:
@@ -241,53 +241,43 @@ class Scorer:
         Raises:
             ValueError: the video can't be decoded, or is HDR and `hdr` is "refuse".
         """
-        length = WINDOW_SECONDS if window_seconds is None else window_seconds
-        lengths = (length,) if timeline_seconds in (None, length) else (length, timeline_seconds or length)
-        if min(lengths) <= 0:
-            raise ValueError(f"window length is {min(lengths):g} s; it must be above 0")
-        read_bitstream = self.contract.stream is not None and not pixel_only
+        lengths = window_lengths(window_seconds, timeline_seconds)
         options = ReadOptions(
-            self.contract.view, lengths, display_height, hdr, self.threads, on_frame, read_bitstream, encoder_stats
+            recipe=self.contract.view,
+            window_seconds=lengths,
+            display_height=display_height,
+            hdr=hdr,
+            threads=self.threads,
+            on_frame=on_frame,
+            read_bitstream=self.contract.stream is not None and not pixel_only,
+            encoder_stats=encoder_stats,
         )
-        tally, predictions = Tally(length), list[WindowPrediction]()
-
-        def predict(pixels: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
-            prediction = self._predict_window(pixels, metadata)
-            if on_window is not None and pixels.span.length_seconds == lengths[-1]:
-                on_window(self._hybrid_window(prediction), prediction.hybrid_score is not None)
-            return prediction
-
-        def predict_next(pixels: WindowPixels, metadata: VideoMetadata) -> None:
-            prediction = predict(pixels, metadata)
-            tally.add(prediction)
-            if keep_windows:
-                predictions.append(prediction)
-
+        scores = WindowScores(self, lengths, on_window, keep_windows=keep_windows)
         if isinstance(path, str | Path):
             label = str(path) if name is None else name
-            metadata, predictions = map_file_windows(Path(path), options, predict)
+            metadata, predictions = map_file_windows(Path(path), options, scores.predict)
             for prediction in predictions:
-                tally.add(prediction)
+                scores.add(prediction)
         else:
             label = "-" if name is None else name
-            metadata = map_pipe_windows(path, label, options, predict_next)
-        return self._video_score(
-            label, metadata, tally, predictions if keep_windows else [], timeline_seconds, pixel_only
-        )
+            metadata = map_pipe_windows(path, label, options, scores.push)
+        return self.video_score(label, metadata, scores, timeline_seconds, pixel_only=pixel_only)
 
     def windows(self, path: str | Path | IO[bytes], seconds: float, **options: Any) -> Iterator[Window]:
         """Windows of the given length in seconds, with their scores; options as for `score`."""
         yield from self.score(path, timeline_seconds=seconds, **options).timeline
 
-    def _video_score(
+    def video_score(
         self,
         path: str,
         metadata: VideoMetadata,
-        tally: Tally,
-        predictions: list[WindowPrediction],
+        scores: WindowScores,
         timeline_seconds: float | None,
+        *,
         pixel_only: bool,
     ) -> Score:
+        """The score of a video whose windows are all in `scores`."""
+        tally = scores.tally
         scale, calibration = self.contract.scale, self.contract.calibration
         bitstream_used = self._is_hybrid(metadata, tally, pixel_only)
         if bitstream_used:
@@ -297,8 +287,10 @@ class Scorer:
         score, pixel_score = tally.scores(is_hybrid=bitstream_used)
 
         def windows(length_seconds: float | None) -> tuple[Window, ...]:
-            chosen = [prediction for prediction in predictions if prediction.span.length_seconds == length_seconds]
-            scored = [self._hybrid_window(item) if bitstream_used else item.window for item in chosen]
+            chosen = [
+                prediction for prediction in scores.predictions if prediction.span.length_seconds == length_seconds
+            ]
+            scored = [self.hybrid_window(item) if bitstream_used else item.window for item in chosen]
             return tuple(sorted(scored, key=lambda window: window.start_seconds))
 
         half_width = calibration.half_width if calibration else None
@@ -324,6 +316,19 @@ class Scorer:
             windows=windows(tally.length_seconds),
             timeline=windows(timeline_seconds),
         )
+
+
+def window_lengths(window_seconds: float | None, timeline_seconds: float | None) -> tuple[float, ...]:
+    """The window lengths that a video is cut by: that of its score, and that of its timeline if it is another.
+
+    Raises:
+        ValueError: not above 0.
+    """
+    length = WINDOW_SECONDS if window_seconds is None else window_seconds
+    lengths = (length,) if timeline_seconds in (None, length) else (length, timeline_seconds or length)
+    if min(lengths) <= 0:
+        raise ValueError(f"window length is {min(lengths):g} s; it must be above 0")
+    return lengths
 
 
 def _window(span: Span, score: float, frame_scores: tuple[float, ...], *, flat: bool = False) -> Window:

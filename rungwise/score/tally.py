@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rungwise.score.result import Window
-from rungwise.score.windows import Span
+from rungwise.score.windows import Span, WindowPixels
+
+if TYPE_CHECKING:
+    from rungwise.score.video_metadata import VideoMetadata
+
+WindowCallback = Callable[[Window, bool], None]  # window, whether its score is hybrid
 
 
 class WindowPrediction(NamedTuple):
@@ -90,3 +96,42 @@ class Tally:
         if not self.pixel.count:
             return self.flat.mean, self.flat.mean
         return self.hybrid.mean if is_hybrid else self.pixel.mean, self.pixel.mean
+
+
+class WindowModel(Protocol):
+    """What scores a window: a `Scorer`."""
+
+    def predict_window(self, window: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
+        """The model's outputs for one window."""
+
+    def hybrid_window(self, prediction: WindowPrediction) -> Window:
+        """A window with its hybrid score if it has one."""
+
+
+class WindowScores:
+    """The windows of a video as they are scored: their totals, and the windows themselves if they are kept."""
+
+    def __init__(
+        self, model: WindowModel, lengths: tuple[float, ...], on_window: WindowCallback | None, *, keep_windows: bool
+    ) -> None:
+        self.model, self.reported_length, self.on_window = model, lengths[-1], on_window
+        self.keep_windows = keep_windows
+        self.tally = Tally(lengths[0])
+        self.predictions: list[WindowPrediction] = []
+
+    def predict(self, pixels: WindowPixels, metadata: VideoMetadata) -> WindowPrediction:
+        """Score and report one window."""
+        prediction = self.model.predict_window(pixels, metadata)
+        if self.on_window is not None and pixels.span.length_seconds == self.reported_length:
+            self.on_window(self.model.hybrid_window(prediction), prediction.hybrid_score is not None)
+        return prediction
+
+    def add(self, prediction: WindowPrediction) -> None:
+        """Count one window."""
+        self.tally.add(prediction)
+        if self.keep_windows:
+            self.predictions.append(prediction)
+
+    def push(self, pixels: WindowPixels, metadata: VideoMetadata) -> None:
+        """Score, report and count one window."""
+        self.add(self.predict(pixels, metadata))

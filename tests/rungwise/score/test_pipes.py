@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 
 from rungwise import Scorer
+from rungwise.bitstream.coded_frames import CodedFrame, CodedFrameReader
 from rungwise.bitstream.encoder_stats import _svtav1_rows, read_encoder_stats
 from rungwise.bitstream.qp import QstepReader
+from rungwise.media.container import decode_all, open_video
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.packets import read_packets
 from rungwise.score.result import Window
+from rungwise.score.stream_scorer import StreamScorer
+from rungwise.score.stream_windows import RecentFrames
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ["-f", "lavfi", "-i", "testsrc2=s=160x96:r=24:d=3", "-pix_fmt", "yuv420p"]
@@ -123,9 +127,6 @@ def test_a_score_without_windows_is_the_same(scorer: Scorer, videos: Callable[[s
 def test_the_data_kept_of_a_stream_do_not_grow(
     scorer: Scorer, videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rungwise.bitstream.coded_frames import CodedFrameReader
-    from rungwise.score.stream_windows import RecentFrames
-
     frames: list[RecentFrames] = []
     readers: list[CodedFrameReader] = []
 
@@ -257,3 +258,39 @@ def test_what_is_no_statistics_is_refused(scorer: Scorer, videos: Callable[[str]
     stats = read_encoder_stats(f"h264:{table}")
     with pytest.raises(ValueError, match="has its own bitstream"):
         piped(scorer, videos("h264.ts"), encoder_stats=stats)
+
+
+def test_frames_that_are_pushed_with_their_packets_score_like_the_file(scorer: Scorer, logged: Path) -> None:
+    path = logged / "x265.mkv"
+    packets, windows = read_packets(path, QstepReader), list[Window]()
+    assert packets.log2_qsteps_N is not None
+    stream = StreamScorer(
+        scorer,
+        24,
+        codec="hevc",
+        window_seconds=1,
+        name=str(path),
+        on_window=lambda window, is_hybrid: windows.append(window),
+        keep_windows=True,
+    )
+    with open_video(path) as container:
+        rows = zip(packets.sizes_N, packets.log2_qsteps_N, packets.is_intra_N, strict=True)
+        for frame, (size, qstep, is_intra) in zip(decode_all(container, path), rows, strict=True):
+            stream.push(frame, CodedFrame(int(size), bool(is_intra), float(qstep), is_settled=True))
+            assert len(windows) == max(0, int((stream.windows.clock.seconds if stream.windows else 0) - 0.5))
+    score = stream.finish()
+    assert score == scorer.score(path, window_seconds=1)
+    assert tuple(windows) == score.windows
+    with pytest.raises(ValueError, match="no frames"):
+        StreamScorer(scorer, 24).finish()
+
+
+def test_frames_without_packets_are_scored_pixel_only(scorer: Scorer, logged: Path) -> None:
+    path = logged / "x265.mkv"
+    stream = StreamScorer(scorer, 24)
+    with open_video(path) as container:
+        for frame in decode_all(container, path):
+            stream.push(frame)
+    score, expected = stream.finish(), scorer.score(path, pixel_only=True)
+    assert (score.score, score.bitstream_used) == (expected.score, False)
+    assert score.notes[-1].startswith("scored pixel-only: no bitstream")
