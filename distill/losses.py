@@ -147,6 +147,12 @@ def hybrid_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return label_loss(score_B, label_B) + HYBRID_PLCC * plcc_loss(score_B, label_B)
 
 
+@register("stream_smooth", "hybrid_score", "label", clips="hybrid")
+def smooth_hybrid_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
+    """SmoothL1(s, y; beta = 0.05): contents that no feature tells apart pull less than in a squared error."""
+    return functional.smooth_l1_loss(score_B, label_B, beta=0.05)
+
+
 @register("score_target", "score", "teacher_score")
 def score_target_loss(score_B: Tensor, target_B: Tensor) -> Tensor:
     """Mean squared error to the teacher's score, a constant (KVQ 2025, efficient track; methods, section 7)."""

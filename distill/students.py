@@ -77,7 +77,7 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     fitted, history = fit_examples(model, examples("train"), validation, name="distill")
     held_out = {}
     if ranks().rank == 0:
-        hybrid = "stream" in student.training.losses.used
+        hybrid = student.training.losses.is_hybrid
         held_out = predict_held_out(fitted, validation, data.terms(data.rows("validation")) if hybrid else None)
     if student.refit:
         model = new_student(config, data, start)

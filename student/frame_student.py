@@ -6,7 +6,7 @@ packed width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
 import torch
@@ -80,10 +80,10 @@ class FrameStudent(nn.Module, Student):
         """Further constructor settings that follow from the views."""
         return {}
 
-    def add_heads(self, make_temporal: Callable[[], nn.Module], stage_channels: Sequence[int]) -> None:
+    def add_heads(self, temporal: nn.Module, stage_channels: Sequence[int]) -> None:
         """Add the layer over time, the output heads and the prompts; channels are those of the stages' maps."""
         shared, is_hybrid, is_patched = self.shared, self.shared["stream_px"] is not None, "patch_px" in self.shared
-        self.temporal = make_temporal()
+        self.temporal = temporal
         self.head = LevelHead(
             shared["feature_dim"],
             num_levels=shared["num_levels"],
@@ -105,7 +105,6 @@ class FrameStudent(nn.Module, Student):
                 self.hybrid = HybridPatchHead(
                     inputs,
                     dim,
-                    make_temporal(),
                     minimum=minimum,
                     maximum=maximum,
                     terms=BITSTREAM_INPUT_DIM,

@@ -8,7 +8,6 @@ Shapes: N frames of all clips, C channels, H W places, D feature width.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar, Unpack, cast
 
 import torch
@@ -48,7 +47,7 @@ class MambaStudent(FrameStudent):
         feature_dim = shared["feature_dim"]
         if embed_dim:
             self._add_stages(embed_dim, depths, state_dim, feature_dim)
-        self.add_heads(partial(TemporalSSD, feature_dim), embed_dim)
+        self.add_heads(TemporalSSD(feature_dim), embed_dim)
 
     def _add_stages(
         self, embed_dim: tuple[int, ...], depths: tuple[int, ...], state_dim: tuple[int, ...], feature_dim: int

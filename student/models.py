@@ -37,7 +37,7 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
         "pairs": recipe.pairs,
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
-        "stream_px": recipe.patch_px if "stream" in section.training.losses.used else None,
+        "stream_px": recipe.patch_px if section.training.losses.is_hybrid else None,
         **student.view_settings(picture),
         **({"patch_px": recipe.patch_px} if section.patch_scores else {}),
     }

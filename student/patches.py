@@ -102,23 +102,21 @@ class PatchHead(nn.Module):
 
 
 class HybridPatchHead(nn.Module):
-    """The hybrid score of a clip: the weighted mean of its patches' scores, which hear the bitstream, and what the
-    pooled features add to it over time."""
+    """The hybrid score of a clip: the weighted mean of its patches' scores, which hear the bitstream, and what their
+    pooled features add to it; the mean over frames or pairs."""
 
-    def __init__(
-        self, inputs: int, dim: int, temporal: nn.Module, *, minimum: float, maximum: float, terms: int, prompts: int
-    ) -> None:
+    def __init__(self, inputs: int, dim: int, *, minimum: float, maximum: float, terms: int, prompts: int) -> None:
         super().__init__()
         self.minimum, self.maximum = minimum, maximum
         self.patches = PatchHead(inputs, dim, minimum=minimum, maximum=maximum, terms=terms, prompts=prompts)
-        self.temporal, self.rest = temporal, nn.Linear(dim, 1)
+        self.rest = nn.Linear(dim, 1)
         nn.init.zeros_(self.rest.weight)
         nn.init.zeros_(self.rest.bias)
 
     def forward(self, inputs_BUPW: Tensor, terms_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Scores_B and the patches' score_BUP, on the label's scale."""
         patches = self.patches(inputs_BUPW, terms_BF)
-        rest_BU = in_fp32(self.rest, self.temporal(patches.frame_BUD)).squeeze(2)
+        rest_BU = in_fp32(self.rest, patches.frame_BUD).squeeze(2)
         score_B = self.patches.middle + self.patches.step * (patches.weighted_BU + rest_BU).mean(1)
         # In training a score beyond the scale must be drawn back to it.
         return score_B if self.training else score_B.clamp(self.minimum, self.maximum), patches.score_BUP

@@ -10,7 +10,6 @@ Shapes: N frames of all clips, S tokens, C channels, H W places, D feature width
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -72,7 +71,7 @@ class SwinStudent(FrameStudent):
         nn.init.trunc_normal_(self.place, std=0.02)
         self.fuse = Transformer(feature_dim)
         self.join = nn.Sequential(nn.LayerNorm(2 * feature_dim), nn.Linear(2 * feature_dim, feature_dim))
-        self.add_heads(partial(Transformer, feature_dim), stage_channels)
+        self.add_heads(Transformer(feature_dim), stage_channels)
 
     @classmethod
     def view_settings(cls, recipe: ViewRecipe) -> dict[str, Any]:

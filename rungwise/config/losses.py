@@ -54,8 +54,10 @@ class LossWeights(Section):
     """order inside a bitrate group; needs `student.bitrate_groups`"""
     patch: float = term("distill", hash_zero=False)
     """smooth L1 between the patch scores of student and teacher; needs `student.patch_scores`"""
+    stream_smooth: float = term("distill", needs="reencoded_weight", hash_zero=False)
+    """smooth L1 of the hybrid score, which heeds outliers less than `stream` does; needs bitstream features"""
     stream_patch: float = term("distill", hash_zero=False)
-    """`patch` of the hybrid patch scores; needs `stream`"""
+    """`patch` of the hybrid patch scores; needs `stream` or `stream_smooth`"""
 
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:
@@ -67,6 +69,11 @@ class LossWeights(Section):
     def used(self) -> dict[str, float]:
         """Term -> weight, of the terms that are in the sum."""
         return {name: weight for name, weight in self.model_dump().items() if weight > 0}
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether the hybrid score is trained."""
+        return self.stream > 0 or self.stream_smooth > 0
 
     def misplaced(self, stage: str) -> list[str]:
         """One line for each term in use that is not for this stage."""

@@ -95,7 +95,7 @@ class RunConfig(Section):
     def _streams_have_texture(self) -> RunConfig:
         recipe = self.views.recipe
         fits = recipe.pairs and recipe.patch_px >= 32 and recipe.patch_px % 4 == 0
-        if "stream" in self.student.training.losses.used and not fits:
+        if self.student.training.losses.is_hybrid and not fits:
             raise ValueError("student.training.losses.stream needs views.recipe.frame_choice: pairs, and a patch_px of"
                              " 32 or more that 4 divides")  # fmt: skip
         return self

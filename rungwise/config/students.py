@@ -68,8 +68,8 @@ class StudentSection(Section):
         for name in ("patch", "stream_patch"):
             if name in used and not self.patch_scores:
                 problems.append(f"losses.{name} needs `patch_scores: true`")
-        if "stream_patch" in used and "stream" not in used:
-            problems.append("losses.stream_patch needs losses.stream")
+        if "stream_patch" in used and not self.training.losses.is_hybrid:
+            problems.append("losses.stream_patch needs losses.stream or losses.stream_smooth")
         if self.patch_scores and self.pretrain is not None:
             problems.append("`pretrain` takes views at half their size, which `patch_scores` can't cut: set it to null")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):

@@ -56,6 +56,12 @@ def test_feature_loss_is_blind_to_scale_and_shift() -> None:
     assert float(losses.feature_loss(one, other)) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_the_smooth_hybrid_loss_by_hand() -> None:
+    score, label = torch.tensor([0.5, 0.5]), torch.tensor([0.52, 0.9])
+    expected = (0.5 * 0.02**2 / 0.05 + (0.4 - 0.5 * 0.05)) / 2
+    assert float(losses.smooth_hybrid_loss(score, label)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_patch_loss_by_hand() -> None:
     # Errors of 0.01 and 0.2: 0.01^2 / (2 * 0.05) and 0.2 - 0.05 / 2, each of two patches.
     score = torch.tensor([[[0.51, 0.5], [0.3, 0.7]]], dtype=torch.float64, requires_grad=True)

@@ -132,7 +132,7 @@ def test_the_hybrid_head_learns_what_bitstream_and_patch_say_together(tmp_path: 
     data = replace(data, scores=scores.mean((1, 2, 3)), targets={"patch_scores": scores})
     data, other = first_rows(data, 32), first_rows(data, -16)
     fit_scales(model, data)
-    losses = LossWeights(label=4.0, stream=4.0, stream_patch=1.0)
+    losses = LossWeights(label=4.0, stream_smooth=1.0, stream_patch=1.0)
     training = TRAINING.model_copy(update={"losses": losses, "epochs": 30, "learning_rate": 1e-2})
     history, state = fit(Upper(model, "mamba"), data, None, training, SCALE, seed=0, scratch=tmp_path, name="test")
     assert history[-1]["stream_patch"] < history[0]["stream_patch"] / 3

@@ -169,7 +169,7 @@ def test_a_student_without_stages_packs_statistics_where_one_with_stages_packs_a
 @pytest.mark.parametrize("patches", [1, 4])
 def test_the_clips_score_by_hand(patches: int) -> None:
     torch.manual_seed(0)
-    head = HybridPatchHead(5, 8, nn.Identity(), minimum=0, maximum=100, terms=3, prompts=2)
+    head = HybridPatchHead(5, 8, minimum=0, maximum=100, terms=3, prompts=2)
     inputs, terms = torch.randn(2, 3, patches, 5), torch.randn(2, 3)
     with torch.no_grad():
         scores, patch_scores = head(inputs, terms)
