@@ -214,9 +214,10 @@ def test_patch_scores_are_in_no_id_while_they_are_off(config_path: Path, tmp_pat
         assert ("patch_scores" in section, "patch" in section["training"]["losses"]) == (is_on, False)
         settings = student_settings(config.student, config.views.recipe)
         assert settings.get("patch_px") == (config.views.recipe.patch_px if is_on else None)
-    smooth = {"losses": {"label": 1.0, "stream_smooth": 1.0}}
-    hybrid = read(changed(config_path, patch_scores=True, reencoded_weight=0.5, training=smooth), tmp_path / "h.yaml")
-    assert student_settings(hybrid.student, hybrid.views.recipe)["stream_px"] == hybrid.views.recipe.patch_px
+    values = on.student.model_dump(mode="json") | {"reencoded_weight": 0.5}
+    values["training"]["losses"] = {"label": 1.0, "stream_smooth": 1.0}
+    hybrid = type(on.student).model_validate(values)
+    assert student_settings(hybrid, on.views.recipe)["stream_px"] == on.views.recipe.patch_px
     pretrain = {"pretrain": on.student.training.model_dump(mode="json") | {"losses": {"contrast": 1.0}}}
     with pytest.raises(ValueError, match="views at half their size"):
         read(changed(config_path, patch_scores=True, **pretrain), tmp_path / "run.yaml")
