@@ -63,11 +63,12 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
 def test_the_weight_of_encodes_of_encodes_goes_with_the_stream_loss(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "benchmarks" / "default.yaml").read_text())
     path = tmp_path / "run.yaml"
-    for weight, rate in ((None, 4.0), (0.5, 0)):
+    together = r"1 wrong key\(s\)\n.*`reencoded_weight` and losses\.stream or losses\.stream_smooth go together"
+    for weight, squared, smooth in ((None, 4.0, 0), (None, 0, 1.0), (0.5, 0, 0)):
         values["student"]["reencoded_weight"] = weight
-        values["student"]["training"]["losses"]["stream"] = rate
+        values["student"]["training"]["losses"] |= {"stream": squared, "stream_smooth": smooth}
         path.write_text(yaml.safe_dump(values))
-        with pytest.raises(ValueError, match=r"1 wrong key\(s\)\n.*`reencoded_weight` and losses\.stream go together"):
+        with pytest.raises(ValueError, match=together):
             load_config(path)
 
 
