@@ -206,7 +206,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [Job(row, seed, fold) for seed in arguments.seeds for row in rows for fold in range(FOLDS)]
     data = read_data(config, artifacts["ladder"], artifacts["views"])
-    for each in configs:  # before the students, which would wait for one another
+    # Before the students, which are trained side by side: each seed's teacher, and the stem's output.
+    for seed in arguments.seeds:
+        run(changed(config, FULL, seed), arguments.runs, until="cache")
+    for each in configs:
         stored_stem(each, data, arguments.runs)
     left = [job for job in jobs if not job.file(folder).is_file()]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
