@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_numbers, trial_cache
+from rungwise.cli.options import (
+    Json,
+    Quiet,
+    TrialCache,
+    TrialJobs,
+    TrialSamples,
+    parse_heights,
+    parse_numbers,
+    trial_cache,
+)
 
 if TYPE_CHECKING:
     from rungwise.ladder.crf_search import SearchReport
@@ -92,7 +101,7 @@ def crf_search(
             codec=codec,
             preset=preset,
             targets=parse_numbers(targets, "--target", 100),
-            heights=tuple(int(number) for number in parse_numbers(heights, "--height", 8192)) if heights else (),
+            heights=parse_heights(heights, "--height"),
             bitrate=bitrate,
             reference=not no_reference,
             display_height=display_height,
@@ -108,6 +117,8 @@ def crf_search(
 
 def _text(report: SearchReport) -> str:
     """A table with one row per target and height, the commands, and what was run."""
+    from rungwise.ladder.trials import counts_text
+
     part = "all" if report.sampled_seconds >= report.duration_seconds else f"{report.sampled_seconds:.0f} s of samples"
     metric = "VMAF v1" if report.reference else "the model alone, no VMAF"
     encoder = f"{report.codec} preset {report.preset}"
@@ -125,9 +136,7 @@ def _text(report: SearchReport) -> str:
             f"{'' if choice.reached else '  target not met'}"
         )
     lines += ["", *dict.fromkeys(choice.command for choice in report.choices if choice.reached)]
-    counted = [f"{n} {kind}{'s' * (n != 1 and kind == 'encode')}" for kind, n in report.runs.items() if n]
-    took = f"run: {', '.join(counted)}; {sum(report.seconds.values()):.1f} s" if counted else "all from the cache"
-    return "\n".join([*lines, "", took])
+    return "\n".join([*lines, "", counts_text(report.runs, report.seconds)])
 
 
 def _warn(report: SearchReport) -> bool:

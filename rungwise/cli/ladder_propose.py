@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_numbers, trial_cache
+from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_heights, trial_cache
 
 if TYPE_CHECKING:
     from rungwise.ladder.propose import Proposal
@@ -76,7 +76,7 @@ def propose(
             master,
             cache or trial_cache(),
             codecs=tuple((codec, preset) for codec, _, preset in named),
-            heights=tuple(int(number) for number in parse_numbers(heights, "--heights", 8192)) if heights else (),
+            heights=parse_heights(heights, "--heights"),
             count=rungs,
             cap_kbps=cap,
             floor=floor,
@@ -98,6 +98,8 @@ def propose(
 
 def _text(proposal: Proposal) -> str:
     """A table for each codec, and the commands."""
+    from rungwise.ladder.trials import counts_text
+
     part = "all" if proposal.sampled_seconds >= proposal.duration_seconds else f"{proposal.sampled_seconds:.0f} s of it"
     lines = [
         f"{proposal.master}: {proposal.duration_seconds:.1f} s ({part}), by VMAF v1, evaluated at "
@@ -114,6 +116,4 @@ def _text(proposal: Proposal) -> str:
         ]
         lines += [f"  {line}" for line in (*ladder.crossovers, ladder.note) if line]
         lines += ["", *(rung.command for rung in ladder.rungs)]
-    counted = ", ".join(f"{n} {kind}" for kind, n in proposal.runs.items() if n)
-    lines += ["", f"run: {counted}; {sum(proposal.seconds.values()):.1f} s" if counted else "all from the cache"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", counts_text(proposal.runs, proposal.seconds)])

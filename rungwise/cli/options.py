@@ -36,6 +36,11 @@ def parse_numbers(text: str, option: str, maximum: float) -> tuple[float, ...]:
     return tuple(numbers)
 
 
+def parse_heights(text: str | None, option: str) -> tuple[int, ...]:
+    """Comma-separated heights in pixels; none where the option is not given."""
+    return tuple(int(number) for number in parse_numbers(text, option, 8192)) if text else ()
+
+
 def trial_cache() -> Path:
     """The folder of trial encodes' results where none is given."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "trials"

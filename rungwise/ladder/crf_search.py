@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rungwise.ladder.encode import CODECS, EncodeSpec
 from rungwise.ladder.label import DEFAULT_MODELS
 from rungwise.ladder.rungs import Frozen
 from rungwise.ladder.search import Axis, Curve, bitrate_axis, crf_axis, find_place
-from rungwise.ladder.trials import Trials, rate_name, with_rate
+from rungwise.ladder.trials import TrialRequest, Trials, rate_name, with_rate
 from rungwise.media.video import VideoInfo
 from rungwise.progress import note
+from rungwise.score.scorer import SHIPPED_MODEL
 
 
 @dataclass(frozen=True)
-class SearchRequest:
+class SearchRequest(TrialRequest):
     """The options of `rungwise crf-search`. `heights` is empty for the master's own."""
 
-    master: Path
-    cache: Path
     codec: str = "h264"
     preset: str = ""
     targets: tuple[float, ...] = (93.0,)
     heights: tuple[int, ...] = ()
     bitrate: bool = False
     reference: bool = True
-    display_height: int | None = None
-    num_samples: int | None = None
     tolerance: float = 0.25
-    jobs: int = 1
 
 
 class Choice(Frozen):
@@ -80,19 +74,9 @@ def crf_search(request: SearchRequest) -> SearchReport:
         ValueError: the master can't be read, or an option is outside the codec's range.
         FfmpegError: an encode or a comparison fails.
     """
-    if not request.master.is_file():
-        raise ValueError(f"{request.master}: no such file")
     # Wrong options stop the search before the master is read; height and rate are set later.
     spec = EncodeSpec(request.codec, 2, bitrate_kbps=1, preset=request.preset)
-    with tempfile.TemporaryDirectory(prefix="rungwise-crf-search-") as scratch:
-        trials = Trials(
-            request.master,
-            Path(scratch),
-            request.cache,
-            display_height=request.display_height,
-            num_samples=request.num_samples,
-            jobs=request.jobs,
-        )
+    with request.open_trials() as trials:
         for height in request.heights:
             if height > trials.info.height:
                 raise ValueError(f"--height {height}: the master has {trials.info.height}")
@@ -100,17 +84,12 @@ def crf_search(request: SearchRequest) -> SearchReport:
         for height in request.heights or (trials.info.height // 2 * 2,):
             choices += _search_height(request, trials, replace(spec, height=height))
         return SearchReport(
-            master=str(request.master),
+            **trials.facts(),
             codec=spec.codec,
             preset=spec.preset,
-            metric=DEFAULT_MODELS[0] if request.reference else trials.scorer.path.name,
+            metric=DEFAULT_MODELS[0] if request.reference else SHIPPED_MODEL.name,
             reference=request.reference,
-            display_height=trials.display_height,
-            sampled_seconds=trials.sampled_seconds(),
-            duration_seconds=trials.info.duration_seconds,
             choices=tuple(choices),
-            runs=trials.counts.runs,
-            seconds={kind: round(seconds, 2) for kind, seconds in trials.counts.seconds.items()},
         )
 
 
@@ -158,7 +137,7 @@ def _choice(
         reached=reached,
         crf=spec.crf,
         bitrate_kbps=spec.bitrate_kbps,
-        measured_kbps=encoding.num_bytes * 8 / 1000 / trials.sampled_seconds(),
+        measured_kbps=trials.kbps(spec),
         score=curve.measured[place],
         predicted_bytes=round(encoding.num_bytes * ratio),
         predicted_seconds=encoding.seconds * ratio,

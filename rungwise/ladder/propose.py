@@ -9,11 +9,9 @@ as long a ladder as the estimates allow.
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from rungwise.ladder.advice import choose_rungs
 from rungwise.ladder.encode import CODECS, EncodeSpec
 from rungwise.ladder.rungs import VMAF_STEP, Frozen, format_kbps
 from rungwise.ladder.search import Axis, crf_axis, log_loss
-from rungwise.ladder.trials import Trials, with_rate
+from rungwise.ladder.trials import TrialRequest, Trials, with_rate
 from rungwise.metrics.curves import crossovers, hull_quality, pareto_front
 from rungwise.progress import note
 
@@ -34,12 +32,10 @@ HULL_TOLERANCE = 0.5  # points below the convex hull at which a rung is on it
 HEIGHT_RATIOS = (1.0, 2 / 3, 1 / 2, 1 / 3)  # of the master's height
 
 
-@dataclass(frozen=True)
-class ProposeRequest:
+@dataclass(frozen=True, kw_only=True)
+class ProposeRequest(TrialRequest):
     """The options of `rungwise ladder propose`; `codecs` are (codec, preset), `heights` empty for the usual ratios."""
 
-    master: Path
-    cache: Path
     codecs: tuple[tuple[str, str], ...]
     heights: tuple[int, ...] = ()
     count: int | None = None
@@ -47,9 +43,6 @@ class ProposeRequest:
     floor: float = 50.0
     ceiling: float = 95.0
     step: float = VMAF_STEP
-    display_height: int | None = None
-    num_samples: int | None = None
-    jobs: int = 1
 
 
 class ProposedRung(Frozen):
@@ -116,8 +109,7 @@ class HeightCurve:
         note(f"{self.spec.codec} {self.spec.height}p crf {self.axis.values[place]}: VMAF v1 {self.vmaf[place]:.1f}")
 
     def _encode(self, place: int) -> None:
-        num_bytes = self.trials.encoding(self.spec_at(place)).num_bytes
-        self.kbps[place] = num_bytes * 8 / 1000 / self.trials.sampled_seconds()
+        self.kbps[place] = self.trials.kbps(self.spec_at(place))
 
     def estimates(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """Places between the outer trials, their bitrates and scores: the model's curve shifted through VMAF's."""
@@ -149,29 +141,10 @@ def propose(request: ProposeRequest) -> Proposal:
         ValueError: the master can't be read, or an option is outside a codec's range.
         FfmpegError: an encode or a comparison fails.
     """
-    if not request.master.is_file():
-        raise ValueError(f"{request.master}: no such file")
     specs = [EncodeSpec(codec, 2, bitrate_kbps=1, preset=preset) for codec, preset in request.codecs]
-    with tempfile.TemporaryDirectory(prefix="rungwise-propose-") as scratch:
-        trials = Trials(
-            request.master,
-            Path(scratch),
-            request.cache,
-            display_height=request.display_height,
-            num_samples=request.num_samples,
-            jobs=request.jobs,
-        )
-        ladders = [_codec_ladder(request, trials, spec) for spec in specs]
-        return Proposal(
-            master=str(request.master),
-            display_height=trials.display_height,
-            sampled_seconds=trials.sampled_seconds(),
-            duration_seconds=trials.info.duration_seconds,
-            step=request.step,
-            ladders=tuple(ladders),
-            runs=trials.counts.runs,
-            seconds={kind: round(seconds, 2) for kind, seconds in trials.counts.seconds.items()},
-        )
+    with request.open_trials() as trials:
+        ladders = tuple(_codec_ladder(request, trials, spec) for spec in specs)
+        return Proposal(**trials.facts(), step=request.step, ladders=ladders)
 
 
 def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> CodecLadder:
@@ -180,7 +153,7 @@ def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> 
     if max(heights) > own:
         raise ValueError(f"--heights: {max(heights)} is above the master's {own}")
     axis = crf_axis(spec.codec, CODECS[spec.codec].crf_range)
-    curves = [HeightCurve(trials, with_height(spec, height), axis) for height in sorted(heights)]
+    curves = [HeightCurve(trials, replace(spec, height=height), axis) for height in sorted(heights)]
     for curve in curves:
         curve.try_places()
     rungs = _measured_rungs(request, curves)
@@ -204,11 +177,6 @@ def _measured_rungs(request: ProposeRequest, curves: Sequence[HeightCurve]) -> t
     candidates = _candidates(curves, measured_only=True)
     chosen = _choose(request, candidates, request.step)
     return tuple(_rung(curves[candidates.curves[i]], int(candidates.places[i])) for i in chosen)
-
-
-def with_height(spec: EncodeSpec, height: int) -> EncodeSpec:
-    """`spec` at another height."""
-    return EncodeSpec(spec.codec, height, bitrate_kbps=1, preset=spec.preset)
 
 
 def _candidates(curves: Sequence[HeightCurve], *, measured_only: bool) -> _Candidates:

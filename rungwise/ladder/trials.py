@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +24,7 @@ from rungwise.ladder.label import DEFAULT_MODELS, LABEL_VERSION, label
 from rungwise.ladder.pairing import PAIRING_VERSION
 from rungwise.media.ffmpeg import FfmpegError, ffmpeg_version, run_ffmpeg
 from rungwise.media.video import VideoInfo, probe
-from rungwise.score.scorer import SCORER_VERSION, Scorer
+from rungwise.score.scorer import SCORER_VERSION, SHIPPED_MODEL, Scorer
 
 TRIALS_VERSION = 1
 SAMPLE_SECONDS = 8.0
@@ -51,6 +53,38 @@ class Counts:
         """Nothing run yet."""
         kinds = ("encode", "model", "vmaf")
         return cls(dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0.0))
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What `crf-search` and `ladder propose` have in common: their trial encodes' options, see `Trials`.
+
+    Raises:
+        ValueError: there is no such master.
+    """
+
+    master: Path
+    cache: Path
+    display_height: int | None = None
+    num_samples: int | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.master.is_file():
+            raise ValueError(f"{self.master}: no such file")
+
+    @contextmanager
+    def open_trials(self) -> Iterator[Trials]:
+        """The master's trial encodes, whose files are removed at the end."""
+        with tempfile.TemporaryDirectory(prefix="rungwise-trials-") as scratch:
+            yield Trials(
+                self.master,
+                Path(scratch),
+                self.cache,
+                display_height=self.display_height,
+                num_samples=self.num_samples,
+                jobs=self.jobs,
+            )
 
 
 class Trials:
@@ -100,6 +134,11 @@ class Trials:
         return Scorer()
 
     @cached_property
+    def _model_sha256(self) -> str:
+        """Of the packaged model, which need not be loaded for scores that are cached."""
+        return sha256_file(SHIPPED_MODEL)
+
+    @cached_property
     def _source_key(self) -> dict[str, Any]:
         seconds = SAMPLE_SECONDS if self.starts else None
         starts = [round(start, 3) for start in self.starts]
@@ -109,9 +148,13 @@ class Trials:
         """Size and time of a trial encode."""
         return Encoding(**self._cached("encode", spec, {}, lambda: asdict(self._encode(spec))))
 
+    def kbps(self, spec: EncodeSpec) -> float:
+        """Bitrate of a trial encode."""
+        return self.encoding(spec).num_bytes * 8 / 1000 / self.sampled_seconds()
+
     def model_score(self, spec: EncodeSpec) -> float:
         """The model's hybrid score, evaluated at the display height."""
-        settings = {"scorer": SCORER_VERSION, "model": sha256_file(self.scorer.path), "height": self.display_height}
+        settings = {"scorer": SCORER_VERSION, "model": self._model_sha256, "height": self.display_height}
 
         def score(path: Path, number: int) -> float:
             return self.scorer.score(path, display_height=self.display_height).score
@@ -134,6 +177,17 @@ class Trials:
     def sampled_seconds(self) -> float:
         """Duration of what a trial encodes."""
         return sum(info.duration_seconds for _, info in self.samples) if self.starts else self.info.duration_seconds
+
+    def facts(self) -> dict[str, Any]:
+        """What every report says: the master, how it was sampled, and what was run."""
+        return {
+            "master": str(self.master),
+            "display_height": self.display_height,
+            "sampled_seconds": self.sampled_seconds(),
+            "duration_seconds": self.info.duration_seconds,
+            "runs": self.counts.runs,
+            "seconds": {kind: round(seconds, 2) for kind, seconds in self.counts.seconds.items()},
+        }
 
     def command(self, spec: EncodeSpec) -> list[str]:
         """The ffmpeg command that encodes the whole master."""
@@ -186,6 +240,12 @@ class Trials:
             scores = list(pool.map(measure, paths, range(len(paths))))
         frames = [info.num_frames for _, info in self.samples]
         return sum(score * n for score, n in zip(scores, frames, strict=True)) / sum(frames)
+
+
+def counts_text(runs: Mapping[str, int], seconds: Mapping[str, float]) -> str:
+    """Such as "run: 3 encodes, 1 model, 2 vmaf; 9.3 s"."""
+    counted = [f"{n} {kind}{'s' * (n != 1 and kind == 'encode')}" for kind, n in runs.items() if n]
+    return f"run: {', '.join(counted)}; {sum(seconds.values()):.1f} s" if counted else "all from the cache"
 
 
 def rate_name(spec: EncodeSpec) -> str:

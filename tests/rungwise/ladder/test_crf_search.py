@@ -21,20 +21,6 @@ from rungwise.media.video import probe
 VMAF = "vmaf_v1.0.16_3d0h"
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from rungwise.scenes import write_master
-
-    path = tmp_path_factory.mktemp("clip") / "street.mkv"
-    write_master("street_a", path, width=384, height=216, num_frames=8, fps=12.0)
-    return path
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def run(*arguments: object) -> Result:
     app = typer.Typer()
     app.command()(crf_search)
@@ -48,14 +34,14 @@ def search(*arguments: object) -> dict[str, Any]:
     return report
 
 
-def test_the_crf_is_confirmed_by_vmaf_and_the_next_one_misses(clip: Path, cache: Path, tmp_path: Path) -> None:
-    report = search(clip, "--target", "85", "--tolerance", "0", "--cache", cache)
+def test_the_crf_is_confirmed_by_vmaf_and_the_next_one_misses(street: Path, trial_cache: Path, tmp_path: Path) -> None:
+    report = search(street, "--target", "85", "--tolerance", "0", "--cache", trial_cache)
     (choice,) = report["choices"]
     assert choice["reached"]
     scores = {}
     for crf in (choice["crf"], choice["crf"] + 1):
-        encode(clip, tmp_path / "e.mp4", EncodeSpec("h264", 216, crf=crf))
-        scores[crf] = label(clip, tmp_path / "e.mp4").metrics[VMAF].mean
+        encode(street, tmp_path / "e.mp4", EncodeSpec("h264", 216, crf=crf))
+        scores[crf] = label(street, tmp_path / "e.mp4").metrics[VMAF].mean
         (tmp_path / "e.mp4").unlink()
     assert choice["score"] == pytest.approx(scores[choice["crf"]])
     assert scores[choice["crf"]] >= 85 > scores[choice["crf"] + 1]
@@ -63,44 +49,44 @@ def test_the_crf_is_confirmed_by_vmaf_and_the_next_one_misses(clip: Path, cache:
     assert report["runs"]["vmaf"] <= 5
     assert choice["predicted_bytes"] == pytest.approx(choice["measured_kbps"] * 1000 / 8 * 8 / 12, rel=0.01)
     command = shlex.split(choice["command"])
-    assert command[:3] == ["ffmpeg", "-i", str(clip)]
+    assert command[:3] == ["ffmpeg", "-i", str(street)]
     run_ffmpeg([*command[1:-1], str(tmp_path / command[-1])])
-    assert label(clip, tmp_path / command[-1]).metrics[VMAF].mean == pytest.approx(choice["score"], abs=0.2)
+    assert label(street, tmp_path / command[-1]).metrics[VMAF].mean == pytest.approx(choice["score"], abs=0.2)
 
 
-def test_a_second_run_is_all_from_the_cache_and_a_copy_too(clip: Path, cache: Path, tmp_path: Path) -> None:
-    first = search(clip, "--target", "85,70", "--cache", cache)
+def test_a_second_run_is_all_from_the_cache_and_a_copy_too(street: Path, trial_cache: Path, tmp_path: Path) -> None:
+    first = search(street, "--target", "85,70", "--cache", trial_cache)
     copy = tmp_path / "copy.mkv"
-    copy.write_bytes(clip.read_bytes())
-    again = search(copy, "--target", "85,70", "--cache", cache)
+    copy.write_bytes(street.read_bytes())
+    again = search(copy, "--target", "85,70", "--cache", trial_cache)
     assert again["runs"] == {"encode": 0, "model": 0, "vmaf": 0}
     assert [c["crf"] for c in again["choices"]] == [c["crf"] for c in first["choices"]]
-    text = run(clip, "--target", "85,70", "--cache", cache).stdout
+    text = run(street, "--target", "85,70", "--cache", trial_cache).stdout
     assert "all from the cache" in text
     assert f"crf {first['choices'][0]['crf']}" in text
 
 
-def test_what_a_damaged_cache_lacks_is_run_again(clip: Path, cache: Path) -> None:
-    first = search(clip, "--target", "85", "--cache", cache)
-    for path in cache.rglob("*.json"):
+def test_what_a_damaged_cache_lacks_is_run_again(street: Path, trial_cache: Path) -> None:
+    first = search(street, "--target", "85", "--cache", trial_cache)
+    for path in trial_cache.rglob("*.json"):
         if not path.read_text().startswith("{"):  # sizes stay, scores go
             path.write_text('{"cut')
-    again = search(clip, "--target", "85", "--cache", cache)
+    again = search(street, "--target", "85", "--cache", trial_cache)
     assert again["runs"]["vmaf"] > 0
     assert again["choices"] == first["choices"]
 
 
-def test_a_target_that_cannot_be_met_exits_1(clip: Path, cache: Path) -> None:
-    result = run(clip, "--target", "99.9", "--height", "108", "--cache", cache, "--json")
+def test_a_target_that_cannot_be_met_exits_1(street: Path, trial_cache: Path) -> None:
+    result = run(street, "--target", "99.9", "--height", "108", "--cache", trial_cache, "--json")
     assert result.exit_code == 1
     (choice,) = json.loads(result.stdout)["choices"]
     assert not choice["reached"]
     assert f"target 99.9 can't be met at 108p: crf {choice['crf']} reaches" in result.stderr
 
 
-def test_bitrates_and_no_reference(clip: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bitrates_and_no_reference(street: Path, trial_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rungwise.ladder.trials.label", pytest.fail)
-    result = run(clip, "--bitrate", "--no-reference", "--target", "60", "--cache", cache, "--json")
+    result = run(street, "--bitrate", "--no-reference", "--target", "60", "--cache", trial_cache, "--json")
     assert result.exit_code == 0
     assert "VMAF did not confirm them" in result.stderr
     report = json.loads(result.stdout)
@@ -119,24 +105,24 @@ def test_bitrates_and_no_reference(clip: Path, cache: Path, monkeypatch: pytest.
         (["--height", "432"], "--height 432: the master has 216"),
     ],
 )
-def test_wrong_options_are_one_line(clip: Path, cache: Path, options: list[str], message: str) -> None:
-    result = run(clip, "--cache", cache, *options)
+def test_wrong_options_are_one_line(street: Path, trial_cache: Path, options: list[str], message: str) -> None:
+    result = run(street, "--cache", trial_cache, *options)
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
-    assert run(clip, "--target", "x").exit_code == 2
+    assert run(street, "--target", "x").exit_code == 2
 
 
-def test_a_long_master_is_sampled(clip: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_long_master_is_sampled(street: Path, trial_cache: Path, tmp_path: Path) -> None:
     assert sample_starts(30.0, None) == ()
     assert sample_starts(60.0, None) == [6.0, 26.0, 46.0]
     assert len(sample_starts(7200.0, None)) == 12
     assert sample_starts(60.0, 1) == [26.0]
     long = tmp_path / "long.mp4"
-    loops = ["-stream_loop", "30", "-i", str(clip), "-c:v", "libx264", "-preset", "ultrafast", "-g", "12"]
+    loops = ["-stream_loop", "30", "-i", str(street), "-c:v", "libx264", "-preset", "ultrafast", "-g", "12"]
     run_ffmpeg([*loops, str(long)])
     sample = probe(cut_sample(long, tmp_path / "sample.mkv", 5.0))
     assert sample.duration_seconds == pytest.approx(SAMPLE_SECONDS, abs=1.1)
-    trials = Trials(long, tmp_path, cache, num_samples=1)
+    trials = Trials(long, tmp_path, trial_cache, num_samples=1)
     spec = EncodeSpec("h264", 108, crf=40)
     assert trials.encoding(spec).num_bytes > 0
     assert trials.sampled_seconds() == pytest.approx(SAMPLE_SECONDS, abs=1.1)
