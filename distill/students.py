@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +37,6 @@ from student.models import STUDENTS, load_imagenet, student_settings
 from teacher.cache import read_cache
 
 HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
-SCALE_CLIPS: Final = 256  # from which a student of patches takes its scales
 NOT_HASHED = {"execution", "start"}
 
 
@@ -185,8 +184,7 @@ def fit_student(
     """Train the student, or what is above its frozen layers where `train` holds their output; in the first process it
     has the averaged weights of the best epoch. Returns what was trained, and its history."""
     student = config.student
-    if model.scales is not None:
-        fit_scales(model, train)
+    fit_scales(model, train)
     fitted = Upper(model, student.model) if train.inputs.dtype != np.uint8 else model
     history, state = fit(
         fitted,
@@ -209,8 +207,10 @@ def fit_student(
 
 
 def fit_scales(model: FrameStudent, train: Examples) -> None:
-    """Standardize a student of patches by train clips drawn with a fixed seed, the same in all processes."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:SCALE_CLIPS])
+    """Standardize a new student of patches by train clips drawn with a fixed seed, the same in all processes."""
+    if not model.needs_scales:
+        return
+    rows = np.sort(np.random.default_rng(0).permutation(len(train))[: patches.SCALE_CLIPS])
     model.to("cpu").eval()
     with torch.no_grad():
         clips = [torch.from_numpy(np.array(train.inputs[row, 0]))[None] for row in rows]

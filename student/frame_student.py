@@ -169,10 +169,16 @@ class FrameStudent(nn.Module, Student):
         pooled_NW, map_NCHW, _ = self.backbone.unpack(hidden)
         return pooled_NW if map_NCHW is None else torch.cat([pooled_NW, mean_and_deviation(map_NCHW)], 1)
 
+    @property
+    def needs_scales(self) -> bool:
+        """Whether patches are scored and no checkpoint gave their statistics' scales."""
+        return self.scales is not None and not self.scales.is_fitted
+
     @torch.no_grad()
     def fit_scales(self, hidden: Tensor) -> None:
         """Standardize by what `lower` gave of train clips, unless a checkpoint did."""
-        if self.scales is not None and not self.scales.is_fitted:
+        if self.needs_scales:
+            assert self.scales is not None
             self.scales.fit(self.statistics(hidden))
 
     @property

@@ -16,6 +16,7 @@ from student.head import in_fp32
 from student.styleprompt import StreamPrompt
 
 LARGEST: Final = 6.0  # standardized statistics are clipped to so many deviations
+SCALE_CLIPS: Final = 256  # train clips from which mean and deviation are taken
 
 
 def cut_patches(frames_BTHWC: Tensor, patch_px: int) -> Tensor:

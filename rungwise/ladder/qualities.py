@@ -130,14 +130,12 @@ def model_qualities(
     measured, unusable = _measure(encodes, key, score, cache, "scored")
     notes.append(f"every rung is scored on the same {num_views} views, chosen for {top}; its score is their mean")
     by_rung = {i: RungScores.model_validate(scores) for i, scores in measured.items()}
-    is_hybrid = _hybrid_places(by_rung, encodes, notes) if scorer.contract.stream and not pixel_only else []
+    stream = scorer.contract.stream
+    is_hybrid = _hybrid_places(by_rung, encodes, notes) if stream and not pixel_only else []
     means = {i: _mean_score(scores, is_hybrid) for i, scores in by_rung.items()}
-    calibration = scorer.contract.stream.calibration if scorer.contract.stream and is_hybrid else None
-    intervals = {
-        i: _interval(scale, calibration if is_hybrid else scorer.contract.calibration, mean)
-        for i, mean in means.items()
-    }
-    scoring = ("", ", hybrid" if is_hybrid else ", pixel-only")[scorer.contract.stream is not None]
+    calibration = stream.calibration if stream and is_hybrid else scorer.contract.calibration
+    intervals = {i: _interval(scale, calibration, mean) for i, mean in means.items()}
+    scoring = "" if stream is None else ", hybrid" if is_hybrid else ", pixel-only"
     metric = make_metric(
         f"{model.name}{scoring}{', negated' if negated else ''}",
         scale.kind,
