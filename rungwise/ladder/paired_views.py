@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rungwise.bitstream.qp import QstepReader
 from rungwise.ladder.rungs import Frozen
 from rungwise.media.container import decode_all, open_video, refuse_fields, video_stream
-from rungwise.media.packets import read_packets
-from rungwise.media.video import first_frame, probe, rgb
+from rungwise.media.packets import Packets, read_packets
+from rungwise.media.video import VideoInfo, first_frame, probe, rgb
 from rungwise.score.flat import is_flat
 from rungwise.score.frame_choice import luma_differences
 from rungwise.score.frames import InterlacedFrame, deinterlace
@@ -101,7 +101,7 @@ def score_flat_at(scorer: Scorer, path: Path, places: Sequence[Place], *, pixel_
 
     A rung that does not is left to the model.
     """
-    if shows_flat(path, _places_in(path, places)):
+    if shows_flat(path, _places_in(path, read_packets(path), probe(path), places)):
         best = (scorer.contract.scale.best,) * len(places)
         return RungScores(pixel=best, hybrid=best)
     return score_at(scorer, path, places, pixel_only=pixel_only)
@@ -113,11 +113,14 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[Place], *, pixel_only:
     Raises:
         ValueError: the video can't be decoded, is HDR, or is too short for those times.
     """
-    own_places = _places_in(path, places)
+    is_hybrid = scorer.contract.stream is not None and not pixel_only
+    packets, video = read_packets(path, QstepReader if is_hybrid else None), probe(path)
+    own_places = _places_in(path, packets, video, places)
     pixels = _read_pixels(path, own_places)
     inputs, reason = list[NDArray[np.float32] | None]([None] * len(places)), ""
-    if scorer.contract.stream is not None and not pixel_only:
-        inputs, reason = _bitstream_inputs(scorer, path, own_places)
+    if is_hybrid:
+        bitstream = Bitstream.of_packets(packets, frame_times(packets), video.width, video.height)
+        inputs, reason = _bitstream_inputs(scorer, bitstream, own_places)
     known = [bitstream_1F for bitstream_1F in inputs if bitstream_1F is not None]
     if not known:
         pixel = tuple(float(score) for score in scorer.predict(pixels))
@@ -132,11 +135,9 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[Place], *, pixel_only:
 
 
 def _bitstream_inputs(
-    scorer: Scorer, path: Path, places: Sequence[Place]
+    scorer: Scorer, bitstream: Bitstream, places: Sequence[Place]
 ) -> tuple[list[NDArray[np.float32] | None], str]:
     """The model's bitstream input at each place, or None, and why the first None is."""
-    packets, video = read_packets(path, QstepReader), probe(path)
-    bitstream = Bitstream.of_packets(packets, frame_times(packets), video.width, video.height)
     inputs, reason = list[NDArray[np.float32] | None](), ""
     for place in places:
         try:
@@ -148,12 +149,11 @@ def _bitstream_inputs(
     return inputs, reason
 
 
-def _places_in(path: Path, places: Sequence[Place]) -> list[Place]:
+def _places_in(path: Path, packets: Packets, video: VideoInfo, places: Sequence[Place]) -> list[Place]:
     """`places` with the frame numbers of another rung."""
-    video = probe(path)
     if video.hdr:
         raise ValueError(f"{path}: HDR video ({video.hdr}); the model is trained on SDR only, tone-map it first")
-    times = read_packets(path).times_N
+    times = packets.times_N
     last = max(place.view.timestamps_seconds[-1] for place in places)
     if last > times[-1] + 0.5:
         raise ValueError(f"{path}: ends at {times[-1]:.2f} s, the title's other rungs at {last:.2f} s or later")
