@@ -36,13 +36,13 @@ from rungwise.artifact import (
     sha256_json,
     write_json,
 )
-from rungwise.config import FullReferenceTeacher, RunConfig, TeacherSection
+from rungwise.config import FullReferenceTeacher, InternVideo2Teacher, RunConfig, TeacherSection
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
-from teacher import full_reference
+from teacher import full_reference, positions
 from teacher.cache import (
     Clock,
     Fields,
@@ -65,6 +65,8 @@ def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     params = training_params(config) | section.model_dump(mode="json", exclude=NOT_HASHED)
     if isinstance(section, FullReferenceTeacher):
         params |= {"full_reference": constants(full_reference)}
+    if isinstance(section, InternVideo2Teacher) and section.checkpoint is None:
+        params |= {"positions": constants(positions)}
     return params | {"pretrained": pretrained(section)}
 
 

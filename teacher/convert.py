@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from teacher.internvideo2 import KNOWN_EXTRAS, MAY_LACK, SIZES, InternVideo2, without_prefix
+from teacher.internvideo2 import SIZES, InternVideo2
 from teacher.positions import file_grid, fit_positions
+from teacher.releases import KNOWN_EXTRAS, MAY_LACK, has_extra_mlp, without_prefix
 from teacher.weights import account, read_foreign, save_converted
 
 NO_GRID = (0, 0, 0)
@@ -29,7 +30,7 @@ def convert(source: str, out: Path) -> dict[str, Any]:
     if out.suffix != ".safetensors":
         raise ValueError(f"{out}: give a name that ends in .safetensors")
     foreign, card = read_foreign(source)
-    state = without_prefix(foreign, card)
+    state, card.prefix = without_prefix(foreign)
     frames, side, _ = file_grid(state, NO_GRID, card)
     patches = state.get("patch_embed.proj.weight")
     if patches is None or patches.ndim != 5:
@@ -53,6 +54,7 @@ def convert(source: str, out: Path) -> dict[str, Any]:
             attn_pool_num_heads=1,
             clip_embed_dim=shapes.get("clip_projector.cross_attn.proj.weight", 768),
             num_classes=shapes.get("head.weight", 0),
+            extra_mlp=has_extra_mlp(state),
         )
     fitted = fit_positions(state, tower.grid_THW, card)
     account(fitted, tower.state_dict(), card, extras=KNOWN_EXTRAS, may_lack=MAY_LACK)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from teacher.internvideo2 import SIZES, InternVideo2, fill_tower
+from teacher.releases import has_extra_mlp
 from teacher.weights import Card, parse_json_field, read_metadata
 
 # The official constructor's arguments that change no output in evaluation: kernels, dropout, initial values.
@@ -60,6 +61,7 @@ def internvideo2_from_official(config: Mapping[str, Any], state: Mapping[str, Te
     heads = [value for key, value in state.items() if key.endswith("head.weight") and "itm" not in key]
     settings = SIZES["1B"] | {"num_frames": 8, "num_classes": len(heads[0]) if heads else 0}
     settings |= {name: value for name, value in config.items() if name in TAKEN}
+    settings["extra_mlp"] = has_extra_mlp(state)
     if config.get("use_fused_mlp"):
         settings["gelu"] = "tanh"
     model = InternVideo2(**settings)

@@ -23,7 +23,8 @@ from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.numerics import in_fp32, vectorize
 from teacher.positions import fit_positions, sincos_3d
 from teacher.quality_teacher import QualityTeacher
-from teacher.weights import Card, account, read_foreign
+from teacher.releases import KNOWN_EXTRAS, MAY_LACK, has_extra_mlp, without_prefix
+from teacher.weights import Card, account, find_weights, read_foreign, read_tensors
 
 # embed_dim, depth, num_heads, mlp_ratio; the pooled width is 768 in all.
 SIZES: dict[str, dict[str, Any]] = {
@@ -33,23 +34,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "1B": {"embed_dim": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     "6B": {"embed_dim": 3200, "depth": 48, "num_heads": 25, "mlp_ratio": 4},
 }
-# What official files hold besides the tower: decoders of the pre-training, the other towers of stage 2.
-KNOWN_EXTRAS = (
-    "clip_decoder.",
-    "final_clip_decoder.",
-    "clip_pos_embed",
-    "img_pos_embed",
-    "mae_",
-    "text_encoder.",
-    "vision_proj.",
-    "text_proj.",
-    "itm_head.",
-    "vision_align.",
-    "temp",
-)
-PREFIXES = ("vision_encoder.", "backbone.", "encoder.")
-# Files of the pre-training end at the pooling; the norm after it starts as the identity.
-MAY_LACK = ("fc_norm.",)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -204,8 +188,9 @@ class InternVideo2(nn.Module):
         clip_embed_dim: int = 768,
         num_classes: int = 0,
         gelu: str = "exact",
+        extra_mlp: bool = False,
     ) -> None:
-        """`num_classes` 0: no class head, as a quality teacher has it."""
+        """`num_classes` 0: no class head, as a quality teacher has it. `extra_mlp`: of attention-pool files."""
         super().__init__()
         self.grid_THW = (num_frames // tubelet_size, img_size // patch_size, img_size // patch_size)
         self.input_THW = (num_frames, img_size, img_size)
@@ -217,6 +202,10 @@ class InternVideo2(nn.Module):
         self.pos_embed = nn.Parameter(sincos_3d(embed_dim, self.grid_THW))
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, gelu) for _ in range(depth))
         self.clip_projector = AttentionPool(embed_dim, attn_pool_num_heads, clip_embed_dim)
+        self.extra_mlp = None
+        if extra_mlp:
+            mlp = Mlp(clip_embed_dim, 4 * clip_embed_dim, "exact")  # never fused in the release
+            self.extra_mlp = nn.Sequential(nn.LayerNorm(clip_embed_dim), mlp)
         self.fc_norm = nn.LayerNorm(clip_embed_dim)
         self.head = nn.Linear(clip_embed_dim, num_classes) if num_classes else None
         self.gradient_checkpointing = False
@@ -243,7 +232,10 @@ class InternVideo2(nn.Module):
 
     def pool(self, x_BND: Tensor) -> Tensor:
         """The clip's feature_BO, O the pooled width."""
-        return self.fc_norm(self.clip_projector(x_BND))
+        pooled_BO = self.clip_projector(x_BND)
+        if self.extra_mlp is not None:
+            pooled_BO = pooled_BO + self.extra_mlp(pooled_BO)
+        return self.fc_norm(pooled_BO)
 
     def classify(self, x_BCTHW: Tensor) -> Tensor:
         """Class logits of normalized clips, or the feature where there is no head."""
@@ -332,6 +324,8 @@ def internvideo2_settings(teacher: InternVideo2Teacher, recipe: ViewRecipe) -> d
     """Constructor settings from the config's section and the views that will be seen."""
     size = SIZES[teacher.size] if isinstance(teacher.size, str) else teacher.size.model_dump()
     shape = size | {"num_frames": recipe.num_frames, "img_size": recipe.size_px, "gelu": teacher.gelu}
+    if teacher.checkpoint is not None and has_extra_mlp(read_tensors(find_weights(teacher.checkpoint))[0]):
+        shape["extra_mlp"] = True
     return {"shape": shape, "tune": teacher.tune, "num_levels": teacher.num_levels}
 
 
@@ -354,20 +348,12 @@ def fill_tower(tower: InternVideo2, state: Mapping[str, Tensor], card: Card) -> 
         ValueError: a key is unknown, missing, or of another shape; the first is named.
     """
     want = tower.state_dict()
+    own, card.prefix = without_prefix(state)
     extras = KNOWN_EXTRAS if tower.head is not None else (*KNOWN_EXTRAS, "head.")
-    fitted = fit_positions(without_prefix(state, card), tower.grid_THW, card)
+    fitted = fit_positions(own, tower.grid_THW, card)
     account(fitted, want, card, extras=extras, may_lack=MAY_LACK)
     # In place and one by one: under ZeRO-3 the caller gathers, and no second copy of 6B weights is ever held.
     with torch.no_grad():
         for name, tensor in {**dict(tower.named_parameters()), **dict(tower.named_buffers())}.items():
             if name in fitted:
                 tensor.copy_(fitted[name])
-
-
-def without_prefix(state: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
-    """Strip the prefix under which the tower lies, if any; keys outside it keep their names."""
-    for prefix in PREFIXES:
-        if f"{prefix}patch_embed.proj.weight" in state:
-            card.prefix = prefix
-            return {key.removeprefix(prefix): value for key, value in state.items()}
-    return dict(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from teacher.weights import Card
 
+FRESH_AXES: Final = ("time", "width", "height")  # order of the parts of fresh positions, as in the release
 SEPARABLE = ("pos_embed_spatial", "pos_embed_temporal", "pos_embed_cls")
 PUBLISHED_FRAMES = (4, 8, 16)
 OTHER_FRAMES = (1, 2, 32, 64)
@@ -17,7 +19,7 @@ PUBLISHED_GRID = 16  # 224 px in patches of 14
 
 
 def sincos_3d(dim: int, grid_THW: tuple[int, int, int]) -> Tensor:
-    """(1, 1 + T*H*W, dim): first quarter of the width temporal, the rest spatial, zeros for the class token.
+    """(1, 1 + T*H*W, dim): first quarter of the width temporal, then columns, then rows, zeros for the class token.
 
     Widths that don't divide (by 16) start as noise: only tests have such.
     """
@@ -25,8 +27,8 @@ def sincos_3d(dim: int, grid_THW: tuple[int, int, int]) -> Tensor:
     if dim % 16:
         return 0.02 * torch.randn(1, 1 + frames * height * width, dim)
     t, y, x = torch.meshgrid(*(torch.arange(extent, dtype=torch.float64) for extent in grid_THW), indexing="ij")
-    parts = [_sincos(dim // 4, t), _sincos(dim * 3 // 8, y), _sincos(dim * 3 // 8, x)]
-    rows = torch.cat(parts, -1).flatten(0, 2)
+    axes = {"time": (dim // 4, t), "width": (dim * 3 // 8, x), "height": (dim * 3 // 8, y)}
+    rows = torch.cat([_sincos(*axes[axis]) for axis in FRESH_AXES], -1).flatten(0, 2)
     return torch.cat([torch.zeros(1, dim), rows.float()])[None]
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rungwise.artifact import canonical_json, sha256_file, write_json
+from teacher.releases import download_advice
 
-WRAPPERS = ("model", "module")
+WRAPPERS = ("model", "module", "state_dict", "weights")
+# Training scripts leave their settings in checkpoints: data that runs nothing. The released stage-2 6B file has
+# dictionaries of its own class, which are read as plain ones.
+SETTINGS_CLASSES = (argparse.Namespace, (OrderedDict, "utils.easydict.EasyDict"))
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -68,7 +73,8 @@ def find_weights(source: str) -> Path:
     except ValueError:
         raise
     except Exception as error:  # the hub's client raises many kinds; all mean that the file can't be had
-        raise ValueError(f"{source}: no such file here, and the hub gave none: {_first_line(error)}") from error
+        reason = f"no such file here, and the hub gave none ({_first_line(error)})"
+        raise ValueError(f"{source}: {reason}; {download_advice(repo, name)}") from error
 
 
 def _only(place: str, names: list[str]) -> str:
@@ -87,16 +93,43 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
         ValueError: no such file, not a checkpoint, a pickle that wants to run code, or no tensors in it.
     """
     path = find_weights(source)
-    card = Card(source=source, sha256=sha256_file(path))
+    tensors, wrapper = read_tensors(path)
+    return tensors, Card(source=source, sha256=sha256_file(path), wrapper=wrapper)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of a file by key, and what wrapped them, such as "module". Large ones stay on disk until they are used.
+
+    Raises:
+        ValueError: as `read_foreign`.
+    """
     if path.suffix == ".safetensors":
         try:
-            return load_file(path), card
+            return load_file(path), ""
         except SafetensorError as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+    contents, wrappers = _unpickle(path), []
+    while isinstance(contents, Mapping):
+        inner = [key for key in WRAPPERS if isinstance(contents.get(key), Mapping)]
+        if not inner:
+            break
+        wrappers.append(inner[0])
+        contents = contents[inner[0]]
+    tensors = (
+        {key: value for key, value in contents.items() if isinstance(value, Tensor)}
+        if isinstance(contents, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors by name, so it is no checkpoint of a model")
+    return tensors, ".".join(wrappers)
+
+
+def _unpickle(path: Path) -> Any:
+    """What a PyTorch file holds; nothing in it is run."""
     try:
-        # Training scripts leave their argparse settings in checkpoints; a Namespace holds data and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            contents: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals([*SETTINGS_CLASSES]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "GLOBAL" in str(error).upper():
             raise ValueError(
@@ -107,20 +140,6 @@ def read_foreign(source: str) -> tuple[dict[str, Tensor], Card]:
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         detail = f" ({_first_line(error)})" if isinstance(error, RuntimeError) else ""
         raise ValueError(f"{path}: not a whole PyTorch checkpoint{detail}; fetch it again") from error
-    while isinstance(contents, Mapping):
-        inner = [key for key in WRAPPERS if isinstance(contents.get(key), Mapping)]
-        if not inner:
-            break
-        card.wrapper = f"{card.wrapper}.{inner[0]}".lstrip(".")
-        contents = contents[inner[0]]
-    tensors = (
-        {key: value for key, value in contents.items() if isinstance(value, Tensor)}
-        if isinstance(contents, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise ValueError(f"{path}: holds no tensors by name, so it is no checkpoint of a model")
-    return tensors, card
 
 
 def _first_line(error: Exception) -> str:

@@ -68,8 +68,10 @@ def test_fresh_positions_are_sines_in_a_quarter_time_three_quarters_space() -> N
     grid = rows[1:].unflatten(0, (2, 3, 3))
     assert torch.equal(grid[0, :, :, 8:], grid[1, :, :, 8:])
     assert torch.equal(grid[:, 0, 0, :8], grid[:, 2, 1, :8])
-    assert torch.equal(grid[:, 1, :, 8:20], grid[:, 1, :1, 8:20].expand(-1, 3, -1))  # rows first, then columns
+    assert torch.equal(grid[:, :, 1, 8:20], grid[:, :1, 1, 8:20].expand(-1, 3, -1))  # columns first, as in the release
+    assert torch.equal(grid[:, 1, :, 20:], grid[:, 1, :1, 20:].expand(-1, 3, -1))
     torch.testing.assert_close(grid[1, 0, 0, 0], torch.tensor(1.0).sin())
+    torch.testing.assert_close(grid[0, 1, 2, [8, 20]], torch.tensor([2.0, 1.0]).sin())
 
 
 @pytest.mark.parametrize("tune", ["head", "last_block", "internvqa", "all"])
@@ -303,7 +305,7 @@ def test_a_hub_id_is_fetched_and_a_choice_of_files_is_shown(tmp_path: Path, monk
     for source, words in (
         ("OWNER/two", "holds 2 weight files; give one as OWNER/two/FILE: B.pt, S.pt"),
         ("OWNER/none", "0 weight files.*there is none"),
-        ("OWNER/absent", "no such file here, and the hub gave none: no network$"),
+        ("OWNER/absent", r"no such file here, and the hub gave none \(no network\); download its weight file from"),
         (str(tmp_path / "absent.pt"), "no such file, nor a hub id"),
     ):
         with pytest.raises(ValueError, match=words):
