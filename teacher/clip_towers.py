@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PretrainedConfig
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, CLIPTextModelWithProjection, PretrainedConfig
 from transformers import CLIPVisionModelWithProjection as VisionTower
 
 from rungwise.progress import note
@@ -84,6 +84,14 @@ class PeImages(nn.Module):
         return cast(Tensor, self.tower.forward_head(self.tower.norm(x_MND)))
 
 
+class TextAndScale(CLIPTextModelWithProjection):  # type: ignore[no-untyped-call]
+    """CLIP's text tower with the scale of its logits, as they lie in a CLIP's file; an image tower there is left."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+
 def trainable_count(model: nn.Module) -> int:
     """Number of parameters that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -141,17 +149,24 @@ def read_prompts(clip: str, prompts: list[str], config: dict[str, Any]) -> list[
     return all_ids
 
 
-def read_pretrained(clip: str) -> Any:
-    """CLIPModel in fp32, every weight of which comes from the file and which uses every weight there."""
-    options = {
+def read_pretrained(clip: str, *, text_alone: bool = False) -> Any:
+    """CLIPModel in fp32, every weight of which comes from the file and which uses every weight there.
+
+    `text_alone`: a `TextAndScale`; the file may or may not have an image tower.
+    """
+    options: dict[str, Any] = {
         "use_safetensors": True,
         "dtype": torch.float32,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
     }
-    load = partial(cast(Any, CLIPModel).from_pretrained, clip, **options)
-    model, report = read_from(clip, "weights (safetensors)", load)
+    kind: Any = CLIPModel
+    if text_alone:
+        kind, options["config"] = TextAndScale, clip_config_of(read_config(clip)).text_config
+    model, report = read_from(clip, "weights (safetensors)", lambda: kind.from_pretrained(clip, **options))
     unused = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]  # older files' constants
+    if text_alone:
+        unused = [key for key in unused if not key.startswith(("vision_model.", "visual_projection."))]
     _name_odd_keys(sorted(report["missing_keys"]), sorted(unused), clip)
     for key, shape, expected in report["mismatched_keys"]:
         raise ValueError(f"{clip}: {key} is {list(shape)}, not {list(expected)}; give the weights of its config.json")
@@ -164,7 +179,11 @@ def read_from(place: str, what: str, read: Callable[[], Any]) -> Any:
         return read()
     except Exception as error:  # transformers, its hub client, tokenizers and safetensors raise each their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{place}: no {what} could be read ({reason}); check the place and its files") from error
+        advice = "check its files"
+        if not Path(place).exists():
+            files = "config.json, model.safetensors and the tokenizer's files"
+            advice = f"download {files} from https://huggingface.co/{place} into a folder and give the folder instead"
+        raise ValueError(f"{place}: no {what} could be read ({reason}); {advice}") from error
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], where: str, prefix: str = "") -> None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from teacher.internvideo2 import SIZES, InternVideo2
+from teacher.pe_core import convert_pe_core, is_pe_core
 from teacher.positions import file_grid, fit_positions
 from teacher.releases import KNOWN_EXTRAS, MAY_LACK, has_extra_mlp, without_prefix
-from teacher.weights import account, read_foreign, save_converted
+from teacher.weights import Card, account, read_foreign, save_converted
 
 NO_GRID = (0, 0, 0)
 
 
 def convert(source: str, out: Path) -> dict[str, Any]:
-    """Read an official InternVideo2 checkpoint and write its tower, under official keys, as safetensors.
-
-    Positions stay as they are, of either kind; a class head is kept. Beside it comes `<name>.card.json`.
+    """Read an official InternVideo2 or PE-Core checkpoint and write what teachers read, as safetensors.
 
     Returns:
         The card's facts, counts in place of the lists of keys.
@@ -27,14 +28,25 @@ def convert(source: str, out: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file can't be read safely, or a key is unknown, missing or of another shape than its size has.
     """
+    foreign, card = read_foreign(source)
+    plain = {key.removeprefix("module."): value for key, value in foreign.items()}
+    if not is_pe_core(plain):
+        return convert_internvideo2(foreign, card, out)
+    if out.suffix:
+        raise ValueError(f"{out}: PE-Core becomes a folder with two towers; give a name without {out.suffix}")
+    return convert_pe_core(plain, card, out)
+
+
+def convert_internvideo2(foreign: Mapping[str, Tensor], card: Card, out: Path) -> dict[str, Any]:
+    """Write the tower under official keys. Positions stay as they are, of either kind; a class head is kept. Beside it
+    comes `<name>.card.json`."""
     if out.suffix != ".safetensors":
         raise ValueError(f"{out}: give a name that ends in .safetensors")
-    foreign, card = read_foreign(source)
     state, card.prefix = without_prefix(foreign)
     frames, side, _ = file_grid(state, NO_GRID, card)
     patches = state.get("patch_embed.proj.weight")
     if patches is None or patches.ndim != 5:
-        raise ValueError(f"{source}: has no patch_embed.proj.weight of a video tower; is it an InternVideo2?")
+        raise ValueError(f"{card.source}: has no patch_embed.proj.weight of a video tower; is it an InternVideo2?")
     dim, channels, tubelet, patch, _ = patches.shape
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     size = next((name for name, s in SIZES.items() if (s["embed_dim"], s["depth"]) == (dim, depth)), "unpublished")

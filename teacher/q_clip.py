@@ -35,6 +35,7 @@ from teacher.clip_towers import (
     trainable_count,
 )
 from teacher.quality_teacher import QualityTeacher
+from teacher.weights import find_weights
 
 CONTEXT_TOKENS = 3
 Q_CLIP_PROMPTS = [f"X X X a video of {word} quality" for word in ("bad", "poor", "fair", "good", "excellent")]
@@ -266,7 +267,7 @@ def load_q_clip(model: QClip, teacher: QClipTeacher) -> None:
     Raises:
         ValueError: a file is missing or unreadable, or a weight is missing, odd or of another shape; it is named.
     """
-    state: dict[str, Tensor] = read_pretrained(teacher.clip).state_dict()
+    state: dict[str, Tensor] = read_pretrained(teacher.clip, text_alone=teacher.vision is not None).state_dict()
     load_exactly(model.text, state, teacher.clip, "text_")
     model.logit_scale.copy_(state["logit_scale"])
     with torch.no_grad():
@@ -278,6 +279,6 @@ def load_q_clip(model: QClip, teacher: QClipTeacher) -> None:
     elif teacher.vision_checkpoint is None:
         note(f"q_clip: no vision_checkpoint, so the weights of {teacher.vision} are random")
     else:
-        path = teacher.vision_checkpoint
-        load_exactly(model.images.tower, read_from(path, "safetensors file", partial(load_file, path)), path)
+        path = find_weights(teacher.vision_checkpoint)
+        load_exactly(model.images.tower, read_from(str(path), "safetensors file", partial(load_file, path)), str(path))
     note_count("q_clip", model)

@@ -14,11 +14,11 @@ from rungwise.cli.pipeline import training_packages
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="file, or hub id OWNER/NAME or OWNER/NAME/FILE")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors file to write; a folder for PE-Core")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert an official InternVideo2 checkpoint to safetensors, with a card of what it holds."""
+    """Convert an official InternVideo2 or PE-Core checkpoint to safetensors, with a card of what it holds."""
     with training_packages():
         from teacher.convert import convert as convert_checkpoint
 

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, BertConfig, CLIPConfig, CLIPModel
 from rungwise.config import ClipVqaTeacher, QClipTeacher
 from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
-from teacher.clip_towers import CLIP_MEAN, CLIP_STD, trainable_count
+from teacher.clip_towers import CLIP_MEAN, CLIP_STD, read_from, trainable_count
 from teacher.clipvqa import ClipVqa, clipvqa_settings, load_clipvqa
 from teacher.q_clip import Q_CLIP_PROMPTS, QClip, adapter_count, load_q_clip, q_clip_settings
 
@@ -277,6 +277,17 @@ def test_folders_that_are_no_clip(clip: Path, tmp_path: Path, kind: str) -> None
     refuse(tmp_path / "bare", "no tokenizer that knows")
     AutoTokenizer.from_pretrained(clip).save_pretrained(tmp_path / "bare")
     refuse(tmp_path / "bare", "no weights")
+
+
+def test_without_the_hub_the_error_says_what_to_download() -> None:
+    def unreachable() -> None:
+        raise OSError("no network")
+
+    files = "config.json, model.safetensors and the tokenizer's files"
+    with pytest.raises(
+        ValueError, match=rf"no network\); download {files} from https://huggingface\.co/OWNER/NAME into"
+    ):
+        read_from("OWNER/NAME", "config.json", unreachable)
 
 
 def test_towers_too_shallow_are_refused(clip: Path) -> None:
