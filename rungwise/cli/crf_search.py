@@ -14,6 +14,7 @@ from rungwise.cli.options import (
     TrialCache,
     TrialJobs,
     TrialSamples,
+    display_height_option,
     parse_heights,
     parse_numbers,
     trial_cache,
@@ -53,16 +54,7 @@ NoReference = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
-DisplayHeight = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        metavar="PIXELS",
-        help="height at which encodes are shown",
-        show_default="the master's",
-        rich_help_panel=SEARCH,
-    ),
-]
+DisplayHeight = Annotated[int | None, display_height_option("the master's", SEARCH)]
 Tolerance = Annotated[
     float,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format, display_height_option
 
 if TYPE_CHECKING:
     from rungwise.ladder.check import CheckRequest
@@ -61,16 +61,7 @@ CropText = Annotated[
         rich_help_panel=QUALITY,
     ),
 ]
-DisplayHeight = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        metavar="PIXELS",
-        help="height at which all rungs are shown",
-        show_default="the top rung's",
-        rich_help_panel=QUALITY,
-    ),
-]
+DisplayHeight = Annotated[int | None, display_height_option("the top rung's", QUALITY)]
 Views = Annotated[
     int,
     typer.Option(

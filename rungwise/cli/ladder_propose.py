@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import Json, Quiet, TrialCache, TrialJobs, TrialSamples, parse_heights, trial_cache
+from rungwise.cli.options import (
+    Json,
+    Quiet,
+    TrialCache,
+    TrialJobs,
+    TrialSamples,
+    display_height_option,
+    parse_heights,
+    trial_cache,
+)
 
 if TYPE_CHECKING:
     from rungwise.ladder.propose import Proposal
@@ -50,16 +59,7 @@ def propose(
     step: Annotated[
         float, typer.Option(min=0.1, metavar="POINTS", help="least distance of rungs", rich_help_panel=LADDER)
     ] = 6.0,
-    display_height: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="PIXELS",
-            help="height at which rungs are shown",
-            show_default="the master's",
-            rich_help_panel=LADDER,
-        ),
-    ] = None,
+    display_height: Annotated[int | None, display_height_option("the master's", LADDER)] = None,
     samples: TrialSamples = None,
     jobs: TrialJobs = None,
     cache: TrialCache = None,

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,18 @@ def parse_heights(text: str | None, option: str) -> tuple[int, ...]:
 def trial_cache() -> Path:
     """The folder of trial encodes' results where none is given."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "trials"
+
+
+def display_height_option(default: str, panel: str) -> Any:
+    """`--display-height`, one wording for all verbs; `default` is whose height it is where it is not given."""
+    return typer.Option(
+        "--display-height",
+        min=2,
+        metavar="PIXELS",
+        help="height at which videos are shown and evaluated",
+        show_default=default,
+        rich_help_panel=panel,
+    )
 
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the run's YAML, such as configs/quickstart.yaml")]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format
+from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format, display_height_option
 from rungwise.cli.score_output import Gates, Output, Writer, print_window, write_results
 
 SCORING, GATES, SPEED = "Scoring", "Gates", "Speed"
@@ -37,16 +37,7 @@ Model = Annotated[
         rich_help_panel=SCORING,
     ),
 ]
-DisplayHeight = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        metavar="PIXELS",
-        help="height at which the videos are shown",
-        show_default="each video's own",
-        rich_help_panel=SCORING,
-    ),
-]
+DisplayHeight = Annotated[int | None, display_height_option("each video's own", SCORING)]
 Hdr = Annotated[
     Literal["refuse", "tonemap"],
     typer.Option(help="PQ and HLG: refuse, or tone-map for an SDR screen", rich_help_panel=SCORING),

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rungwise.ladder.rungs import GAP_STEPS, CodecCheck, Frozen, LadderCheck, Rung, format_kbps
+from rungwise.ladder.rungs import GAP_STEPS, KINDS, CodecCheck, Frozen, LadderCheck, Rung, format_kbps
 from rungwise.metrics.curves import bd_rate, pareto_front
 
 OBJECTIVE = (
     "keep the cheapest and the best sound rung under the cap, and between them those that minimize the largest quality "
-    "gap, then the sum of squared gaps; without a requested number, as many as fit at least one step apart"
+    "gap, then the sum of squared gaps; without a requested number, as many as fit one step apart, and those between "
+    "that fit but for the noise"
 )
 
 
@@ -25,10 +26,11 @@ class Drop(Frozen):
 
 
 class Addition(Frozen):
-    """A rung to encode between two that are kept, read off the codec's own curve."""
+    """A rung to encode between two that are kept, read off the codec's own curve; in place of `replaced`, if any."""
 
     lower: int
     upper: int
+    replaced: int | None
     height: int
     bitrate_kbps: float
     quality: float
@@ -54,10 +56,11 @@ class Saving(Frozen):
     reason: str
 
 
-def choose_rungs(quality: ArrayLike, count: int, least_gap: float = 0.0) -> tuple[int, ...] | None:
+def choose_rungs(quality: ArrayLike, count: int, least_gap: ArrayLike = 0.0) -> tuple[int, ...] | None:
     """The best `count` rows of rising qualities by the OBJECTIVE, first and last included; exact dynamic programming.
 
-    With `count` 1 it is the last alone. None if no such choice keeps rows `least_gap` apart.
+    With `count` 1 it is the last alone. None if no such choice keeps rows `least_gap` apart: a number, or one for
+    each pair (from, to).
     """
     q = np.asarray(quality, np.float64)
     n = len(q)
@@ -67,7 +70,7 @@ def choose_rungs(quality: ArrayLike, count: int, least_gap: float = 0.0) -> tupl
     if count == 1:
         return (n - 1,)
     gap = q - q[:, None]  # (from, to)
-    gap = np.where((gap > 0) & (gap >= least_gap), gap, np.inf)
+    gap = np.where((gap > 0) & (gap >= np.asarray(least_gap)), gap, np.inf)
     largest = gap[0]  # over choices that end in each row
     for _ in range(count - 2):
         largest = np.maximum(largest[:, None], gap).min(axis=0)
@@ -114,6 +117,7 @@ def _recommend(
     if count is None:
         tries = (choose_rungs(q[front], number, step) for number in range(len(front), 0, -1))
         chosen = next(rows for rows in tries if rows is not None)
+        chosen = _with_fitting(q[front], chosen, check.metric.least_rise)
     else:
         chosen = choose_rungs(q[front], count) or ()
     keep = [int(front[row]) for row in chosen]
@@ -122,9 +126,14 @@ def _recommend(
     notes = []
     if count is not None and len(keep) + len(add) < count:
         notes.append(f"{count} rungs requested, but only {len(keep) + len(add)} fit one step apart")
-    elif count is not None and gaps.size and gaps.min() < step:
+    elif count is not None and gaps.size and gaps.min() < check.metric.least_rise:
         notes.append(f"with {count} rungs, some are less than one step apart")
-    dropped = [Drop(rung=row, reason=_reason(check, row, rate, cap_kbps)) for row in codec.rungs if row not in keep]
+    moved = {addition.replaced for addition in add}
+    dropped = [
+        Drop(rung=row, reason="replaced" if row in moved else _reason(check, row, rate, cap_kbps))
+        for row in codec.rungs
+        if row not in keep
+    ]
     return Recommendation(
         codec=codec.codec,
         keep=tuple(keep),
@@ -135,15 +144,25 @@ def _recommend(
     )
 
 
+def _with_fitting(q: NDArray[np.float64], chosen: Sequence[int], least_rise: float) -> tuple[int, ...]:
+    """The chosen rows of rising qualities, and those at least `least_rise` from all of them, the most distant first."""
+    rows = list(chosen)
+    while True:
+        distance = np.abs(q[:, None] - q[rows]).min(axis=1)
+        if distance.max() < least_rise:
+            return tuple(sorted(rows))
+        rows.append(int(distance.argmax()))
+
+
 def _reason(check: LadderCheck, row: int, rate: NDArray[np.float64], cap_kbps: float | None) -> str:
-    flags = check.verdicts[row].flags
+    verdict = check.verdicts[row]
     if cap_kbps is not None and rate[row] > cap_kbps:
         return "above the cap"
-    if "unordered" in flags:
-        return "out of order"
-    if "off-hull" in flags:
-        return "below the hull"
-    return "too close to a kept rung" if "close" in flags else "not needed"
+    if not verdict.flags and not verdict.doubts:
+        return "not needed"
+    (kind, *_) = verdict.flags or verdict.doubts
+    reason = "too close to a kept rung" if kind == "close" else KINDS[kind]
+    return reason if verdict.flags else f"perhaps {reason}"
 
 
 def _additions(
@@ -171,13 +190,19 @@ def _additions(
         ):
             break
         pieces[widest] += 1
-    additions = []
+    additions, replaced = list[Addition](), set[int | None]()
     for lower, upper, parts in zip(keep, keep[1:], pieces, strict=False):
         for part in range(1, int(parts)):
             quality = float(q[lower] + (q[upper] - q[lower]) * part / parts)
             kbps = float(np.exp(np.interp(quality, q[front], np.log(rate[front]))))
             height = _best_height(codec, (rungs[lower].height, rungs[upper].height), q, rate, kbps)
-            additions.append(Addition(lower=lower, upper=upper, height=height, bitrate_kbps=kbps, quality=quality))
+            between = {int(row) for row in front if q[lower] < q[row] < q[upper]} - replaced
+            near = min(between, key=lambda row: abs(q[row] - quality), default=None)
+            near = near if near is not None and abs(q[near] - quality) < step else None
+            replaced.add(near)
+            additions.append(
+                Addition(lower=lower, upper=upper, replaced=near, height=height, bitrate_kbps=kbps, quality=quality)
+            )
     return additions
 
 

@@ -6,7 +6,7 @@ higher-is-better, at one display height.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,7 +69,7 @@ def check_ladder(
         checks.append(check)
         findings += codec_findings
         verdicts |= codec_verdicts
-    findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
+    findings.sort(key=lambda finding: (not finding.certain, list(KINDS).index(finding.kind)))
     return LadderCheck(
         metric=metric,
         verdicts=tuple(verdicts[row] for row in range(len(rungs))),
@@ -86,12 +86,14 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
     hull = rows[convex_hull(rate, q)]
     below = np.maximum(hull_quality(rate, q, rate) - q, 0.0)
     wasted = np.maximum(1 - hull_bitrate(rate, q, q) / rate, 0.0) * 100
-    faults = _unordered(ladder, rows)
-    faults = _below_hull(ladder, rows, hull, below, wasted) | faults
+    beyond_noise = _below_hull(ladder, rows, hull, below, wasted) | _unordered(ladder, rows)
+    faults = {row: fault for row, fault in beyond_noise.items() if fault.certain}
     sound = [int(row) for row in rows if row not in faults]
-    faults |= _close(ladder, sound)
+    close = _close(ladder, sound)
+    faults |= {row: fault for row, fault in close.items() if fault.certain}
+    doubts = {row: fault for row, fault in (close | beyond_noise).items() if row not in faults}
     curves = _curves(ladder, rows)
-    without_fault = _neighbors(ladder, [row for row in sound if row not in faults])
+    without_fault = _neighbors(ladder, [row for row in sound if row not in faults | beyond_noise])
     check = CodecCheck(
         codec=codec,
         rungs=tuple(map(int, rows)),
@@ -115,8 +117,10 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
             below_hull=float(points),
             wasted_percent=float(percent),
             flags=_flags(faults.get(row)),
+            doubts=_flags(doubts.get(row)),
         )
-    return check, group_faults(ladder.rungs, faults.values()), verdicts
+    findings = group_faults(ladder.rungs, faults.values()) + group_faults(ladder.rungs, doubts.values())
+    return check, findings, verdicts
 
 
 def _flags(fault: Fault | None) -> tuple[Kind, ...]:
@@ -127,17 +131,22 @@ def _flags(fault: Fault | None) -> tuple[Kind, ...]:
 
 
 def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Fault]:
-    """Rungs that some cheaper rung beats by more than the tolerance; the cheapest such is named."""
+    """Rungs that some cheaper rung beats by more than the tolerance, or the noise; the cheapest such is named."""
     rungs, q, faults = ladder.rungs, ladder.quality, {}
     for place, row in enumerate(rows):
         rung = rungs[row]
-        cheaper = [i for i in rows[:place] if rungs[i].bitrate_kbps < rung.bitrate_kbps]
-        better = next((int(i) for i in cheaper if q[i] > q[row] + ladder.metric.tolerance), None)
-        if better is None:
-            continue
-        less = 100 * (1 - rungs[better].bitrate_kbps / rung.bitrate_kbps)
-        faults[int(row)] = Fault("unordered", int(row), better, float(q[better] - q[row]), less)
+        cheaper = [int(i) for i in rows[:place] if rungs[i].bitrate_kbps < rung.bitrate_kbps]
+        better = [i for i in cheaper if q[i] > q[row] + ladder.metric.noise]
+        certain = [i for i in better if q[i] > q[row] + _tolerance(ladder, (i, row))]
+        for other in (certain or better)[:1]:
+            less = 100 * (1 - rungs[other].bitrate_kbps / rung.bitrate_kbps)
+            points = float(q[other] - q[row])
+            faults[int(row)] = Fault("unordered", int(row), other, points, less, certain=bool(certain))
     return faults
+
+
+def _tolerance(ladder: _Ladder, rows: Iterable[int]) -> float:
+    return ladder.metric.tolerance_between(ladder.rungs[row].height for row in rows)
 
 
 def _below_hull(
@@ -147,32 +156,40 @@ def _below_hull(
     below: NDArray[np.float64],
     wasted: NDArray[np.float64],
 ) -> dict[int, Fault]:
-    """Rungs below their codec's hull by more than the tolerance."""
+    """Rungs below their codec's hull by more than the tolerance, or the noise."""
     faults = {}
     for row, points, percent in zip(map(int, rows), below, wasted, strict=True):
-        if points > ladder.metric.tolerance:
+        if points > ladder.metric.noise:
             height = _other_height(ladder, hull, row)
-            faults[row] = Fault("off-hull", row, None, float(points), float(percent), height)
+            certain = bool(points > _tolerance(ladder, (row, *_nearest(ladder, hull, row))))
+            faults[row] = Fault("off-hull", row, None, float(points), float(percent), height, certain)
     return faults
 
 
 def _other_height(ladder: _Ladder, hull: NDArray[np.int64], row: int) -> int | None:
     """The height of the hull's rungs next to a rung's bitrate, if it is not the rung's; of two, the nearer rung's."""
-    distance = np.abs(np.log(ladder.rate[hull] / ladder.rate[row]))
-    nearest = [ladder.rungs[int(i)].height for i in hull[np.argsort(distance, kind="stable")][:2]]
+    nearest = [ladder.rungs[i].height for i in _nearest(ladder, hull, row)]
     return None if ladder.rungs[row].height in nearest else nearest[0]
 
 
+def _nearest(ladder: _Ladder, hull: NDArray[np.int64], row: int) -> list[int]:
+    """The two rungs of the hull next to a rung's bitrate, the nearer one first."""
+    distance = np.abs(np.log(ladder.rate[hull] / ladder.rate[row]))
+    return [int(i) for i in hull[np.argsort(distance, kind="stable")][:2]]
+
+
 def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Fault]:
-    """From the cheapest up: sound rungs less than a step above the last one that is kept."""
+    """From the cheapest up: sound rungs less than the least rise above the last one that is kept."""
     rungs, q, faults = ladder.rungs, ladder.quality, dict[int, Fault]()
     last: int | None = None
     for row in sound:
-        if last is None or q[row] - q[last] >= ladder.metric.step:
+        if last is None or q[row] - q[last] >= ladder.metric.least_rise:
             last = row
             continue
         more = 100 * (rungs[row].bitrate_kbps / rungs[last].bitrate_kbps - 1)
-        faults[row] = Fault("close", row, last, float(q[row] - q[last]), more)
+        rise = float(q[row] - q[last])
+        certain = rise < ladder.metric.least_rise + ladder.metric.noise - _tolerance(ladder, (row, last))
+        faults[row] = Fault("close", row, last, rise, more, certain=certain)
     return faults
 
 

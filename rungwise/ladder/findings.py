@@ -18,6 +18,7 @@ class Fault:
         points: by which the rung is worse, or by which it is better if it is too close.
         percent: bitrate: less than the rung's where it is worse, more than the other's where it is too close.
         better_height: of the hull at the rung's bitrate, if it has another height.
+        certain: whether it is beyond the metric's tolerance.
     """
 
     kind: Kind
@@ -26,6 +27,7 @@ class Fault:
     points: float
     percent: float
     better_height: int | None = None
+    certain: bool = True
 
 
 def group_faults(rungs: Sequence[Rung], faults: Iterable[Fault]) -> list[Finding]:
@@ -54,9 +56,12 @@ def group_faults(rungs: Sequence[Rung], faults: Iterable[Fault]) -> list[Finding
 def _finding(rungs: Sequence[Rung], group: Sequence[Fault]) -> Finding:
     first = group[0]
     sentence, action = {"unordered": _unordered, "off-hull": _below_hull, "close": _close}[first.kind](rungs, group)
+    if not first.certain:
+        action = f"uncertain, as the score may be wrong by this much; measure by --truth vmaf before you {action}"
     return Finding(
         number=0,
         kind=first.kind,
+        certain=first.certain,
         rungs=tuple(fault.row for fault in group),
         other=first.other,
         points=max(fault.points for fault in group),

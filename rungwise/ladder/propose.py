@@ -1,32 +1,30 @@
 """Propose a ladder for one master: trial encodes of every codec and height, their convex hull, rungs at least a step
 apart under a cap.
 
-The model scores three trial encodes of each height, which gives the shape of its curve. VMAF measures one of them, and
-then every rung that is chosen, which shifts the curve. Rungs are chosen again until those that VMAF has measured make
-as long a ladder as the estimates allow.
+The model scores three trial encodes of each height, which gives the shape of its curve, and more where the curves end
+short of the floor, the ceiling or the cap. VMAF measures one of them, and then every rung that is chosen, which shifts
+the curve. Rungs are chosen again until those that VMAF has measured make as long a ladder as the estimates allow.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from rungwise.ladder.advice import choose_rungs
 from rungwise.ladder.encode import CODECS, EncodeSpec
+from rungwise.ladder.height_curve import HeightCurve
 from rungwise.ladder.rungs import VMAF_STEP, Frozen, format_kbps
-from rungwise.ladder.search import Axis, crf_axis, log_loss
-from rungwise.ladder.trials import TrialRequest, Trials, with_rate
+from rungwise.ladder.search import crf_axis
+from rungwise.ladder.trials import TrialRequest, Trials
 from rungwise.metrics.curves import crossovers, hull_quality, pareto_front
-from rungwise.progress import note
 
-TRIAL_DOUBLINGS = (-1.2, 0.8, 2.8)  # places of the trial encodes, in doublings of the loss from a typical one
-MAX_ROUNDS = 3  # of choosing rungs by estimates and measuring them
+MAX_ROUNDS = 10  # of choosing rungs by estimates and measuring them; most ladders need two or three
 STEP_SLACK = 1.06  # rungs are chosen a little more than a step apart while their scores are estimates
 HULL_TOLERANCE = 0.5  # points below the convex hull at which a rung is on it
 HEIGHT_RATIOS = (1.0, 2 / 3, 1 / 2, 1 / 3)  # of the master's height
@@ -43,6 +41,11 @@ class ProposeRequest(TrialRequest):
     floor: float = 50.0
     ceiling: float = 95.0
     step: float = VMAF_STEP
+
+    @property
+    def limit_kbps(self) -> float:
+        """The cap, or infinity."""
+        return np.inf if self.cap_kbps is None else self.cap_kbps
 
 
 class ProposedRung(Frozen):
@@ -78,51 +81,6 @@ class Proposal(Frozen):
     seconds: dict[str, float]
 
 
-@dataclass
-class HeightCurve:
-    """Trial encodes of one codec and height, by place on the axis: bitrate, model's scores, VMAF."""
-
-    trials: Trials
-    spec: EncodeSpec
-    axis: Axis
-    kbps: dict[int, float] = field(default_factory=dict)
-    model: dict[int, float] = field(default_factory=dict)
-    vmaf: dict[int, float] = field(default_factory=dict)
-
-    def spec_at(self, place: int) -> EncodeSpec:
-        """The encode at a place."""
-        return with_rate(self.spec, self.axis.option, self.axis.values[place])
-
-    def try_places(self) -> None:
-        """Encode and score the trial places; VMAF measures the middle one."""
-        last = len(self.axis.values) - 1
-        places = [round(self.axis.start + shift * self.axis.doubling) for shift in TRIAL_DOUBLINGS]
-        for place in sorted({min(max(place, 0), last) for place in places}):
-            self._encode(place)
-            self.model[place] = self.trials.model_score(self.spec_at(place))
-        self.measure(sorted(self.model)[len(self.model) // 2])
-
-    def measure(self, place: int) -> None:
-        """Measure a place by VMAF."""
-        self._encode(place)
-        self.vmaf[place] = self.trials.vmaf(self.spec_at(place))
-        note(f"{self.spec.codec} {self.spec.height}p crf {self.axis.values[place]}: VMAF v1 {self.vmaf[place]:.1f}")
-
-    def _encode(self, place: int) -> None:
-        self.kbps[place] = self.trials.kbps(self.spec_at(place))
-
-    def estimates(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Places between the outer trials, their bitrates and scores: the model's curve shifted through VMAF's."""
-        known = sorted(self.model)
-        x = np.arange(known[0], known[-1] + 1)
-        rates = 2 ** np.interp(x, sorted(self.kbps), [np.log2(self.kbps[place]) for place in sorted(self.kbps)])
-        curve = PchipInterpolator(known, [log_loss(self.model[place]) for place in known])
-        measured = sorted(self.vmaf)
-        shifts = [log_loss(self.vmaf[place]) - float(curve(place)) for place in measured]
-        scores = 100 - 2 ** (curve(x) + np.interp(x, measured, shifts))
-        return x, np.asarray(rates, np.float64), np.asarray(scores, np.float64)
-
-
 @dataclass(frozen=True)
 class _Candidates:
     """Possible rungs of one codec: curve, place, bitrate and score of each, and whether VMAF measured it."""
@@ -156,26 +114,61 @@ def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> 
     curves = [HeightCurve(trials, replace(spec, height=height), axis) for height in sorted(heights)]
     for curve in curves:
         curve.try_places()
-    rungs = _measured_rungs(request, curves)
+    _try_further(request, curves)
+    rungs, possible = _measured_rungs(request, curves), 0
     for _ in range(MAX_ROUNDS):
         candidates = _candidates(curves, measured_only=False)
-        chosen = _choose(request, candidates, request.step * STEP_SLACK)
-        if len(rungs) >= len(chosen):
+        chosen = _choose(request, candidates)
+        possible = len(chosen)
+        if len(rungs) >= possible:
             break
         for i in chosen:
             if not candidates.measured[i]:
                 curves[candidates.curves[i]].measure(int(candidates.places[i]))
         rungs = _measured_rungs(request, curves)
     remark = ""
-    if request.count is not None and len(rungs) < request.count:
-        remark = f"{request.count} rungs requested, but only {len(rungs)} are a step apart"
+    if request.count is not None and 0 < len(rungs) < request.count:
+        remark = _shortage(request, curves, len(rungs), possible)
     return CodecLadder(codec=spec.codec, preset=spec.preset, rungs=rungs, crossovers=_crossovers(curves), note=remark)
+
+
+def _try_further(request: ProposeRequest, curves: Sequence[HeightCurve]) -> None:
+    """Extend the curves of best and of worst quality until they reach the ceiling or the cap, and the floor."""
+
+    def best(curve: HeightCurve) -> float:
+        return float(curve.estimates()[2][0])
+
+    def worst(curve: HeightCurve) -> float:
+        return float(curve.estimates()[2][-1])
+
+    top = max(curves, key=best)
+    while best(top) < request.ceiling and top.kbps[min(top.kbps)] < request.limit_kbps and top.try_further(-1):
+        pass
+    bottom = min(curves, key=worst)
+    while (worst(bottom) > request.floor or bottom.kbps[max(bottom.kbps)] > request.limit_kbps) and bottom.try_further(
+        1
+    ):
+        pass
+
+
+def _shortage(request: ProposeRequest, curves: Sequence[HeightCurve], count: int, possible: int) -> str:
+    """Why there are fewer rungs than requested."""
+    candidates = _candidates(curves, measured_only=False)
+    scores = candidates.scores[_hull(request, candidates)]
+    room = 1 + int((scores[-1] - scores[0]) / request.step)
+    if possible > count:
+        reason = f"{MAX_ROUNDS} rounds of VMAF settled only {count}"
+    elif room < (request.count or 0):
+        reason = f"from VMAF {scores[0]:.1f} to {scores[-1]:.1f} only {room} fit a step of {request.step:g} apart"
+    else:
+        reason = f"no CRFs on the convex hull make more than {count} a step of {request.step:g} apart"
+    return f"{request.count} rungs requested: {reason}"
 
 
 def _measured_rungs(request: ProposeRequest, curves: Sequence[HeightCurve]) -> tuple[ProposedRung, ...]:
     """The best choice among what VMAF has measured."""
     candidates = _candidates(curves, measured_only=True)
-    chosen = _choose(request, candidates, request.step)
+    chosen = _choose(request, candidates)
     return tuple(_rung(curves[candidates.curves[i]], int(candidates.places[i])) for i in chosen)
 
 
@@ -189,15 +182,31 @@ def _candidates(curves: Sequence[HeightCurve], *, measured_only: bool) -> _Candi
     return _Candidates(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
-def _choose(request: ProposeRequest, candidates: _Candidates, gap: float) -> list[int]:
+def _choose(request: ProposeRequest, candidates: _Candidates) -> list[int]:
     """Rungs on the convex hull, from the cheapest above the floor to the first above the ceiling or under the cap.
 
     As many as requested, or as many as fit a step apart, at even steps of quality.
     """
-    cap = np.inf if request.cap_kbps is None else request.cap_kbps
-    allowed = np.flatnonzero(candidates.kbps <= cap)
-    if not allowed.size:
+    hull = _hull(request, candidates)
+    if not hull.size:
         return []
+    scores, measured = candidates.scores[hull], candidates.measured[hull]
+    gap = np.where(measured & measured[:, None], request.step, request.step * STEP_SLACK)
+    most = 1 + int((scores[-1] - scores[0]) / request.step)
+    for count in range(min(request.count or most, most), 0, -1):
+        rows = choose_rungs(scores, count, gap)
+        if rows is None and request.count is not None:
+            rows = choose_rungs(scores, count, request.step)
+        if rows is not None:
+            return [int(hull[row]) for row in rows]
+    raise AssertionError("one rung always fits")
+
+
+def _hull(request: ProposeRequest, candidates: _Candidates) -> NDArray[np.int64]:
+    """Candidates on the convex hull, from the floor to the ceiling, under the cap, by rising quality."""
+    allowed = np.flatnonzero(candidates.kbps <= request.limit_kbps)
+    if not allowed.size:
+        return allowed
     kbps, scores = candidates.kbps[allowed], candidates.scores[allowed]
     front = pareto_front(kbps, scores)
     near = hull_quality(kbps, scores, kbps[front]) - scores[front] <= HULL_TOLERANCE
@@ -205,13 +214,7 @@ def _choose(request: ProposeRequest, candidates: _Candidates, gap: float) -> lis
     scores = candidates.scores[hull]
     first = min(int(np.searchsorted(scores, request.floor)), len(hull) - 1)
     last = min(int(np.searchsorted(scores, request.ceiling)), len(hull) - 1)
-    hull, scores = hull[first : last + 1], scores[first : last + 1]
-    most = 1 + int((scores[-1] - scores[0]) / gap)
-    for count in range(min(request.count or most, most), 0, -1):
-        rows = choose_rungs(scores, count, gap)
-        if rows is not None:
-            return [int(hull[row]) for row in rows]
-    raise AssertionError("one rung always fits")
+    return np.asarray(hull[first : last + 1], np.int64)
 
 
 def _rung(curve: HeightCurve, place: int) -> ProposedRung:

@@ -16,7 +16,7 @@ from rungwise.failures import failure
 from rungwise.ladder.encodes import MAX_LENGTH_SPREAD, Column, Encode
 from rungwise.ladder.paired_views import RungScores, choose_places, score_at, score_flat_at, shows_flat
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
-from rungwise.ladder.rungs import Metric, make_metric
+from rungwise.ladder.rungs import HYBRID_ERRORS, PIXEL_ONLY_ERRORS, Metric, make_metric
 from rungwise.progress import note, track, warn
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def model_qualities(
         negated=negated,
         step=settings.step,
         tolerance=settings.tolerance,
+        errors=HYBRID_ERRORS if is_hybrid else PIXEL_ONLY_ERRORS,
     )
     sign = -1 if negated else 1
     return Qualities(metric, {i: sign * mean for i, mean in means.items()}, unusable, intervals)

@@ -1,11 +1,14 @@
 """The records of a ladder check: rungs, metrics, verdicts, findings. A rung is its row in the ladder.
 
-`tolerance` covers measurement noise: a rung is below the hull or out of order only by more than that; otherwise it is
-`sound`. `step` is one just-noticeable difference: viewers see no difference between closer rungs.
+`step` is one just-noticeable difference: viewers see no difference between closer rungs. Differences up to `noise` are
+not reported, neither from the hull nor from a step. A larger one is a fault if it is beyond the tolerance, which
+follows from the error of a difference between two rungs; up to there it is a doubt. A rung without a fault of order or
+hull is `sound`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -21,6 +24,11 @@ VMAF_TOLERANCE_SOURCE = (
     "a third of the usual step; simulated with a score error of 1 point (standard deviation), 1 in 50 sound ladders "
     "of 10 rungs raises a false alarm, 1 in 6 of 15 rungs"
 )
+# Of the packaged model against VMAF v1, for two rungs of one codec, the dearer at most three times the cheaper: RMSE at
+# one height and at two, as docs/lab-notes/2026-11.md reports.
+HYBRID_ERRORS = 2.3, 4.6
+PIXEL_ONLY_ERRORS = 3.9, 3.6
+CONFIDENCE = 1.28  # errors, beyond which 9 of 10 differences have the right sign
 GAP_STEPS = 2.0  # a wider gap has room for a rung one step from both its neighbors
 
 Kind = Literal["unordered", "off-hull", "close"]
@@ -49,7 +57,10 @@ class Rung(Frozen):
 
 
 class Metric(Frozen):
-    """A quality metric and how finely it is read; `negated` where lower was better."""
+    """A quality metric and how finely it is read; `negated` where lower was better.
+
+    `tolerance` holds between two rungs of one height, `tolerance_across` between two of different heights.
+    """
 
     name: str
     kind: str
@@ -57,12 +68,26 @@ class Metric(Frozen):
     negated: bool
     step: float
     step_source: str
+    noise: float
     tolerance: float
+    tolerance_across: float
     tolerance_source: str
+
+    @property
+    def least_rise(self) -> float:
+        """From a rung to the next: a step, but for the noise, and at least two thirds of a step."""
+        return self.step - min(self.noise, self.step / 3)
+
+    def tolerance_between(self, heights: Iterable[int]) -> float:
+        """Between rungs of these heights."""
+        return self.tolerance if len(set(heights)) == 1 else self.tolerance_across
 
 
 class Verdict(Frozen):
-    """One rung by one metric. `wasted_percent` of its bitrate is more than the hull needs for its quality."""
+    """One rung by one metric. `wasted_percent` of its bitrate is more than the hull needs for its quality.
+
+    `doubts` are faults that the metric's error may have caused; a rung with a fault has none.
+    """
 
     quality: float
     low: float | None
@@ -72,16 +97,18 @@ class Verdict(Frozen):
     below_hull: float
     wasted_percent: float
     flags: tuple[Kind, ...]
+    doubts: tuple[Kind, ...]
 
 
 class Finding(Frozen):
-    """One fault of one or more `rungs` of a codec, by rising bitrate.
+    """One fault of one or more `rungs` of a codec, by rising bitrate, or one doubt if it is not `certain`.
 
     They are compared with the rung `other`, or with the hull. `points` is the largest difference, `action` what to do.
     """
 
     number: int
     kind: Kind
+    certain: bool
     rungs: tuple[int, ...]
     other: int | None
     points: float
@@ -155,8 +182,11 @@ def make_metric(
     negated: bool = False,
     step: float | None = None,
     tolerance: float | None = None,
+    errors: tuple[float, float] | None = None,
 ) -> Metric:
     """A metric with its step and tolerance: as given, or the defaults of a VMAF scale.
+
+    `errors` are those of a difference between two rungs of one height, and of two heights, on a VMAF scale.
 
     Raises:
         ValueError: no step for a scale without a default, or a value that is not above 0.
@@ -169,11 +199,17 @@ def make_metric(
         raise ValueError(
             f"quality is {kind}, which has no default for one just-noticeable difference; give --step in its units"
         )
-    if tolerance is None:
-        tolerance = VMAF_TOLERANCE if on_vmaf else (step or 0.0) / 3
-        tolerance_source = VMAF_TOLERANCE_SOURCE if on_vmaf else "a third of the step"
-    else:
+    noise = tolerance or (VMAF_TOLERANCE if on_vmaf else (step or 0.0) / 3)
+    tolerances = noise, noise
+    tolerance_source = VMAF_TOLERANCE_SOURCE if on_vmaf else "a third of the step"
+    if tolerance is not None:
         tolerance_source = "--tolerance"
+    elif on_vmaf and errors is not None:
+        one, two = tolerances = max(noise, CONFIDENCE * errors[0]), max(noise, CONFIDENCE * errors[1])
+        tolerance_source = (
+            f"beyond {one:.1f} points between two rungs of one height, or {two:.1f} of two heights, 9 of 10 "
+            "differences by the packaged model have the right sign"
+        )
     return Metric(
         name=name,
         kind=kind,
@@ -181,7 +217,9 @@ def make_metric(
         negated=negated,
         step=VMAF_STEP if step is None else step,
         step_source=VMAF_STEP_SOURCE if step is None else "--step",
-        tolerance=tolerance,
+        noise=noise,
+        tolerance=tolerances[0],
+        tolerance_across=tolerances[1],
         tolerance_source=tolerance_source,
     )
 

@@ -19,6 +19,7 @@ from rungwise.report.ladder_text import (
     crossover_lines,
     display_text,
     fault_text,
+    finding_title,
     score_text,
     settings_lines,
     short_name,
@@ -26,6 +27,7 @@ from rungwise.report.ladder_text import (
     to_json,
     to_text,
     verdict_line,
+    verdict_text,
 )
 from rungwise.report.page import render, sentence
 from rungwise.report.svg import Drawing
@@ -75,6 +77,9 @@ def make_page(report: Report) -> str:
         request=_request(report),
         agreement_plots=agreement_plots(report) if report.agreement else [],
         fault_text=fault_text,
+        verdict_text=verdict_text,
+        finding_title=finding_title,
+        doubtful=sum(bool(verdict.doubts) for verdict in first.check.verdicts),
         short_name=short_name,
         notes=_notes(report),
     )
@@ -144,7 +149,8 @@ def _notes(report: Report) -> list[str]:
     lines = [f"{line}." for line in settings_lines(report)]
     lines.append(
         "Out of order: a cheaper rung of the same codec scores higher. Too close: less than one step above the next "
-        f"cheaper sound rung that is kept. Gap: wider than {GAP_STEPS:g} steps."
+        "cheaper sound rung that is kept. A question mark: the metric's error may be the cause. "
+        f"Gap: wider than {GAP_STEPS:g} steps."
     )
     if any(verdict.low is not None for verdict in report.metrics[0].check.verdicts):
         lines.append(sentence(INTERVAL_NOTE))

@@ -14,7 +14,7 @@ import numpy as np
 
 from rungwise.ladder.compare import MetricReport, Report
 from rungwise.ladder.rungs import KINDS, CodecCheck, Kind, format_kbps
-from rungwise.report.ladder_text import fault_text
+from rungwise.report.ladder_text import verdict_text
 from rungwise.report.svg import COLORS, INK, Drawing, Key, Margins, Mark, Plot, Shape, key, linear_axis, log_axis
 
 _NARROW, _WIDE = 358, 1112  # pixels of the text column
@@ -132,7 +132,7 @@ def _hover(report: Report, metric: MetricReport, row: int) -> str:
     for other in report.metrics:
         verdict = other.check.verdicts[row]
         interval = "" if verdict.low is None else f" [{verdict.low:.1f}, {verdict.high:.1f}]"
-        fault = f": {fault_text(verdict.flags)}" if verdict.flags else ""
+        fault = f": {verdict_text(verdict)}" if verdict.flags or verdict.doubts else ""
         name = other.name if several or other.check.metric.source != "column" else "quality"
         lines.append(f"{name} {verdict.quality:.1f}{interval}{fault}")
     verdict = metric.check.verdicts[row]

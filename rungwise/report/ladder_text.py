@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from rungwise.ladder.advice import Addition, Recommendation, Saving
 from rungwise.ladder.compare import MetricReport, Report
-from rungwise.ladder.rungs import KINDS, Finding, Kind, Metric, Rung, format_kbps
+from rungwise.ladder.rungs import KINDS, Finding, Kind, Metric, Rung, Verdict, format_kbps
 
 INTERVAL_NOTE = (
     "intervals hold for each score by itself, over contents; rungs of one title share most of that error, so their "
@@ -24,7 +24,7 @@ def to_json(report: Report) -> str:
 def to_csv(report: Report) -> str:
     """One row per rung; the second metric's columns begin with truth_."""
     out = io.StringIO()
-    columns = ["quality", "low", "high", "on_hull", "below_hull", "wasted_percent", "flags", "keep"]
+    columns = ["quality", "low", "high", "on_hull", "below_hull", "wasted_percent", "flags", "doubts", "keep"]
     writer = csv.writer(out, lineterminator="\n")
     head = ["name", "codec", "width", "height", "bitrate_kbps", "declared_kbps"]
     writer.writerow([*head, *columns, *(f"truth_{name}" for name in columns if len(report.metrics) > 1)])
@@ -32,18 +32,22 @@ def to_csv(report: Report) -> str:
         cells: list[object] = [getattr(rung, name) for name in head]
         for metric in report.metrics:
             verdict = metric.check.verdicts[i]
-            cells += [getattr(verdict, name) for name in columns[:-2]]
-            cells += [" ".join(verdict.flags), any(i in advice.keep for advice in metric.recommendations)]
+            cells += [getattr(verdict, name) for name in columns[:-3]]
+            cells += [" ".join(verdict.flags), " ".join(verdict.doubts)]
+            cells.append(any(i in advice.keep for advice in metric.recommendations))
         writer.writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()
 
 
 def verdict_line(report: Report, metric: MetricReport) -> str:
-    """Such as "2 of 15 rungs need attention"."""
+    """Such as "2 of 15 rungs need attention, 1 is uncertain"."""
     flagged, total = metric.check.num_flagged, len(report.rungs)
+    doubtful = sum(bool(verdict.doubts) for verdict in metric.check.verdicts)
+    uncertain = f"{doubtful} {'is' if doubtful == 1 else 'are'} uncertain"
     if not flagged:
-        return f"all {total} rungs are sound"
-    return f"{flagged} of {total} rungs {'needs' if flagged == 1 else 'need'} attention"
+        return f"{uncertain}, the other {total - doubtful} are sound" if doubtful else f"all {total} rungs are sound"
+    line = f"{flagged} of {total} rungs {'needs' if flagged == 1 else 'need'} attention"
+    return f"{line}, {uncertain}" if doubtful else line
 
 
 def display_text(report: Report) -> str:
@@ -53,13 +57,23 @@ def display_text(report: Report) -> str:
 
 def count_faults(metric: MetricReport) -> dict[Kind, int]:
     """Rungs with each kind of fault that occurs."""
-    kinds = [finding.kind for finding in metric.check.findings for _ in finding.rungs]
+    kinds = [finding.kind for finding in metric.check.findings if finding.certain for _ in finding.rungs]
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
 
 
 def fault_text(flags: Sequence[Kind]) -> str:
     """A rung's first fault; one that is out of order is below the hull anyway."""
     return KINDS[flags[0]] if flags else ""
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A rung's first fault or, with a question mark, doubt."""
+    return fault_text(verdict.flags) or f"{fault_text(verdict.doubts)}?" * bool(verdict.doubts)
+
+
+def finding_title(finding: Finding) -> str:
+    """Such as "too close", or with a question mark what is uncertain."""
+    return KINDS[finding.kind] + "?" * (not finding.certain)
 
 
 def score_text(metric: MetricReport, finding: Finding) -> str:
@@ -88,7 +102,8 @@ def addition_text(rungs: Sequence[Rung], addition: Addition) -> str:
     """What to encode, and between which rungs."""
     between = " and ".join(rung_text(rungs[row]) for row in (addition.lower, addition.upper))
     kbps = format_kbps(addition.bitrate_kbps)
-    return f"{addition.height}p at about {kbps} kbps (between {between}), expected quality {addition.quality:.0f}"
+    text = f"{addition.height}p at about {kbps} kbps (between {between}), expected quality {addition.quality:.0f}"
+    return text if addition.replaced is None else f"{text}, in place of {rung_text(rungs[addition.replaced])}"
 
 
 def settings_lines(report: Report) -> list[str]:
@@ -104,8 +119,13 @@ def _settings(metric: Metric) -> tuple[str, str]:
     step, tolerance = (source.replace("--", "set by --") for source in (metric.step_source, metric.tolerance_source))
     return (
         f"step {metric.step:g} points (one just-noticeable difference): {step}",
-        f"tolerance {metric.tolerance:g} points (below the hull, out of order): {tolerance}",
+        f"tolerance {_tolerances(metric)} points (below the hull, out of order, less than a step): {tolerance}",
     )
+
+
+def _tolerances(metric: Metric) -> str:
+    values = dict.fromkeys((f"{metric.tolerance:.2g}", f"{metric.tolerance_across:.2g}"))
+    return " and ".join(values)
 
 
 def to_text(report: Report) -> str:
@@ -134,7 +154,7 @@ def to_text(report: Report) -> str:
 
 def _findings(metric: MetricReport) -> Iterator[str]:
     for finding in metric.check.findings:
-        yield f"{finding.number:4}  {KINDS[finding.kind]:14}  {finding.text}"
+        yield f"{finding.number:4}  {finding_title(finding):14}  {finding.text}"
         yield f"{'':22}{score_text(metric, finding)}: {finding.action}"
 
 
@@ -160,7 +180,7 @@ def _table(report: Report, place: int) -> Iterator[str]:
     keep = first.recommendations[place].keep
     for row in first.check.codecs[place].rungs:
         rung, verdicts = report.rungs[row], [metric.check.verdicts[row] for metric in report.metrics]
-        words = [fault_text(verdict.flags) for verdict in verdicts]
+        words = [verdict_text(verdict) for verdict in verdicts]
         words[0] = words[0] or ("keep" if row in keep else "")
         hull = "on" if verdicts[0].on_hull else f"-{verdicts[0].below_hull:.1f}"
         numbers = "".join(f"{verdict.quality:>10.1f}" for verdict in verdicts)

@@ -90,7 +90,7 @@ def test_gaps_are_filled_on_the_curve(sound: Rows, check_rows: CheckRows) -> Non
 
 
 def test_too_many_rungs_are_noted(sound: Rows, check_rows: CheckRows) -> None:
-    rungs, check = check_rows(sound[:6], step=9.5)
+    rungs, check = check_rows(sound[:6], step=14)
     (advice,) = recommend(rungs, check, count=6)
     assert advice.note == "with 6 rungs, some are less than one step apart"
 
@@ -161,3 +161,18 @@ def test_added_rungs_lie_strictly_between_kept_ones(check_rows: CheckRows) -> No
                 assert rungs[add.lower].bitrate_kbps < add.bitrate_kbps < rungs[add.upper].bitrate_kbps
                 assert check.verdicts[add.lower].quality < add.quality < check.verdicts[add.upper].quality
                 assert add.height in (rungs[add.lower].height, rungs[add.upper].height)
+
+
+def test_no_rung_is_dropped_where_another_is_added_nearly_the_same(check_rows: CheckRows) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        rates, q = np.sort(rng.uniform(100, 6000, 8)), np.sort(rng.uniform(10, 95, 8))
+        rungs, check = check_rows([("h264", 360, rates[i], q[i]) for i in range(8)])
+        (advice,) = recommend(rungs, check)
+        moved = {add.replaced for add in advice.add} - {None}
+        assert {drop.rung for drop in advice.drop if drop.reason == "replaced"} == moved
+        dropped = [drop.rung for drop in advice.drop if check.verdicts[drop.rung].sound]
+        for row in dropped:
+            assert min(abs(q[row] - q[other]) for other in advice.keep) < check.metric.least_rise
+        for add in advice.add:
+            assert all(abs(q[row] - add.quality) > check.metric.noise for row in dropped if row not in moved)

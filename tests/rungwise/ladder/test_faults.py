@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rungwise.ladder.advice import recommend
 from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.rungs import KINDS, LadderCheck, Rung, describe, make_metric
 
@@ -64,13 +65,13 @@ def test_all_planted_faults_together(sound: Rows, check_rows: CheckRows) -> None
 
 
 def test_a_saturated_top_is_one_finding(sound: Rows, check_rows: CheckRows) -> None:
-    top = [("h264", 720, 4500 * 1.5**i, 85 + 0.9 * i) for i in range(1, 6)]
+    top = [("h264", 720, 4500 * 1.5**i, 85 + 0.7 * i) for i in range(1, 6)]
     _, check = check_rows([*sound, *top])
     (finding,) = check.findings
     assert finding.rungs == tuple(range(len(sound), len(sound) + 5))
     assert check.num_flagged == 5
     assert finding.text == (
-        "h264 720p at 6750, 10125, 15188, 22781 and 34172 kbps: at most +4.5 points over 720p at 4500 kbps, "
+        "h264 720p at 6750, 10125, 15188, 22781 and 34172 kbps: at most +3.5 points over 720p at 4500 kbps, "
         "for 50 to 659 % more bitrate."
     )
     assert finding.action == "keep one of these 6"
@@ -110,6 +111,32 @@ def test_noise_below_the_tolerance_is_no_fault(sound: Rows, check_rows: CheckRow
     assert flags_by_row(check) == {len(sound): ("close",)}
     _, strict = check_rows(rows, tolerance=1.5)
     assert flags_by_row(strict) == {len(sound): ("unordered", "off-hull")}
+
+
+def test_the_error_of_a_difference_parts_faults_from_doubts(check_rows: CheckRows) -> None:
+    rows = [("av1", 360, 100.0, 50.0), ("av1", 360, 200.0, 53.5), ("av1", 540, 300.0, 53.5), ("av1", 540, 900.0, 70.0)]
+    _, exact = check_rows(rows)
+    assert flags_by_row(exact) == {1: ("close",), 2: ("off-hull",)}
+    rungs, check = check_rows(rows, errors=(1.0, 4.0))
+    assert (check.metric.noise, check.metric.tolerance, check.metric.tolerance_across) == (2.0, 2.0, 5.12)
+    assert flags_by_row(check) == {1: ("close",)}
+    assert check.verdicts[2].doubts == ("off-hull",)
+    assert check.verdicts[2].sound
+    certain, doubt = check.findings
+    assert (certain.certain, doubt.certain, doubt.number) == (True, False, 2)
+    assert doubt.action.startswith("uncertain")
+    (advice,) = recommend(rungs, check)
+    assert {drop.rung: drop.reason for drop in advice.drop} == {
+        1: "too close to a kept rung",
+        2: "perhaps below the hull",
+    }
+
+
+def test_a_rise_a_little_under_a_step_is_no_fault_and_kept(check_rows: CheckRows) -> None:
+    rungs, check = check_rows([("av1", 360, 100.0, 50.0), ("av1", 360, 200.0, 55.9), ("av1", 360, 500.0, 67.0)])
+    assert not check.findings
+    (advice,) = recommend(rungs, check)
+    assert (advice.keep, advice.drop, advice.add) == ((0, 1, 2), (), ())
 
 
 def test_what_is_wasted_is_measured_on_the_hull(check_rows: CheckRows) -> None:

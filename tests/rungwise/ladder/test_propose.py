@@ -48,7 +48,7 @@ def test_rungs_under_a_cap(street: Path, trial_cache: Path) -> None:
     (capped,) = json.loads(run(street, *options, "--rungs", 2, "--json").stdout)["ladders"]
     assert len(capped["rungs"]) == 2
     assert max(rung["bitrate_kbps"] for rung in capped["rungs"]) <= cap
-    assert "rungs requested, but only" in run(street, *options, "--rungs", 12).stdout
+    assert "12 rungs requested: from VMAF" in run(street, *options, "--rungs", 12).stdout
     empty = run(street, "--heights", "216,144", "--cap", "1", "--cache", trial_cache)
     assert empty.exit_code == 1
     assert "h264: no trial encode is under the cap" in empty.stderr
