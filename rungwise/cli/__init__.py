@@ -28,6 +28,7 @@ from rungwise.cli.quickstart import quickstart
 from rungwise.cli.score import score
 from rungwise.cli.student import info
 from rungwise.cli.teacher import convert
+from rungwise.cli.watch import watch
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -71,6 +72,9 @@ GROUPS = {
 # Heading, verb, function, examples.
 VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     (USE, "score", score, ("clip.mp4", "'encodes/**/*.mp4' --timeline 4 --worst 3 --out timelines", "*.mp4 --csv")),
+    (USE, "watch", watch, (
+        "live/master.m3u8 --gate 70 --prometheus :9100", "- --json < out.ts", "recording.ts --window 2",
+    )),
     (USE, "probe", probe, ("clip.mp4 --json",)),
     (USE, "crf-search", crf_search, (
         "master.mp4 --codec av1 --preset 8 --target 93", "master.mp4 --target 80,93 --height 540,1080 --json",

@@ -29,14 +29,7 @@ def read_dash(path: Path, notes: list[str]) -> list[Variant]:
     Raises:
         ValueError: not a manifest, live, or with several periods.
     """
-    try:
-        manifest = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}: not a DASH manifest: broken XML ({error})") from error
-    for element in manifest.iter():
-        element.tag = element.tag.rpartition("}")[2]  # namespaces are not needed within one manifest
-    if manifest.tag != "MPD":
-        raise ValueError(f"{path}: not a DASH manifest: the root element is <{manifest.tag}>, not <MPD>")
+    manifest = parse_manifest(path.read_bytes(), str(path))
     if manifest.get("type") == "dynamic":
         raise ValueError(f"{path}: a live manifest (type dynamic); check a finished title")
     periods = manifest.findall("Period")
@@ -44,14 +37,14 @@ def read_dash(path: Path, notes: list[str]) -> list[Variant]:
         raise ValueError(f"{path}: has {len(periods)} periods; check one title, in one period")
     length = periods[0].get("duration") or manifest.get("mediaPresentationDuration")
     try:
-        seconds = _iso_seconds(length) if length else None
+        seconds = iso_seconds(length) if length else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     variants: list[Variant] = []
     for group in periods[0].findall("AdaptationSet"):
         for representation in group.findall("Representation"):
             name = representation.get("id") or f"{len(variants)}"
-            if not _is_video(group, representation) or not _is_played(group, representation, name, notes):
+            if not is_video(group, representation) or not is_played(group, representation, name, notes):
                 continue
             declared = None
             parents = [manifest, periods[0], group, representation]
@@ -66,7 +59,25 @@ def read_dash(path: Path, notes: list[str]) -> list[Variant]:
     return variants
 
 
-def _is_video(group: ElementTree.Element, representation: ElementTree.Element) -> bool:
+def parse_manifest(data: bytes, name: str) -> ElementTree.Element:
+    """The MPD element, with tags without namespaces.
+
+    Raises:
+        ValueError: not a manifest.
+    """
+    try:
+        manifest = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{name}: not a DASH manifest: broken XML ({error})") from error
+    for element in manifest.iter():
+        element.tag = element.tag.rpartition("}")[2]  # namespaces are not needed within one manifest
+    if manifest.tag != "MPD":
+        raise ValueError(f"{name}: not a DASH manifest: the root element is <{manifest.tag}>, not <MPD>")
+    return manifest
+
+
+def is_video(group: ElementTree.Element, representation: ElementTree.Element) -> bool:
+    """Whether a representation is video."""
     component = group.find("ContentComponent")
     stated = component.get("contentType") if component is not None else None
     kind = representation.get("mimeType") or group.get("mimeType") or group.get("contentType") or stated or ""
@@ -74,7 +85,7 @@ def _is_video(group: ElementTree.Element, representation: ElementTree.Element) -
     return kind.lower().startswith("video") or (not kind and bool(has_size))
 
 
-def _is_played(group: ElementTree.Element, representation: ElementTree.Element, name: str, notes: list[str]) -> bool:
+def is_played(group: ElementTree.Element, representation: ElementTree.Element, name: str, notes: list[str]) -> bool:
     """Whether a player shows a representation at normal speed.
 
     An element with an unknown EssentialProperty must be ignored (ISO/IEC 23009-1, 5.8.4.8).
@@ -94,7 +105,7 @@ def _is_played(group: ElementTree.Element, representation: ElementTree.Element, 
     return True
 
 
-def _iso_seconds(text: str) -> float:
+def iso_seconds(text: str) -> float:
     """An ISO 8601 duration in seconds, with years of 365 days and months of 30, as in players."""
     number = r"(\d+(?:[.,]\d+)?)"
     date = "".join(f"(?:{number}{unit})?" for unit in "YMWD")
@@ -110,11 +121,7 @@ def _iso_seconds(text: str) -> float:
 
 
 def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: float | None) -> Iterator[Piece]:
-    base = ""
-    for element in parents:
-        addresses = [(url.text or "").strip() for url in element.findall("BaseURL")]
-        local = [address for address in addresses if not urlsplit(address).netloc]  # the others are remote copies
-        base = urljoin(base, (local or addresses or [""])[0])
+    base = base_url(parents)
     representation = parents[-1]
     if (segments := _nearest(parents, "SegmentList")) is not None:
         yield from _list(path, base, segments)
@@ -123,9 +130,13 @@ def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: floa
         timelines = [e for template in templates if (e := template.find("SegmentTimeline")) is not None]
         names = {"RepresentationID": representation.get("id", ""), "Bandwidth": representation.get("bandwidth", "0")}
         if "initialization" in settings:
-            yield Piece(local_path(path.parent, urljoin(base, _fill(settings["initialization"], names))))
+            yield Piece(local_path(path.parent, urljoin(base, fill_template(settings["initialization"], names))))
         pieces = [
-            Piece(local_path(path.parent, urljoin(base, _fill(settings["media"], names | {"Number": n, "Time": t}))))
+            Piece(
+                local_path(
+                    path.parent, urljoin(base, fill_template(settings["media"], names | {"Number": n, "Time": t}))
+                )
+            )
             for n, t in _numbers(settings, timelines[-1] if timelines else None, period_seconds)
         ]
         if not timelines and len(pieces) > 1 and not pieces[-1].path.is_file():
@@ -135,6 +146,16 @@ def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: floa
         yield Piece(local_path(path.parent, base))
     else:
         raise ValueError(f"{path}: {representation.get('id')} has neither segments nor a BaseURL file")
+
+
+def base_url(parents: list[ElementTree.Element]) -> str:
+    """What the addresses of a representation are relative to, itself relative to the manifest."""
+    base = ""
+    for element in parents:
+        addresses = [(url.text or "").strip() for url in element.findall("BaseURL")]
+        local = [address for address in addresses if not urlsplit(address).netloc]  # the others are remote copies
+        base = urljoin(base, (local or addresses or [""])[0])
+    return base
 
 
 def _nearest(parents: list[ElementTree.Element], tag: str) -> ElementTree.Element | None:
@@ -164,7 +185,7 @@ def _numbers(
     number, scale = int(settings.get("startNumber", 1)), int(settings.get("timescale", 1))
     end = None if period_seconds is None else period_seconds * scale + int(settings.get("presentationTimeOffset", 0))
     if timeline is None:
-        length = _positive(settings["duration"])
+        length = positive_duration(settings["duration"])
         if period_seconds is None and "endNumber" not in settings:
             raise ValueError("a SegmentTemplate by duration needs the period's duration")
         count = int(settings.get("endNumber", 0)) - number + 1
@@ -175,7 +196,7 @@ def _numbers(
         return
     entries, time = timeline.findall("S"), 0
     for place, entry in enumerate(entries):
-        time, length = int(entry.get("t", time)), _positive(entry.attrib["d"])
+        time, length = int(entry.get("t", time)), positive_duration(entry.attrib["d"])
         repeats = int(entry.get("r", 0))
         if repeats < 0:  # until the next entry, or the end of the period
             until = float(entries[place + 1].attrib["t"]) if place + 1 < len(entries) else end
@@ -187,13 +208,18 @@ def _numbers(
             number, time = number + 1, time + length
 
 
-def _positive(duration: str) -> int:
+def positive_duration(duration: str) -> int:
+    """A segment's duration in units of the timescale.
+
+    Raises:
+        ValueError: not above 0.
+    """
     if int(duration) <= 0:
         raise ValueError(f"a segment's duration is {duration}; it must be above 0")
     return int(duration)
 
 
-def _fill(template: str, names: Mapping[str, object]) -> str:
+def fill_template(template: str, names: Mapping[str, object]) -> str:
     """$Number%05d$ and its kin; $$ is a dollar."""
 
     def value(match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ variants and I-frame playlists are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,13 @@ def read_hls(path: Path, notes: list[str]) -> list[Variant]:
     Raises:
         ValueError: not an HLS playlist, broken, live or truncated.
     """
-    lines = _lines(path)
+    lines = playlist_lines(path.read_bytes(), str(path))
     if any(line.startswith("#EXTINF") for line in lines):
         return [_variant(path, {}, path)]
     lines, variables = substitute_variables(lines, path)
     variants: dict[str, Variant] = {}  # by URI: a video is often listed once per audio track
-    attributes_by_address: dict[str, dict[str, Any]] = {}
-    for playlist in _parse(lines, path)["playlists"]:
-        address, attributes = playlist["uri"], playlist["stream_info"]
-        codecs = [codec.strip().lower() for codec in attributes.get("codecs", "").split(",") if codec.strip()]
-        is_audio_or_text = codecs and all(codec.startswith(AUDIO_OR_TEXT) for codec in codecs)
-        if address in variants or is_audio_or_text:
-            continue
-        attributes_by_address[address] = attributes
+    attributes_by_address = video_addresses(parse_playlist(lines, str(path)))
+    for address, attributes in attributes_by_address.items():
         try:
             media, query = local_path(path.parent, address), urlsplit(address).query
             variants[address] = _variant(media, attributes, path, query=query, imported=variables)
@@ -68,24 +62,44 @@ def read_hls(path: Path, notes: list[str]) -> list[Variant]:
     return _merge_redundant(variants, attributes_by_address, notes)
 
 
-def _lines(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+def video_addresses(multivariant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Attributes of a multivariant playlist's variants that may hold video, by URI."""
+    attributes_by_address: dict[str, dict[str, Any]] = {}
+    for playlist in multivariant["playlists"]:
+        attributes = playlist["stream_info"]
+        codecs = [codec.strip().lower() for codec in attributes.get("codecs", "").split(",") if codec.strip()]
+        if not (codecs and all(codec.startswith(AUDIO_OR_TEXT) for codec in codecs)):
+            attributes_by_address.setdefault(playlist["uri"], attributes)
+    return attributes_by_address
+
+
+def playlist_lines(data: bytes, name: str) -> list[str]:
+    """The lines of an HLS playlist.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    text = data.decode("utf-8-sig", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != "#EXTM3U":
-        raise ValueError(f"{path}: not an HLS playlist: the first line is not #EXTM3U")
+        raise ValueError(f"{name}: not an HLS playlist: the first line is not #EXTM3U")
     return lines
 
 
-def _parse(lines: list[str], path: Path) -> dict[str, Any]:
-    """The playlist as parsed by m3u8, whose exceptions have no common base class."""
+def parse_playlist(lines: list[str], name: str, tags: Sequence[str] = TAGS) -> dict[str, Any]:
+    """The playlist as parsed by m3u8, whose exceptions have no common base class.
+
+    Raises:
+        ValueError: it is broken.
+    """
 
     def is_skipped(line: str, *_: object) -> bool:
-        return not line.startswith(("#EXTINF", *(f"#EXT-X-{tag}" for tag in TAGS)))
+        return not line.startswith(("#EXTINF", *(f"#EXT-X-{tag}" for tag in tags)))
 
     try:
         return dict(m3u8.parse("\n".join(lines), custom_tags_parser=is_skipped))
     except Exception as error:
-        raise ValueError(f"{path}: broken HLS playlist ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{name}: broken HLS playlist ({type(error).__name__}: {error})") from error
 
 
 def _merge_redundant(
@@ -99,7 +113,7 @@ def _merge_redundant(
     for address, variant in variants.items():
         attributes = attributes_by_address[address]
         for place, (first, first_attributes) in enumerate(renditions):
-            same_attributes = _video_attributes(first_attributes) == _video_attributes(attributes)
+            same_attributes = video_attributes(first_attributes) == video_attributes(attributes)
             on_other_pathway = first_attributes.get("pathway_id") != attributes.get("pathway_id")
             is_remote = bool(first.problem) != bool(variant.problem) and "remote" in first.problem + variant.problem
             if has_same_bytes(first, variant) or (same_attributes and (is_remote or on_other_pathway)):
@@ -114,7 +128,8 @@ def _merge_redundant(
     return [variant for variant, _ in renditions]
 
 
-def _video_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def video_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that tell one rendition of the video from another."""
     others = ("audio", "subtitles", "closed_captions", "pathway_id", "stable_variant_id", "name")
     return {name: value for name, value in attributes.items() if name not in others}
 
@@ -132,13 +147,17 @@ def _variant(
     check_inside(path, multivariant, name)
     if not path.is_file():
         raise ValueError(f"{path}: listed in the playlist, but there is no such file")
-    lines, _ = substitute_variables(_lines(path), path, query, imported)
-    playlist = _parse(lines, path)
+    lines, _ = substitute_variables(playlist_lines(path.read_bytes(), str(path)), path, query, imported)
+    playlist = parse_playlist(lines, str(path))
     if playlist["segments"] and not playlist["is_endlist"]:
         raise UnfinishedError(f"{path}: live or truncated (no #EXT-X-ENDLIST); check a finished title")
+    return make_variant(multivariant, name, _pieces(path, playlist), declared_kbps(attributes, multivariant, name))
+
+
+def declared_kbps(attributes: Mapping[str, Any], playlist: Path | str, name: str) -> float | None:
+    """The average bandwidth that a variant states, else its peak."""
     bandwidth = attributes.get("average_bandwidth") or attributes.get("bandwidth")
-    declared_kbps = parse_kbps(None if bandwidth is None else str(bandwidth), multivariant, name)
-    return make_variant(multivariant, name, _pieces(path, playlist), declared_kbps)
+    return parse_kbps(None if bandwidth is None else str(bandwidth), playlist, name)
 
 
 def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
@@ -160,7 +179,7 @@ def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
         if "byterange" not in segment:
             yield Piece(file)
             continue
-        length, start = _byte_range(segment["byterange"], path)
+        length, start = parse_byte_range(segment["byterange"], path)
         start = ends.get(file, 0) if start is None else start
         ends[file] = start + length
         yield Piece(file, start, length)
@@ -174,14 +193,19 @@ def _init_section(path: Path, maps: list[dict[str, str]]) -> Iterator[Piece]:
         if "uri" not in attributes:
             raise ValueError(f"{path}: its EXT-X-MAP has no URI (RFC 8216, 4.3.2.5)")
         stated = attributes.get("byterange")
-        length, start = (None, None) if stated is None else _byte_range(stated, path)
+        length, start = (None, None) if stated is None else parse_byte_range(stated, path)
         pieces.append(Piece(local_path(path.parent, attributes["uri"]), start or 0, length))
     if len(set(pieces)) > 1:
         raise ValueError(f"{path}: has more than one EXT-X-MAP; check the encodes before packaging")
     yield from pieces[:1]
 
 
-def _byte_range(text: str, path: Path) -> tuple[int, int | None]:
+def parse_byte_range(text: str, path: Path | str) -> tuple[int, int | None]:
+    """(length, start or None) of a byte range.
+
+    Raises:
+        ValueError: it is not one.
+    """
     match = re.fullmatch(r"\s*(\d+)(?:@(\d+))?\s*", text)
     if match is None:
         raise ValueError(f"{path}: byte range {text!r} is not LENGTH or LENGTH@START")

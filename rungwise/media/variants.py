@@ -117,7 +117,7 @@ def local_path(base: Path, address: str) -> Path:
     return base / unquote(parts.path)
 
 
-def parse_kbps(bits_per_second: str | None, playlist: Path, name: str) -> float | None:
+def parse_kbps(bits_per_second: str | None, playlist: Path | str, name: str) -> float | None:
     """A stated bandwidth in kbps; None if it is missing or 0.
 
     Raises:

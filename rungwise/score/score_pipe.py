@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import av
 
@@ -37,11 +37,21 @@ if TYPE_CHECKING:
 MAX_UNMATCHED = 512  # packets whose frame has not come
 
 
+class Pace(Protocol):
+    """Decides which packets a live stream has to leave out to keep up."""
+
+    def is_late(self, seconds: float) -> bool:
+        """Whether to leave out the frames from a key frame at `seconds` to the next; called in coded order."""
+
+    def add_packet(self, seconds: float) -> None:
+        """Take the time of each packet before it is decoded or left out."""
+
+
 class _CodedStream:
     """The frames of an open pipe, and the bitstream data of each."""
 
-    def __init__(self, container: Any, name: str, options: ReadOptions) -> None:
-        self.container, self.name = container, name
+    def __init__(self, container: Any, name: str, options: ReadOptions, pace: Pace | None) -> None:
+        self.container, self.name, self.pace = container, name, pace
         self.stream = video_stream(container)
         self.codec = str(self.stream.codec_context.codec.canonical_name)
         self.is_y4m = container.format.name == "yuv4mpegpipe"
@@ -56,6 +66,7 @@ class _CodedStream:
         self.hidden_key_frame: CodedFrame | None = None
         self.break_off = ""
         self.is_deinterlaced = False
+        self.ticks_after_gaps: set[int] = set()  # frames before which others were left out
 
     def frames(self) -> Iterator[VideoFrame]:
         """Every frame in presentation order, deinterlaced from the first interlaced one on."""
@@ -76,7 +87,11 @@ class _CodedStream:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         try:
-            for packet in demux(self.container, self.stream, Path(self.name)):
+            packets = demux(self.container, self.stream, Path(self.name))
+            for packet in packets if self.pace is None else self._paced(packets, self.pace):
+                if packet is None:
+                    yield from self._drained()
+                    continue
                 try:
                     frames = packet.decode()
                 except av.error.FFmpegError:
@@ -88,6 +103,38 @@ class _CodedStream:
                     yield frames.pop(0)
         except ValueError as error:  # such as a pipe that is cut off
             self.break_off = str(error)
+
+    def _paced(self, packets: Iterator[Any], pace: Pace) -> Iterator[Any]:
+        """The packets to decode; None where some before the next one are left out."""
+        leaves_out = False
+        for packet in packets:
+            if packet.size and packet.pts is not None:
+                seconds = float(packet.pts * packet.time_base)
+                pace.add_packet(seconds)
+                if packet.is_keyframe:
+                    left_out, leaves_out = leaves_out, pace.is_late(seconds)
+                    if left_out and not leaves_out:
+                        self.ticks_after_gaps.add(packet.pts)
+                        yield None
+            if not leaves_out or not packet.size:
+                yield packet
+
+    def _drained(self) -> Iterator[VideoFrame]:
+        """The frames that the decoder holds; it then starts anew at a key frame."""
+        try:
+            for frame in self.stream.decode(None):
+                frame.time_base = self.stream.time_base
+                yield frame
+        except av.error.FFmpegError:
+            self.num_damaged += 1
+        self.stream.codec_context.flush_buffers()
+
+    def is_after_gap(self, frame: VideoFrame) -> bool:
+        """Whether frames before this one were left out."""
+        if frame.pts not in self.ticks_after_gaps:
+            return False
+        self.ticks_after_gaps.discard(frame.pts)
+        return True
 
     def _add_packet(self, packet: Any) -> None:
         tick, is_hidden = packet.pts, packet.is_discard
@@ -128,14 +175,18 @@ class _CodedStream:
             yield DEINTERLACED
 
 
-def map_pipe_windows(stream: IO[bytes], name: str, options: ReadOptions, function: WindowCallback) -> VideoMetadata:
+def map_pipe_windows(
+    stream: IO[bytes], name: str, options: ReadOptions, function: WindowCallback, pace: Pace | None = None
+) -> VideoMetadata:
     """Call `function` on every window of a stream, as soon as it is complete; return the metadata.
+
+    `pace` may leave out frames. A window then ends before them, and windows are counted anew after them.
 
     Raises:
         ValueError: not a video that can be read in order, or no frame can be decoded.
     """
     with open_pipe(stream, name, options.threads) as (container, head):
-        coded_stream = _CodedStream(container, name, options)
+        coded_stream = _CodedStream(container, name, options, pace)
         rate, is_rate_assumed = stream_rate(container, coded_stream.stream)
         frames = coded_stream.frames()
         first = next(frames, None)
@@ -150,7 +201,8 @@ def map_pipe_windows(stream: IO[bytes], name: str, options: ReadOptions, functio
         rest = chain([first], frames)
         del first  # a frame may be very large
         for frame in rest:
-            windows.push(frame, frame.pts, coded_stream.coded_frame(frame))
+            after_gap = coded_stream.is_after_gap(frame)
+            windows.push(frame, frame.pts, coded_stream.coded_frame(frame), after_gap=after_gap)
         coded_stream.reader.finish()
         if num_left := len(list(coded_stream.stats)):
             metadata.add_note(f"bitstream statistics of {num_left} more frames than there are")

@@ -114,8 +114,12 @@ class StreamWindows:
         times = dict(zip(span.frame_indices, span.frame_seconds, strict=True))
         return place_view(self.options.recipe, span.number, self.metadata.display_size, span.frame_indices, times)
 
-    def push(self, frame: VideoFrame, tick: int | None, coded: CodedFrame | None) -> None:
-        """Add the next frame in presentation order, its timestamp if it has one, and its bitstream data."""
+    def push(self, frame: VideoFrame, tick: int | None, coded: CodedFrame | None, *, after_gap: bool = False) -> None:
+        """Add the next frame in presentation order, its timestamp if it has one, and its bitstream data.
+
+        `after_gap`: frames before it are left out; they belong to no window.
+        """
+        gap_seconds = self.clock.end_seconds if after_gap else None
         is_jump = self.clock.add_frame(tick)
         seconds = self.clock.seconds
         if self.options.on_frame is not None:
@@ -125,8 +129,10 @@ class StreamWindows:
         source = patch_source(frame, seconds, self.metadata, self.options, self.cropper)
         is_flat = is_flat_frame(frame)
         for assembler in self.assemblers:
-            if is_jump and coded is not None and coded.is_intra:
-                self.pending += assembler.restart(seconds)
+            if gap_seconds is not None:
+                self.pending += assembler.restart(seconds, end_seconds=min(gap_seconds, seconds))
+            elif is_jump and coded is not None and coded.is_intra:
+                self.pending += assembler.restart(seconds, end_seconds=seconds)
             self.pending += assembler.push(seconds, source, luma(frame), is_flat)
         self._complete()
 

@@ -248,12 +248,12 @@ class Assembler:
         window = self.previous or self.current
         return 0.0 if window is None else window.start_seconds
 
-    def restart(self, time: float) -> Iterator[WindowPixels]:
-        """Yield the open window before a clock jump; windows are counted from the next frame, which is at `time`.
+    def restart(self, time: float, *, end_seconds: float) -> Iterator[WindowPixels]:
+        """Yield the open window, which ends at `end_seconds`; windows are counted from the next frame, at `time`.
 
         A short tail joins the window before it, as at the end of a stream.
         """
-        yield from self.finish(time)
+        yield from self.finish(end_seconds)
         self.previous = self.current = None
         self.origin = time
 
