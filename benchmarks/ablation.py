@@ -106,6 +106,7 @@ def stored_stem(config: RunConfig, data: Data, runs: Path) -> tuple[FrameStudent
     """A new student, and its stem's output of every view if the config keeps that."""
     student = config.student
     model = new_student(config, data, None)
+    assert isinstance(model, FrameStudent)
     if not student.execution.keep_frozen:
         return model, None
     return model, keep_frozen(model, student.model, data, runs, device="cpu", precision=student.precision)

@@ -30,8 +30,8 @@ from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal
-from student.frame_student import FrameStudent
 from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
+from student.quality_student import QualityStudent
 from student.targets import EXPORT_TARGETS, REFERENCE, Attempt, CalibrationInputs, Source
 from student.trace import trace, write_graph
 
@@ -79,7 +79,7 @@ class _Export:
     def __init__(self, config: RunConfig, data: Data, student: Artifact, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
         model, contract, _ = load_checkpoint(student.path / "student.safetensors")
-        assert isinstance(model, FrameStudent)
+        assert isinstance(model, QualityStudent)
         self.model = model
         self.contract = contract.model_copy(
             update={

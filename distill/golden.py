@@ -8,8 +8,8 @@ from typing import Any
 from distill.checkpoint import load_unchecked, predict_golden
 from rungwise.config import load_config
 from rungwise.score.contract import METADATA_KEY, golden_deviation
-from student.frame_student import FrameStudent
 from student.models import STUDENTS, cost, student_settings
+from student.quality_student import QualityStudent
 from teacher.golden import run_golden
 from teacher.weights import read_metadata
 
@@ -25,7 +25,7 @@ def student_info(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         model, contract, _ = load_unchecked(path)
         name, recipe = contract.model, contract.view
-        if not isinstance(model, FrameStudent):
+        if not isinstance(model, QualityStudent):
             raise ValueError(f"{path}: holds {name}, which is no student")
     else:
         config = load_config(path)

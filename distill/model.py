@@ -7,10 +7,10 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from rungwise.prediction import Prediction
-from student.frame_student import FrameStudent
+from student.quality_student import QualityStudent
 from teacher.quality_teacher import QualityTeacher
 
-Model: TypeAlias = QualityTeacher | FrameStudent
+Model: TypeAlias = QualityTeacher | QualityStudent
 
 
 class Upper(nn.Module):

@@ -117,7 +117,9 @@ def make_bundle(model: nn.Module, train: Examples, objective: Objective) -> Bund
         first = next(predict_batches(model, train.inputs[:1, 0]))
         width = first.feature.shape[-1]
         if "projected" in objective.needs:
-            projector = nn.Linear(width, train.targets["features"].shape[-1])
+            target_width = train.targets["features"].shape[-1]
+            if first.projected is None or width != target_width:
+                projector = nn.Linear(width, target_width)
         if objective.needs & {"embedding", "embeddings"} and first.embeddings is None:
             embedder = Embedder(width, objective.groups.temperature if objective.groups else TEMPERATURE)
     return Bundle(model, projector, embedder, half_scale="embeddings" in objective.needs)

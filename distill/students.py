@@ -23,21 +23,24 @@ from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
 from distill.predict import predict_batches
 from distill.stage import Artifacts, Inputs, constants
+from distill.teaching import content_hash
 from distill.train import fit
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
 from rungwise.artifact import SCRATCH, sha256_file, verify_files, write_json
-from rungwise.config import RunConfig, Training
+from rungwise.config import InternVideo2Student, RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Calibration
 from student import patches
 from student.frame_student import FrameStudent
-from student.models import STUDENTS, load_imagenet, student_settings
+from student.models import STUDENTS, load_pretrained, student_settings
+from student.quality_student import QualityStudent
+from teacher import positions
 from teacher.cache import read_cache
 
 HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
-NOT_HASHED = {"execution", "start"}
+NOT_HASHED = {"execution", "start", "checkpoint"}
 
 
 def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
@@ -46,6 +49,9 @@ def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     params = training_params(config) | student.model_dump(mode="json", exclude=NOT_HASHED)
     if student.patch_scores:
         params |= {"patches": constants(patches)}
+    if isinstance(student, InternVideo2Student):
+        params |= {"checkpoint": student.checkpoint and content_hash(student.checkpoint)}
+        params |= {} if student.checkpoint else {"positions": constants(positions)}
     return params | {
         "start": None if student.start is None else _hash(student.start),
         "settings": settings_of(config, data),
@@ -118,7 +124,7 @@ def build_pretrained(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     settings = settings_of(config, data)
     torch.manual_seed(config.seed)
     model = STUDENTS[config.student.model](**settings)
-    load_imagenet(model)
+    load_pretrained(model, config.student)
     train, watch = data.examples("train", labeled=False), _watch_folder(inputs)
     _, history = fit_student(
         config, data, training, model, train, None, folder=folder, device=inputs.device, watch=watch, name="pretrain"
@@ -137,15 +143,17 @@ def settings_of(config: RunConfig, data: Data) -> dict[str, Any]:
     )
 
 
-def new_student(config: RunConfig, data: Data, start: Path | None) -> FrameStudent:
-    """The student as it is before distillation: from a checkpoint, or from ImageNet and random weights."""
+def new_student(config: RunConfig, data: Data, start: Path | None) -> QualityStudent:
+    """The student as it is before distillation: from a checkpoint, or from pretrained and random weights."""
     torch.manual_seed(config.seed)
     model = STUDENTS[config.student.model](**settings_of(config, data))
-    load_imagenet(model)
+    load_pretrained(model, config.student)
     if start is not None:
         load_start(model, start)
     if config.student.tune == "styleprompt":
         model.tune_prompts()
+    if config.student.execution.gradient_checkpointing:
+        model.recompute_activations()
     return model
 
 
@@ -172,7 +180,7 @@ def fit_student(
     config: RunConfig,
     data: Data,
     training: Training,
-    model: FrameStudent,
+    model: QualityStudent,
     train: Examples,
     validation: Examples | None,
     *,
@@ -206,9 +214,9 @@ def fit_student(
     return fitted, history
 
 
-def fit_scales(model: FrameStudent, train: Examples) -> None:
+def fit_scales(model: QualityStudent, train: Examples) -> None:
     """Standardize a new student of patches by train clips drawn with a fixed seed, the same in all processes."""
-    if not model.needs_scales:
+    if not isinstance(model, FrameStudent) or not model.needs_scales:
         return
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[: patches.SCALE_CLIPS])
     model.to("cpu").eval()

@@ -152,10 +152,11 @@ def pretrained(section: TeacherSection) -> dict[str, str | None]:
     """What a teacher starts from, by content: a file's or a folder's hash wherever it lies, or a hub's or package's
     name."""
     sources: dict[str, str | None] = section.model_dump(include=set(PRETRAINED))
-    return {name: source and _content_hash(source) for name, source in sources.items()}
+    return {name: source and content_hash(source) for name, source in sources.items()}
 
 
-def _content_hash(source: str) -> str:
+def content_hash(source: str) -> str:
+    """Hash of a file or a folder, wherever it lies; else the name itself."""
     path = Path(source)
     if path.is_file():
         return sha256_file(path)

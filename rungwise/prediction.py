@@ -25,7 +25,8 @@ class Prediction(NamedTuple, Generic[Array]):
     embeddings: Array | None = None
     """(B, V, Z), unit vectors, of models that are trained by contrast"""
     projected: Array | None = None
-    """(B, E), in training with a feature loss: the feature at the teacher's width"""
+    """(B, E), in training with a feature loss: the feature at the teacher's width; of a student of the teacher's
+    family, the feature itself"""
     deviation: Array | None = None
     """(B,), of aleatoric students: the predicted error in score units"""
     texture: Array | None = None

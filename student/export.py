@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rungwise.score.contract import Contract, Golden, golden_input, sha256_array
 from rungwise.score.scorer import Scorer
-from student.frame_student import FrameStudent
+from student.quality_student import QualityStudent
 from student.targets import EXPORT_TARGETS
 from student.trace import trace, write_graph
 
@@ -59,7 +59,7 @@ def seal(graph: onnx.ModelProto, contract: Contract, path: Path) -> Scorer:
     return Scorer(path)
 
 
-def export_onnx(model: FrameStudent, contract: Contract, path: Path, *, opset: int) -> Scorer:
+def export_onnx(model: QualityStudent, contract: Contract, path: Path, *, opset: int) -> Scorer:
     """`trace` and `seal` in fp32.
 
     Raises:

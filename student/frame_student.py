@@ -7,7 +7,7 @@ packed width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
 from student.head import LevelHead, in_fp32
 from student.patches import HybridPatchHead, PatchHead, Standardizer
-from student.protocol import Student
+from student.quality_student import QualityStudent
 from student.stem import Stem, mean_and_deviation
 from student.styleprompt import StreamPrompt, StylePrompt, make_prompts
 
@@ -51,7 +51,7 @@ class SharedSettings(TypedDict):
     """side of the patches that are scored one by one; without it frames are seen whole"""
 
 
-class FrameStudent(nn.Module, Student):
+class FrameStudent(QualityStudent):
     """Subclasses build what lies between stem and heads, call `add_heads` last, and define `frame_features`.
 
     The order of modules decides their random weights: stem, own modules, layer over time, heads, prompts, patches.
@@ -59,9 +59,6 @@ class FrameStudent(nn.Module, Student):
     With `patch_px`, what lies below `patches` has a patch for a frame: no layer crosses a seam of the stitched view. A
     student without a backbone scores patches, or frames, by the stem's statistics alone.
     """
-
-    SIZES: ClassVar[dict[str, dict[str, Any]]]
-    """named sizes: their own constructor settings and `feature_dim`"""
 
     def __init__(self, *, has_backbone: bool = True, **shared: Unpack[SharedSettings]) -> None:
         super().__init__()
@@ -128,10 +125,6 @@ class FrameStudent(nn.Module, Student):
         """Each frame's feature_ND from the stem's pooled statistics and its last map, which is styled already."""
         raise NotImplementedError
 
-    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
-        """Score clips of uint8 RGB frames, with their bitstream features if given."""
-        return self.upper(self.lower(frames_BTHWC), terms_BF)
-
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The stem's packed_BTW, or packed_BTPW of each patch."""
         packed: Tensor = self.backbone(frames_BTHWC)
@@ -185,6 +178,11 @@ class FrameStudent(nn.Module, Student):
     def lower_is_frozen(self) -> bool:
         """Whether no weight of the stem is trained."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
+
+    @property
+    def scores_patches(self) -> bool:
+        """Whether each patch is scored on its own."""
+        return self.patches is not None
 
     @property
     def is_hybrid(self) -> bool:

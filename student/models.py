@@ -1,6 +1,6 @@
-"""Students by name: built from a config's section, filled with ImageNet weights, and what they cost.
+"""Students by name: built from a config's section, filled with pretrained weights, and what they cost.
 
-student/protocol.py says what a student is, student/frame_student.py holds what students share.
+student/protocol.py says what a student is, student/frame_student.py holds what most of them share.
 """
 
 from __future__ import annotations
@@ -8,26 +8,33 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from rungwise.config import InternVideo2Student as InternVideo2Section
 from rungwise.config import Student
 from rungwise.score.views import ViewRecipe
 from student.frame_student import FrameStudent
+from student.internvideo2 import InternVideo2Student, internvideo2_settings, load_internvideo2
 from student.mamba import MambaStudent
+from student.quality_student import QualityStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
+from teacher.internvideo2 import InternVideo2
 
-STUDENTS: dict[str, type[FrameStudent]] = {
+STUDENTS: dict[str, type[QualityStudent]] = {
     "mamba": MambaStudent,
     "swin": SwinStudent,
+    "internvideo2": InternVideo2Student,
 }
 
 
 def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from a config's section, but for the label's range and levels."""
+    if isinstance(section, InternVideo2Section):
+        return internvideo2_settings(section, recipe)
     student = STUDENTS[section.model]
+    assert issubclass(student, FrameStudent)
     size = student.SIZES[section.size] if isinstance(section.size, str) else section.size.model_dump()
     picture = recipe.model_copy(update={"grid": 1}) if section.patch_scores else recipe
     return {
@@ -43,8 +50,18 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
     }
 
 
-def load_imagenet(model: FrameStudent) -> None:
-    """Fill the stem with ImageNet weights; the rest starts from the seed."""
+def load_pretrained(model: QualityStudent, section: Student) -> None:
+    """Fill a new student with the weights that it starts from; the rest starts from the seed."""
+    if isinstance(section, InternVideo2Section):
+        assert isinstance(model, InternVideo2Student)
+        load_internvideo2(model, section)
+    else:
+        load_imagenet(model)
+
+
+def load_imagenet(model: QualityStudent) -> None:
+    """Fill the stem with ImageNet weights."""
+    assert isinstance(model, FrameStudent), "only its students have a stem"
     load_imagenet_stem(model.backbone)
 
 
@@ -56,15 +73,16 @@ class Part(NamedTuple):
     macs: int
 
 
-def cost(model: FrameStudent, recipe: ViewRecipe) -> list[Part]:
+def cost(model: QualityStudent, recipe: ViewRecipe) -> list[Part]:
     """What each part costs for one video's view, in order; stages one by one.
 
     Multiply-adds are counted by PyTorch in convolutions, matrix products and attention; norms and activations, which
     it doesn't count, add little.
     """
-    names = [f"{name}.{index}" if listed else name for name, child in model.named_children()
-             for listed in [isinstance(child, nn.Sequential | nn.ModuleList) and name in ("stages", "prompts")]
-             for index in (range(len(child)) if listed else [0])]  # type: ignore[arg-type]  # fmt: skip
+    names: list[str] = []
+    for name, child in model.named_children():
+        is_split = name in ("stages", "prompts") or isinstance(child, InternVideo2)
+        names += [f"{name}.{part}" for part, _ in child.named_children()] if is_split else [name]
     frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)
     model.eval()
     counter = FlopCounterMode(display=False, depth=10)

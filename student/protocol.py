@@ -10,7 +10,7 @@ from rungwise.prediction import Prediction
 
 
 class Student(Protocol):
-    """A student is an `nn.Module` with these members; `FrameStudent` (student/frame_student.py) implements them.
+    """A student is an `nn.Module` with these members; `QualityStudent` (student/quality_student.py) has defaults.
 
     `forward(frames_BTHWC, terms_BF=None)` is `upper(lower(frames_BTHWC), terms_BF)`. Frames are uint8 RGB, terms are
     bitstream features (rungwise/bitstream/features.py) of a hybrid student. Shapes: B clips, N train clips, F features.
@@ -28,11 +28,15 @@ class Student(Protocol):
     def is_hybrid(self) -> bool:
         """Whether the student takes bitstream features beside pixels."""
 
+    @property
+    def scores_patches(self) -> bool:
+        """Whether each patch has a score of its own."""
+
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
-        """The stem: frames to one packed tensor, clips first."""
+        """The stem, or what else may be frozen: frames to one tensor, clips first."""
 
     def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
-        """Everything above the stem."""
+        """Everything above."""
 
     def fit_closed_form(
         self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.score.contract import METADATA_KEY, Contract, golden_input
 from rungwise.score.views import ViewRecipe
-from student.frame_student import FrameStudent
+from student.quality_student import QualityStudent
 
 # Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
 EXACT_SCOPES = ("model.backbone.texture", "model.head.stream", "model.scales", "model.patches", "model.hybrid")
@@ -36,14 +36,14 @@ class _Outputs(nn.Module):
         return (*named, *(output for output in more if output is not None))
 
 
-def trace(model: FrameStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
+def trace(model: QualityStudent, recipe: ViewRecipe, *, opset: int) -> onnx.ModelProto:
     """The fp32 graph; dynamic batch, fixed view; outputs as `OUTPUTS`. A hybrid student has a second input, `stream`,
     and an output `fused`; one that scores patches has an output `patch_scores`."""
     model.eval()
     inputs = {"frames": torch.from_numpy(golden_input(recipe))}
     if model.is_hybrid:
         inputs["stream"] = torch.zeros(len(inputs["frames"]), BITSTREAM_INPUT_DIM)
-    more = {"fused": model.is_hybrid, "patch_scores": model.patches is not None}
+    more = {"fused": model.is_hybrid, "patch_scores": model.scores_patches}
     batch = {0: torch.export.Dim("batch")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

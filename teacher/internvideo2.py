@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from rungwise.config import InternVideo2Teacher
+from rungwise.config import InternVideo2Student, InternVideo2Teacher
 from rungwise.prediction import Prediction
 from rungwise.progress import note
 from rungwise.score.views import ViewRecipe
@@ -220,7 +220,9 @@ class InternVideo2(nn.Module):
                     f"{self.input_THW}; set sample_frames and sample_grid to the view recipe's"
                 )
             x_BND = self.patch_embed(x_BCTHW.to(self.patch_embed.proj.weight.dtype))
-            x_BND = torch.cat([self.cls_token.expand(len(x_BND), -1, -1).to(x_BND.dtype), x_BND], 1) + self.pos_embed
+            x_BND = (
+                torch.cat([self.cls_token.expand(x_BND.shape[0], -1, -1).to(x_BND.dtype), x_BND], 1) + self.pos_embed
+            )
         else:
             x_BND = x_BCTHW
         for block in self.blocks[start:stop]:
@@ -269,16 +271,7 @@ class InternVideo2Quality(QualityTeacher):
         nn.init.zeros_(self.score.bias)
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
         self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
-        # Blocks below the first trained weight; None where patches are trained and nothing can be kept.
-        depth = len(self.backbone.blocks)
-        self.frozen_blocks = {"head": depth, "last_block": depth - 1, "internvqa": None, "all": None}[tune]
-        if tune == "internvqa":
-            self.backbone.blocks[:-1].requires_grad_(False)
-        elif tune != "all":
-            self.backbone.requires_grad_(False)
-        if tune == "last_block":
-            for part in (self.backbone.blocks[-1], self.backbone.clip_projector, self.backbone.fc_norm):
-                part.requires_grad_(True)
+        self.frozen_blocks = freeze_tower(self.backbone, tune)
 
     @property
     def lower_is_frozen(self) -> bool:
@@ -320,13 +313,33 @@ class InternVideo2Quality(QualityTeacher):
         return x_NCHW.unflatten(0, frames_BTHWC.shape[:2]).transpose(1, 2)
 
 
+def freeze_tower(tower: InternVideo2, tune: str) -> int | None:
+    """Freeze what `tune` does not train; the number of blocks below the first trained weight, or None where patches are
+    trained and nothing can be kept."""
+    depth = len(tower.blocks)
+    if tune == "internvqa":
+        tower.blocks[:-1].requires_grad_(False)
+    elif tune != "all":
+        tower.requires_grad_(False)
+    if tune == "last_block":
+        for part in (tower.blocks[-1], tower.clip_projector, tower.fc_norm, tower.extra_mlp):
+            if part is not None:
+                part.requires_grad_(True)
+    return {"head": depth, "last_block": depth - 1, "internvqa": None, "all": None}[tune]
+
+
+def internvideo2_shape(section: InternVideo2Teacher | InternVideo2Student, recipe: ViewRecipe) -> dict[str, Any]:
+    """The tower's settings, from the config's section and the views that will be seen; a checkpoint is looked into."""
+    size = SIZES[section.size] if isinstance(section.size, str) else section.size.model_dump()
+    shape = size | {"num_frames": recipe.num_frames, "img_size": recipe.size_px, "gelu": section.gelu}
+    if section.checkpoint is not None and has_extra_mlp(read_tensors(find_weights(section.checkpoint))[0]):
+        shape["extra_mlp"] = True
+    return shape
+
+
 def internvideo2_settings(teacher: InternVideo2Teacher, recipe: ViewRecipe) -> dict[str, Any]:
     """Constructor settings from the config's section and the views that will be seen."""
-    size = SIZES[teacher.size] if isinstance(teacher.size, str) else teacher.size.model_dump()
-    shape = size | {"num_frames": recipe.num_frames, "img_size": recipe.size_px, "gelu": teacher.gelu}
-    if teacher.checkpoint is not None and has_extra_mlp(read_tensors(find_weights(teacher.checkpoint))[0]):
-        shape["extra_mlp"] = True
-    return {"shape": shape, "tune": teacher.tune, "num_levels": teacher.num_levels}
+    return {"shape": internvideo2_shape(teacher, recipe), "tune": teacher.tune, "num_levels": teacher.num_levels}
 
 
 def load_internvideo2(model: InternVideo2Quality, teacher: InternVideo2Teacher) -> None:

@@ -11,6 +11,8 @@ from rungwise.config.losses import LossWeights
 from rungwise.config.run import Evaluate, Export, RunConfig, Splits, Views, load_config
 from rungwise.config.students import (
     BitrateGroups,
+    FrameStudentSection,
+    InternVideo2Student,
     MambaShape,
     MambaStudent,
     Student,
@@ -35,8 +37,8 @@ from rungwise.config.training import Augment, Execution, Training
 
 __all__ = [
     "PATCH_LABEL", "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate",
-    "Execution", "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Teacher", "Ladder", "Lite0Teacher",
-    "LossWeights", "MambaShape", "MambaStudent", "QClipTeacher", "RunConfig", "RungSample", "Rungs", "Sources",
-    "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection", "Training", "Views",
-    "load_config",
+    "Execution", "Export", "FrameStudentSection", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Student",
+    "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape", "MambaStudent", "QClipTeacher",
+    "RunConfig", "RungSample", "Rungs", "Sources", "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent",
+    "Teacher", "TeacherSection", "Training", "Views", "load_config",
 ]  # fmt: skip

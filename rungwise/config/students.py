@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from operator import not_
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from rungwise.config.losses import LossWeights
 from rungwise.config.section import Positive, Rate, Section
+from rungwise.config.teachers import InternVideo2Shape
 from rungwise.config.training import Execution, Training
 
 
@@ -27,18 +28,8 @@ class BitrateGroups(Section):
 class StudentSection(Section):
     """Keys of all students."""
 
-    stem_stages: Literal[3, 5]
-    """stages of an ImageNet EfficientNet-Lite0 that come first"""
-    stem: Literal["tuned", "frozen"]
-    """whether those stages are trained"""
-    prompts: Annotated[int, Field(ge=0)]
-    """size of each StylePrompt's bank; 0: none"""
-    aleatoric: bool
-    """also predict the expected error; needs `losses.likelihood`"""
     start: Path | None
-    """a student's checkpoint to continue from; null: ImageNet stem and random weights"""
-    tune: Literal["all", "styleprompt"]
-    """styleprompt: only the prompts and the last layer are trained"""
+    """a student's checkpoint to continue from; null: pretrained weights where there are some, random ones else"""
     refit: bool
     """after validation chose the epoch and the interval, retrain on train and validation contents"""
     bitrate_groups: BitrateGroups | None
@@ -47,24 +38,49 @@ class StudentSection(Section):
     """bf16: products are taken in bf16, weights stay in fp32"""
     execution: Execution
     """how it is run"""
-    pretrain: Training | None
-    """a first run by contrast between encoder settings, without labels; null: none"""
     training: Training
     """how it is distilled"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudentSection:
+        if problems := self._problems():
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        """One line for each pair of keys that don't go together."""
+        used = self.training.losses.used
+        problems = self.training.losses.misplaced("distill")
+        for need, terms in LossWeights.terms_by_need().items():
+            if bool(getattr(self, need)) != any(term in used for term in terms):
+                problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
+        return problems
+
+
+class FrameStudentSection(StudentSection):
+    """Keys of students with a stem that sees each frame."""
+
+    stem_stages: Literal[3, 5]
+    """stages of an ImageNet EfficientNet-Lite0 that come first"""
+    stem: Literal["tuned", "frozen"]
+    """whether those stages are trained"""
+    prompts: Annotated[int, Field(ge=0)]
+    """size of each StylePrompt's bank; 0: none"""
+    aleatoric: bool
+    """also predict the expected error; needs `losses.likelihood`"""
+    tune: Literal["all", "styleprompt"]
+    """styleprompt: only the prompts and the last layer are trained"""
+    pretrain: Training | None
+    """a first run by contrast between encoder settings, without labels; null: none"""
     reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
     """weight of re-encodes in `losses.stream`: their QP only reflects the last encode"""
     patch_scores: bool = Field(default=False, exclude_if=not_)
     """score each patch on its own, without its neighbors in the stitched view, then pool; for `losses.patch`"""
 
-    @model_validator(mode="after")
-    def _fits(self) -> StudentSection:
-        used = self.training.losses.used
-        problems = self.training.losses.misplaced("distill")
+    def _problems(self) -> list[str]:
+        used, problems = self.training.losses.used, super()._problems()
         if self.pretrain is not None:
             problems += self.pretrain.losses.misplaced("pretrain")
-        for need, terms in LossWeights.terms_by_need().items():
-            if bool(getattr(self, need)) != any(term in used for term in terms):
-                problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
         for name in ("patch", "stream_patch"):
             if name in used and not self.patch_scores:
                 problems.append(f"losses.{name} needs `patch_scores: true`")
@@ -81,9 +97,7 @@ class StudentSection(Section):
         augment = self.training.augment
         if self.execution.keep_frozen and augment is not None and augment.sample_grid is not None:
             problems.append("execution.keep_frozen keeps what whole frames gave: set augment.sample_grid to null")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        return problems
 
 
 class MambaShape(Section):
@@ -99,7 +113,7 @@ class MambaShape(Section):
     """width of the pooled feature"""
 
 
-class MambaStudent(StudentSection):
+class MambaStudent(FrameStudentSection):
     """EfficientViM over each frame, an SSD layer over time."""
 
     model: Literal["mamba"]
@@ -130,7 +144,7 @@ class SwinShape(Section):
     """width of the pooled feature"""
 
 
-class SwinStudent(StudentSection):
+class SwinStudent(FrameStudentSection):
     """SwinV2 over each frame, stages fused by attention, a transformer layer over time."""
 
     model: Literal["swin"]
@@ -139,4 +153,38 @@ class SwinStudent(StudentSection):
     """a named size, or a custom shape"""
 
 
-Student = Annotated[MambaStudent | SwinStudent, Field(discriminator="model")]
+class InternVideo2Student(StudentSection):
+    """InternVideo2 itself, of the teacher's family (InternVQA); pixel-only."""
+
+    model: Literal["internvideo2"]
+    """the student"""
+    size: Literal["S", "B"] | InternVideo2Shape
+    """a published size, or a custom shape"""
+    checkpoint: str | None
+    """a file, or a hub id (`OWNER/NAME` or `OWNER/NAME/FILE`); null: random weights"""
+    gelu: Literal["tanh", "exact"]
+    """form of the GELU, as the checkpoint was trained"""
+    tune: Literal["head", "last_block", "all"]
+    """layers that are trained"""
+
+    # What only students with a stem have.
+    aleatoric: ClassVar[Literal[False]] = False
+    pretrain: ClassVar[None] = None
+    reencoded_weight: ClassVar[None] = None
+    patch_scores: ClassVar[Literal[False]] = False
+
+    def _problems(self) -> list[str]:
+        problems, used = super()._problems(), self.training.losses.used
+        problems += [
+            f"losses.{name}: internvideo2 scores no patches" for name in ("patch", "stream_patch") if name in used
+        ]
+        if self.start is not None and self.checkpoint is not None:
+            problems.append("give `start` or `checkpoint`, not both")
+        if self.execution.keep_frozen and self.tune == "all":
+            problems.append("execution.keep_frozen needs `tune: head` or `last_block`")
+        if self.execution.keep_frozen and self.training.augment is not None:
+            problems.append("execution.keep_frozen keeps what whole views gave: set training.augment to null")
+        return problems
+
+
+Student = Annotated[MambaStudent | SwinStudent | InternVideo2Student, Field(discriminator="model")]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "rungwise": {"rungwise"},
     "teacher": {"rungwise", "teacher"},
-    "student": {"rungwise", "student"},
+    "student": {"rungwise", "teacher", "student"},
     "distill": {"rungwise", "teacher", "student", "distill"},
 }
 

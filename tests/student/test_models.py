@@ -12,9 +12,11 @@ from torch import nn
 from rungwise.lite0 import match_keys, weights_path
 from rungwise.score.views import ViewRecipe
 from student.frame_student import FrameStudent
-from student.models import STUDENTS, cost, load_imagenet
+from student.models import STUDENTS as ALL_STUDENTS
+from student.models import cost, load_imagenet
 from student.stem import images_and_changes
 
+STUDENTS = {name: student for name, student in ALL_STUDENTS.items() if issubclass(student, FrameStudent)}
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32},
     "swin": {"embed_dim": 16, "depths": (2, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32, "view_px": 128},
@@ -35,6 +37,7 @@ SETTINGS: dict[str, Any] = {
 def make(name: str, **changes: Any) -> FrameStudent:
     torch.manual_seed(0)
     model = STUDENTS[name](**SHAPES[name] | SETTINGS | changes)
+    assert isinstance(model, FrameStudent)
     for parameter in model.parameters():  # SwinV2's residual branches start at 0, and would hide what they do
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)

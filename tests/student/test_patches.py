@@ -16,12 +16,13 @@ from rungwise.score.views import ViewRecipe
 from student.export import parity, seal
 from student.frame_student import FrameStudent
 from student.int8 import Quantizer
-from student.models import STUDENTS
+from student.models import STUDENTS as ALL_STUDENTS
 from student.patches import HybridPatchHead, cut_patches
 from student.styleprompt import StreamPrompt
 from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
 from student.trace import trace
 
+STUDENTS = {name: student for name, student in ALL_STUDENTS.items() if issubclass(student, FrameStudent)}
 PX, GRID = 32, 3
 SHAPES: dict[str, dict[str, Any]] = {
     "mamba": {"embed_dim": (16, 24), "depths": (1, 1), "state_dim": (9, 4)},

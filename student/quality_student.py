@@ -1,0 +1,61 @@
+"""The base class of students: defaults for one without frozen layers, a closed-form part or bitstream features."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from rungwise.prediction import Prediction
+from student.protocol import Student
+
+
+class QualityStudent(nn.Module, Student):
+    """Subclasses define `upper`, and `lower` too where layers are frozen."""
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]]
+    """named sizes: constructor settings"""
+
+    def forward(self, frames_BTHWC: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
+        """Score clips of uint8 RGB frames, with their bitstream features if given."""
+        return self.upper(self.lower(frames_BTHWC), terms_BF)
+
+    @property
+    def lower_is_frozen(self) -> bool:
+        """By default all layers train."""
+        return False
+
+    @property
+    def has_closed_form(self) -> bool:
+        """By default all parts are trained by gradient."""
+        return False
+
+    @property
+    def is_hybrid(self) -> bool:
+        """By default pixels are all that is taken."""
+        return False
+
+    @property
+    def scores_patches(self) -> bool:
+        """By default views are scored whole."""
+        return False
+
+    def lower(self, frames_BTHWC: Tensor) -> Tensor:
+        """The frames themselves: `upper` is the whole model."""
+        return frames_BTHWC
+
+    def fit_closed_form(
+        self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor
+    ) -> None:
+        """There is no such part."""
+        raise NotImplementedError
+
+    def recompute_activations(self) -> None:
+        """Recompute activations in the backward pass to save memory; by default they are kept."""
+
+    def tune_prompts(self) -> None:
+        """
+        Raises:
+            ValueError: there are no prompts.
+        """
+        raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
