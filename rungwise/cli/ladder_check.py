@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format, display_height_option
+from rungwise.cli.options import OUTPUT, AllowNetwork, Csv, Json, Quiet, check_format, display_height_option
 
 if TYPE_CHECKING:
     from rungwise.ladder.check import CheckRequest
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 QUALITY, ADVICE = "Quality", "Check and advice"
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
-        metavar="SOURCE", help="one title's encodes: a folder, a .parquet or .csv table, a local .m3u8 or .mpd"
+        metavar="SOURCE", help="one title's encodes: a folder, a .parquet or .csv table, a .m3u8 or .mpd, also at a URL"
     ),
 ]
 Model = Annotated[
@@ -152,6 +152,7 @@ def check(
     anchor: Anchor = None,
     fail_on: FailOn = None,
     out: Out = None,
+    allow_network: AllowNetwork = None,
     as_json: Json = False,
     as_csv: Csv = False,
     quiet: Quiet = False,
@@ -159,10 +160,11 @@ def check(
     """Check one title's ladder: rungs below the hull, out of order or too close, crossovers and gaps."""
     check_format(as_json, as_csv)
     from rungwise.ladder.check import CheckRequest, check_source
+    from rungwise.media.remote import Network, is_url
 
     gates = _gates(fail_on)
     options = CheckRequest(
-        source=source,
+        source=source if is_url(source) else Path(source),
         model=_model(model, quality, truth),
         quality=quality,
         lower_is_better=lower_is_better,
@@ -179,6 +181,7 @@ def check(
         views=views,
         pixel_only=pixel_only,
         out=out,
+        network=Network(allow_network or ()),
     )
     _check_reference(options)
     report = check_source(options)
@@ -223,7 +226,7 @@ def _check_reference(options: CheckRequest) -> None:
     from rungwise.ladder.check import TRUTH_VMAF
     from rungwise.tables import TABLE_SUFFIXES
 
-    is_table = options.source.suffix.lower() in TABLE_SUFFIXES
+    is_table = Path(options.source).suffix.lower() in TABLE_SUFFIXES
     if options.truth == TRUTH_VMAF and options.reference is None and not is_table:
         raise typer.BadParameter("--truth vmaf compares with the master: give --reference")
 

@@ -73,6 +73,16 @@ Quiet = Annotated[
         "--quiet", "-q", help="no progress on stderr; errors stay", callback=_set_quiet, rich_help_panel=OUTPUT
     ),
 ]
+AllowNetwork = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-network",
+        metavar="HOST",
+        help="a host that links of playlists and redirects may lead to, or that has a private address; may be repeated",
+        show_default="the host of each URL given, if its address is public",
+        rich_help_panel="Network",
+    ),
+]
 TRIALS = "Trial encodes"
 TrialSamples = Annotated[
     int | None,

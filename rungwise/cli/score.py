@@ -10,14 +10,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Csv, Json, Quiet, check_format, display_height_option
+from rungwise.cli.options import OUTPUT, AllowNetwork, Csv, Json, Quiet, check_format, display_height_option
 from rungwise.cli.score_output import Gates, Output, Writer, print_window, write_results
 
 SCORING, GATES, SPEED = "Scoring", "Gates", "Speed"
 Videos = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="VIDEO", help="files, folders, 'patterns/**/*.mp4', local .m3u8 or .mpd, - for a stream on stdin"
+        metavar="VIDEO",
+        help="files, folders, 'patterns/**/*.mp4', .m3u8 or .mpd, http(s) and s3 URLs, - for a stream on stdin",
     ),
 ]
 ListFile = Annotated[
@@ -125,6 +126,7 @@ def score(
     out: Out = None,
     vmaf_json: VmafJson = None,
     windows: Windows = False,
+    allow_network: AllowNetwork = None,
     as_json: Json = False,
     as_csv: Csv = False,
     quiet: Quiet = False,
@@ -140,6 +142,7 @@ def score(
     if listed == "-" and "-" in (videos or ()):
         raise typer.BadParameter("stdin holds either a list (--from -) or a video (-)")
     from rungwise.bitstream.encoder_stats import read_encoder_stats
+    from rungwise.media.remote import Network
     from rungwise.score.batch import Live, Options, score_all
     from rungwise.score.inputs import find_inputs
     from rungwise.score.scorer import Scorer
@@ -147,12 +150,13 @@ def score(
     find_cuts = timeline is not None and (out is not None or as_json)
     options = Options(display_height, hdr, timeline, find_cuts=find_cuts, pixel_only=pixel_only)
     scorer = Scorer(model, threads=threads, device=device)
-    inputs = find_inputs(_arguments(videos or [], listed))
+    network = Network(allow_network or ())
+    inputs = find_inputs(_arguments(videos or [], listed), network)
     pipe = None if sys.stdin is None else sys.stdin.buffer  # None: closed
     needs_windows = worst > 0 or any(option is not None for option in (out, vmaf_json, fail_under_worst))
     stats = None if bitstream_stats is None else read_encoder_stats(bitstream_stats)
     live = Live(print_window if windows else None, needs_windows or not windows, stats)
-    results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache, live=live)
+    results = score_all(scorer, inputs, options, pipe=pipe, jobs=jobs, cache=cache, live=live, network=network)
     writer = Writer(scorer, Output(out, vmaf_json, worst, hdr == "tonemap", as_json or windows, as_csv))
     if not write_results(results, writer, Gates(fail_under, fail_under_worst), display_height):
         raise typer.Exit(1)

@@ -140,9 +140,11 @@ class Writer:
 
     def _stem(self, name: str) -> str:
         """What a result's files are called."""
+        from rungwise.media.remote import is_url
         from rungwise.media.suffixes import PLAYLIST_SUFFIXES
 
         path, _, variant = name.partition("#")
+        path = path.partition("?")[0] if is_url(path) else path
         stem = "stdin" if name == "-" else Path(path).stem
         if variant and Path(path).suffix.lower() in PLAYLIST_SUFFIXES:
             stem = "_".join([stem, *Path(variant).with_suffix("").parts])

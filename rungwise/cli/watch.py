@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import OUTPUT, Json, Quiet
+from rungwise.cli.options import OUTPUT, AllowNetwork, Json, Quiet
 from rungwise.cli.score import GATES, SCORING, Hdr, Model, PixelOnly, ScoreDevice, Threads
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 LIVE = "Live"
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="- for a stream on stdin, a growing file, a local live .m3u8 or .mpd"),
+    typer.Argument(
+        metavar="SOURCE", help="- for a stream on stdin, a growing file, a live .m3u8 or .mpd, also at a URL"
+    ),
 ]
 DisplayHeight = Annotated[
     int | None,
@@ -84,6 +86,7 @@ def watch(
     threads: Threads = 1,
     device: ScoreDevice = "cpu",
     prometheus: PrometheusAddress = None,
+    allow_network: AllowNetwork = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,6 +97,7 @@ def watch(
     from rungwise.cli.watch_output import WatchWriter
     from rungwise.media.live import Stop
     from rungwise.media.live_playlist import Limits
+    from rungwise.media.remote import Network
     from rungwise.score.scorer import Scorer
     from rungwise.score.watch import WatchOptions
     from rungwise.score.watch import watch as watch_sources
@@ -104,7 +108,7 @@ def watch(
     scorer, stop = Scorer(model, threads=threads, device=device), Stop()
     _stop_on_signals(stop)
     pipe = None if sys.stdin is None else sys.stdin.buffer
-    rungs = find_sources(sources, pipe, Limits(timeout, max_lag), stop)
+    rungs = find_sources(sources, pipe, Limits(timeout, max_lag), stop, Network(allow_network or (), tries=2))
     height = 1080 if display_height is None and len(rungs) > 1 else display_height
     options = WatchOptions(height, hdr, pixel_only, window, max_lag)
     declared_kbps = {name: rung.declared_kbps for name, rung in rungs.items()}

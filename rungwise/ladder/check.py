@@ -24,6 +24,7 @@ from rungwise.ladder.qualities import (
 )
 from rungwise.ladder.reference import comparable_encodes
 from rungwise.ladder.rungs import Rung
+from rungwise.media.remote import Network
 from rungwise.tables import TABLE_SUFFIXES
 
 TRUTH_VMAF = "vmaf"
@@ -33,7 +34,7 @@ TRUTH_VMAF = "vmaf"
 class CheckRequest:
     """The options of `rungwise ladder check`."""
 
-    source: Path
+    source: Path | str  # a str is a URL
     model: Path | None = None
     quality: str | None = None
     lower_is_better: bool = False
@@ -50,6 +51,7 @@ class CheckRequest:
     views: int = 8
     pixel_only: bool = False
     out: Path | None = None
+    network: Network | None = None
 
     @property
     def compares_with_reference(self) -> bool:
@@ -65,7 +67,13 @@ def check_source(request: CheckRequest) -> Report:
     """
     _validate(request)
     with tempfile.TemporaryDirectory(prefix="rungwise-check-") as scratch:
-        title = find_encodes(request.source, Path(scratch), content=request.content, without=request.reference)
+        title = find_encodes(
+            request.source,
+            Path(scratch),
+            content=request.content,
+            without=request.reference,
+            network=request.network,
+        )
         if request.compares_with_reference and request.reference is not None:
             title.encodes = comparable_encodes(
                 title.encodes, request.reference, request.crop, title.failures, title.notes
@@ -98,7 +106,7 @@ def check_source(request: CheckRequest) -> Report:
 def _validate(request: CheckRequest) -> None:
     if not (request.model or request.quality or request.truth):
         raise ValueError("nothing to measure quality by: give --model, a table's --quality, or --truth")
-    is_table = request.source.suffix.lower() in TABLE_SUFFIXES
+    is_table = Path(request.source).suffix.lower() in TABLE_SUFFIXES
     if request.truth == TRUTH_VMAF and request.reference is None and not is_table:  # a table may have such a column
         raise ValueError("--truth vmaf compares with the master: give --reference")
     if request.reference is not None and not request.reference.is_file():

@@ -15,7 +15,8 @@ from rungwise.failures import failure
 from rungwise.ladder.rungs import Rung
 from rungwise.media.codec_names import codec_name
 from rungwise.media.container import field_problem
-from rungwise.media.playlists import read_playlist, write_whole
+from rungwise.media.playlists import is_playlist, read_playlist, write_whole
+from rungwise.media.remote import Network, is_url
 from rungwise.media.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
 from rungwise.media.video import probe
 from rungwise.progress import warn
@@ -53,29 +54,42 @@ class TitleEncodes:
 
 
 def find_encodes(
-    source: Path, scratch: Path, *, content: str | None = None, without: Path | None = None
+    source: Path | str,
+    scratch: Path,
+    *,
+    content: str | None = None,
+    without: Path | None = None,
+    network: Network | None = None,
 ) -> TitleEncodes:
     """The rungs of a source, by codec, then by bitrate.
 
     Args:
-        source: a folder of videos (its own, not its subfolders'), a `.parquet` or `.csv` table, a `.m3u8` or `.mpd`.
+        source: a folder of videos (its own, not its subfolders'), a `.parquet` or `.csv` table, a `.m3u8` or `.mpd`,
+            or the URL of a playlist.
         scratch: an existing folder, where segments are joined.
         content: which title of a table.
         without: the reference, a video that is not a rung.
+        network: what may be read if the source is a URL.
 
     Raises:
-        ValueError: the source is remote, does not exist, or holds no rung.
+        ValueError: the source does not exist, is remote but no playlist, or holds no rung.
     """
-    if "://" in str(source) or str(source).startswith(("http:/", "https:/")):
-        raise ValueError(f"{source}: remote; only local files are read, download the whole title first")
-    if not source.exists():
+    address = str(source)
+    if not is_url(address) and "://" in address:
+        raise ValueError(f"{source}: neither a file nor an http(s) or s3 URL")
+    if is_url(address) and not is_playlist(address):
+        raise ValueError(f"{source}: of remote inputs only playlists are checked (.m3u8, .mpd)")
+    source = Path(source)
+    if is_url(address):
+        title = _playlist(address, scratch, network)
+    elif not source.exists():
         raise ValueError(f"{source}: no such folder, table or playlist")
-    if source.is_dir():
+    elif source.is_dir():
         title = _folder(source, without)
     elif source.suffix.lower() in TABLE_SUFFIXES:
         title = _table(source, content)
     elif source.suffix.lower() in PLAYLIST_SUFFIXES:
-        title = _playlist(source, scratch)
+        title = _playlist(address, scratch, network)
     else:
         endings = ", ".join((*TABLE_SUFFIXES, *PLAYLIST_SUFFIXES))
         raise ValueError(f"{source}: expected a folder of encodes, or a file that ends in {endings}")
@@ -83,7 +97,7 @@ def find_encodes(
         raise ValueError(f"--content {content}: only a table holds more than one title")
     if not title.encodes:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in title.failures.items())
-        raise ValueError(f"{source}: holds no rung that can be read{': ' if reasons else ''}{reasons}")
+        raise ValueError(f"{address}: holds no rung that can be read{': ' if reasons else ''}{reasons}")
     title.encodes.sort(key=lambda encode: (*_codec_place(encode.rung.codec), encode.rung.bitrate_kbps))
     seconds = [encode.seconds for encode in title.encodes if encode.seconds]
     if seconds and max(seconds) > min(seconds) * (1 + MAX_LENGTH_SPREAD):
@@ -139,9 +153,9 @@ def _probed(path: Path, name: str, notes: list[str], declared_kbps: float | None
     return Encode(rung, path, seconds=video.duration_seconds)
 
 
-def _playlist(path: Path, scratch: Path) -> TitleEncodes:
+def _playlist(address: str, scratch: Path, network: Network | None) -> TitleEncodes:
     title = TitleEncodes()
-    for number, variant in enumerate(read_playlist(path, title.notes)):
+    for number, variant in enumerate(read_playlist(address, title.notes, network)):
         whole = scratch / f"{number}.video"
         try:
             if variant.problem:

@@ -1,4 +1,4 @@
-"""Local DASH manifests (ISO/IEC 23009-1): the video variants, and the files or byte ranges that make up each.
+"""DASH manifests (ISO/IEC 23009-1): the video variants, and the files or byte ranges that make up each.
 
 Audio, subtitles, thumbnails and trick modes are ignored.
 """
@@ -8,28 +8,29 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 
-from rungwise.media.variants import MAX_SEGMENTS, Piece, Variant, local_path, make_variant, parse_kbps
+from rungwise.media.playlist_files import MAX_PLAYLIST_BYTES, PlaylistFiles
+from rungwise.media.variants import MAX_SEGMENTS, Piece, Variant, make_variant, parse_kbps
 
 TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 THUMBNAILS = ("http://dashif.org/guidelines/thumbnail_tile", "http://dashif.org/thumbnail_tile")
 COLOR_SCHEMES = "urn:mpeg:mpegB:cicp:"  # EssentialProperty for color: primaries, transfer, matrix
 
 
-def read_dash(path: Path, notes: list[str]) -> list[Variant]:
+def read_dash(path: str, files: PlaylistFiles, notes: list[str]) -> list[Variant]:
     """The video variants of a manifest.
 
     Args:
-        path: the manifest.
+        path: address of the manifest.
+        files: what it may point to.
         notes: collects a line for each skipped representation that may be video.
 
     Raises:
         ValueError: not a manifest, live, or with several periods.
     """
-    manifest = parse_manifest(path.read_bytes(), str(path))
+    manifest = parse_manifest(files.read(path, MAX_PLAYLIST_BYTES), path)
     if manifest.get("type") == "dynamic":
         raise ValueError(f"{path}: a live manifest (type dynamic); check a finished title")
     periods = manifest.findall("Period")
@@ -52,7 +53,8 @@ def read_dash(path: Path, notes: list[str]) -> list[Variant]:
                 declared = parse_kbps(representation.get("bandwidth"), path, name)
                 if any(element.find("ContentProtection") is not None for element in (group, representation)):
                     raise ValueError(f"{path}: {name} is encrypted; check the encodes before packaging")
-                variants.append(make_variant(path, name, _pieces(path, parents, seconds), declared))
+                pieces = _pieces(path, parents, seconds, files)
+                variants.append(make_variant(path, name, pieces, declared, files))
             except (ValueError, KeyError) as error:
                 problem = f"{path}: {name} lacks {error}" if isinstance(error, KeyError) else str(error)
                 variants.append(Variant(name, (), declared, problem=problem))
@@ -120,30 +122,28 @@ def iso_seconds(text: str) -> float:
     )
 
 
-def _pieces(path: Path, parents: list[ElementTree.Element], period_seconds: float | None) -> Iterator[Piece]:
+def _pieces(
+    path: str, parents: list[ElementTree.Element], period_seconds: float | None, files: PlaylistFiles
+) -> Iterator[Piece]:
     base = base_url(parents)
     representation = parents[-1]
     if (segments := _nearest(parents, "SegmentList")) is not None:
-        yield from _list(path, base, segments)
+        yield from _list(path, base, segments, files)
     elif templates := [e for parent in parents if (e := parent.find("SegmentTemplate")) is not None]:
         settings = {name: value for template in templates for name, value in template.attrib.items()}
         timelines = [e for template in templates if (e := template.find("SegmentTimeline")) is not None]
         names = {"RepresentationID": representation.get("id", ""), "Bandwidth": representation.get("bandwidth", "0")}
         if "initialization" in settings:
-            yield Piece(local_path(path.parent, urljoin(base, fill_template(settings["initialization"], names))))
+            yield Piece(files.join(path, urljoin(base, fill_template(settings["initialization"], names))))
         pieces = [
-            Piece(
-                local_path(
-                    path.parent, urljoin(base, fill_template(settings["media"], names | {"Number": n, "Time": t}))
-                )
-            )
+            Piece(files.join(path, urljoin(base, fill_template(settings["media"], names | {"Number": n, "Time": t}))))
             for n, t in _numbers(settings, timelines[-1] if timelines else None, period_seconds)
         ]
-        if not timelines and len(pieces) > 1 and not pieces[-1].path.is_file():
+        if not timelines and len(pieces) > 1 and not files.exists(pieces[-1].address):
             pieces.pop()  # the count came from a rounded duration
         yield from pieces
     elif base and not base.endswith("/"):
-        yield Piece(local_path(path.parent, base))
+        yield Piece(files.join(path, base))
     else:
         raise ValueError(f"{path}: {representation.get('id')} has neither segments nor a BaseURL file")
 
@@ -162,13 +162,13 @@ def _nearest(parents: list[ElementTree.Element], tag: str) -> ElementTree.Elemen
     return next((e for parent in reversed(parents) if (e := parent.find(tag)) is not None), None)
 
 
-def _list(path: Path, base: str, segments: ElementTree.Element) -> Iterator[Piece]:
+def _list(path: str, base: str, segments: ElementTree.Element, files: PlaylistFiles) -> Iterator[Piece]:
     init = segments.find("Initialization")
     named = ([] if init is None else [(init.get("sourceURL"), init.get("range"))]) + [
         (segment.get("media"), segment.get("mediaRange")) for segment in segments.findall("SegmentURL")
     ]
     for address, byte_range in named:
-        file = local_path(path.parent, urljoin(base, address or ""))
+        file = files.join(path, urljoin(base, address or ""))
         if byte_range:
             match = re.fullmatch(r"(\d+)-(\d+)", byte_range)
             if match is None or int(match[2]) < int(match[1]):

@@ -1,4 +1,4 @@
-"""Local HLS playlists (RFC 8216): the video variants, and the files or byte ranges that make up each.
+"""HLS playlists (RFC 8216): the video variants, and the files or byte ranges that make up each.
 
 Playlists are parsed with the m3u8 library; EXT-X-DEFINE, which it does not support, is resolved first. Audio-only
 variants and I-frame playlists are ignored.
@@ -9,20 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import m3u8
 
 from rungwise.media.hls_variables import substitute_variables
+from rungwise.media.playlist_files import MAX_PLAYLIST_BYTES, PlaylistFiles
 from rungwise.media.variants import (
     Piece,
     UnfinishedError,
     Variant,
-    check_inside,
     has_same_bytes,
-    local_path,
     make_variant,
     parse_kbps,
 )
@@ -35,30 +33,31 @@ AUDIO_OR_TEXT = (
 TAGS = ("STREAM-INF", "BYTERANGE", "DISCONTINUITY", "KEY", "MAP", "GAP", "I-FRAMES-ONLY", "ENDLIST")
 
 
-def read_hls(path: Path, notes: list[str]) -> list[Variant]:
+def read_hls(address: str, files: PlaylistFiles, notes: list[str]) -> list[Variant]:
     """The video variants of a multivariant playlist, or the single one of a media playlist.
 
     Args:
-        path: the playlist.
+        address: of the playlist.
+        files: what it may point to.
         notes: collects a line for each skipped variant that may be video.
 
     Raises:
         ValueError: not an HLS playlist, broken, live or truncated.
     """
-    lines = playlist_lines(path.read_bytes(), str(path))
+    lines, query = playlist_lines(files.read(address, MAX_PLAYLIST_BYTES), address), urlsplit(address).query
     if any(line.startswith("#EXTINF") for line in lines):
-        return [_variant(path, {}, path)]
-    lines, variables = substitute_variables(lines, path)
+        return [_variant(address, {}, address, files, query=query)]
+    lines, variables = substitute_variables(lines, address, query)
     variants: dict[str, Variant] = {}  # by URI: a video is often listed once per audio track
-    attributes_by_address = video_addresses(parse_playlist(lines, str(path)))
-    for address, attributes in attributes_by_address.items():
+    attributes_by_address = video_addresses(parse_playlist(lines, address))
+    for uri, attributes in attributes_by_address.items():
         try:
-            media, query = local_path(path.parent, address), urlsplit(address).query
-            variants[address] = _variant(media, attributes, path, query=query, imported=variables)
+            media, query = files.join(address, uri), urlsplit(uri).query
+            variants[uri] = _variant(media, attributes, address, files, query=query, imported=variables)
         except UnfinishedError:
             raise
-        except ValueError as error:
-            variants[address] = Variant(unquote(urlsplit(address).path), (), None, problem=str(error))
+        except (ValueError, OSError) as error:
+            variants[uri] = Variant(unquote(urlsplit(uri).path), (), None, problem=str(error))
     return _merge_redundant(variants, attributes_by_address, notes)
 
 
@@ -135,72 +134,74 @@ def video_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variant(
-    path: Path,
+    address: str,
     attributes: Mapping[str, Any],
-    multivariant: Path,
+    multivariant: str,
+    files: PlaylistFiles,
     *,
     query: str = "",
     imported: Mapping[str, str] | None = None,
 ) -> Variant:
-    is_below = path.is_relative_to(multivariant.parent)
-    name = str(path.relative_to(multivariant.parent) if is_below else path)
-    check_inside(path, multivariant, name)
-    if not path.is_file():
-        raise ValueError(f"{path}: listed in the playlist, but there is no such file")
-    lines, _ = substitute_variables(playlist_lines(path.read_bytes(), str(path)), path, query, imported)
-    playlist = parse_playlist(lines, str(path))
+    name = files.name(address)
+    try:
+        data = files.read(address, MAX_PLAYLIST_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(f"{address}: listed in the playlist, but there is no such file") from error
+    lines, _ = substitute_variables(playlist_lines(data, address), address, query, imported)
+    playlist = parse_playlist(lines, address)
     if playlist["segments"] and not playlist["is_endlist"]:
-        raise UnfinishedError(f"{path}: live or truncated (no #EXT-X-ENDLIST); check a finished title")
-    return make_variant(multivariant, name, _pieces(path, playlist), declared_kbps(attributes, multivariant, name))
+        raise UnfinishedError(f"{address}: live or truncated (no #EXT-X-ENDLIST); check a finished title")
+    kbps = declared_kbps(attributes, multivariant, name)
+    return make_variant(multivariant, name, _pieces(address, playlist, files), kbps, files)
 
 
-def declared_kbps(attributes: Mapping[str, Any], playlist: Path | str, name: str) -> float | None:
+def declared_kbps(attributes: Mapping[str, Any], playlist: str, name: str) -> float | None:
     """The average bandwidth that a variant states, else its peak."""
     bandwidth = attributes.get("average_bandwidth") or attributes.get("bandwidth")
     return parse_kbps(None if bandwidth is None else str(bandwidth), playlist, name)
 
 
-def _pieces(path: Path, playlist: Mapping[str, Any]) -> Iterator[Piece]:
+def _pieces(address: str, playlist: Mapping[str, Any], files: PlaylistFiles) -> Iterator[Piece]:
     segments = [segment for segment in playlist["segments"] if "uri" in segment]
     methods = {key.get("method", "NONE") for key in playlist["keys"] if key} - {"NONE"}
     if methods:
-        raise ValueError(f"{path}: encrypted ({min(methods)}); check the encodes before packaging")
+        raise ValueError(f"{address}: encrypted ({min(methods)}); check the encodes before packaging")
     if playlist["is_i_frames_only"]:
-        raise ValueError(f"{path}: an I-frame playlist for trick play; give the playlist of the video")
+        raise ValueError(f"{address}: an I-frame playlist for trick play; give the playlist of the video")
     if any(segment["discontinuity"] for segment in segments[1:]):
-        raise ValueError(f"{path}: has a discontinuity, so more than one title; check each one separately")
+        raise ValueError(f"{address}: has a discontinuity, so more than one title; check each one separately")
     gaps = [number for number, segment in enumerate(segments) if segment["gap_tag"]]
     if gaps:
-        raise ValueError(f"{path}: has a gap (EXT-X-GAP) after {gaps[0]} segments; check a whole title")
-    yield from _init_section(path, playlist["segment_map"])
-    ends: dict[Path, int] = {}  # end of the last range in each file, where the next one starts unless it states a start
+        raise ValueError(f"{address}: has a gap (EXT-X-GAP) after {gaps[0]} segments; check a whole title")
+    yield from _init_section(address, playlist["segment_map"], files)
+    ends: dict[str, int] = {}  # end of the last range in each file, where the next one starts unless it states a start
     for segment in segments:
-        file = local_path(path.parent, segment["uri"])
+        file = files.join(address, segment["uri"])
         if "byterange" not in segment:
             yield Piece(file)
             continue
-        length, start = parse_byte_range(segment["byterange"], path)
+        length, start = parse_byte_range(segment["byterange"], address)
         start = ends.get(file, 0) if start is None else start
         ends[file] = start + length
         yield Piece(file, start, length)
     if not segments:
-        raise ValueError(f"{path}: lists no segments")
+        raise ValueError(f"{address}: lists no segments")
 
 
-def _init_section(path: Path, maps: list[dict[str, str]]) -> Iterator[Piece]:
+def _init_section(address: str, maps: list[dict[str, str]], files: PlaylistFiles) -> Iterator[Piece]:
     pieces = []
     for attributes in maps:
         if "uri" not in attributes:
-            raise ValueError(f"{path}: its EXT-X-MAP has no URI (RFC 8216, 4.3.2.5)")
+            raise ValueError(f"{address}: its EXT-X-MAP has no URI (RFC 8216, 4.3.2.5)")
         stated = attributes.get("byterange")
-        length, start = (None, None) if stated is None else parse_byte_range(stated, path)
-        pieces.append(Piece(local_path(path.parent, attributes["uri"]), start or 0, length))
+        length, start = (None, None) if stated is None else parse_byte_range(stated, address)
+        pieces.append(Piece(files.join(address, attributes["uri"]), start or 0, length))
     if len(set(pieces)) > 1:
-        raise ValueError(f"{path}: has more than one EXT-X-MAP; check the encodes before packaging")
+        raise ValueError(f"{address}: has more than one EXT-X-MAP; check the encodes before packaging")
     yield from pieces[:1]
 
 
-def parse_byte_range(text: str, path: Path | str) -> tuple[int, int | None]:
+def parse_byte_range(text: str, address: str) -> tuple[int, int | None]:
     """(length, start or None) of a byte range.
 
     Raises:
@@ -208,5 +209,5 @@ def parse_byte_range(text: str, path: Path | str) -> tuple[int, int | None]:
     """
     match = re.fullmatch(r"\s*(\d+)(?:@(\d+))?\s*", text)
     if match is None:
-        raise ValueError(f"{path}: byte range {text!r} is not LENGTH or LENGTH@START")
+        raise ValueError(f"{address}: byte range {text!r} is not LENGTH or LENGTH@START")
     return int(match[1]), int(match[2]) if match[2] else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from urllib.parse import unquote
 
 _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
@@ -17,7 +16,7 @@ def parse_attributes(line: str) -> dict[str, str]:
 
 
 def substitute_variables(
-    lines: Sequence[str], path: Path | str, query: str = "", imported: Mapping[str, str] | None = None
+    lines: Sequence[str], path: str, query: str = "", imported: Mapping[str, str] | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """A playlist's lines with every reference replaced by its value, and the variables.
 
@@ -53,7 +52,7 @@ def substitute_variables(
 
 
 def _definition(
-    attributes: Mapping[str, str], path: Path | str, query: str, imported: Mapping[str, str] | None
+    attributes: Mapping[str, str], path: str, query: str, imported: Mapping[str, str] | None
 ) -> tuple[str, str]:
     kinds = [kind for kind in ("NAME", "IMPORT", "QUERYPARAM") if kind in attributes]
     if len(kinds) != 1:

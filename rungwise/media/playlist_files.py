@@ -1,11 +1,11 @@
-"""The files that a playlist points to: those in its own folder."""
+"""The files that a playlist points to. A local one points to files in its own folder only."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Protocol
-
-from rungwise.media.variants import check_inside, local_path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
 
 MAX_PLAYLIST_BYTES = 32 * 2**20
 MAX_SEGMENT_BYTES = 512 * 2**20
@@ -21,6 +21,15 @@ class PlaylistFiles(Protocol):
             ValueError: it must not be read.
         """
 
+    def name(self, address: str) -> str:
+        """What an address is called: relative to the playlist where it lies below."""
+
+    def exists(self, address: str) -> bool:
+        """Whether there is such a file."""
+
+    def local(self, address: str) -> Path | None:
+        """Its path, if it is a local file."""
+
     def read(self, address: str, max_bytes: int, start: int = 0, length: int | None = None) -> bytes:
         """`length` bytes from `start`, or all.
 
@@ -28,6 +37,9 @@ class PlaylistFiles(Protocol):
             ValueError: there are more than `max_bytes`, or fewer than `length`.
             OSError: it can't be read now.
         """
+
+    def copy(self, address: str, out: BinaryIO, start: int = 0, length: int | None = None) -> None:
+        """Append what `read` gives, of any size, to a file."""
 
 
 class LocalFiles:
@@ -42,9 +54,26 @@ class LocalFiles:
         Raises:
             ValueError: it is remote, or outside the folder.
         """
-        path = local_path(Path(base).parent, uri)
-        check_inside(path, self.playlist, uri)
+        parts = urlsplit(uri)
+        if parts.scheme or parts.netloc:
+            raise ValueError(f"{uri}: remote; only local files are read, download the whole title first")
+        path = Path(base).parent / unquote(parts.path)
+        if not path.resolve().is_relative_to(self.playlist.parent.resolve()):
+            raise ValueError(f"{self.playlist}: {uri} points to {path}, outside the playlist's own folder; refused")
         return str(path)
+
+    def name(self, address: str) -> str:
+        """The path, relative to the playlist's folder if it lies below."""
+        path = Path(address)
+        return str(path.relative_to(self.playlist.parent)) if path.is_relative_to(self.playlist.parent) else address
+
+    def exists(self, address: str) -> bool:
+        """Whether there is such a file."""
+        return Path(address).is_file()
+
+    def local(self, address: str) -> Path | None:
+        """The path."""
+        return Path(address)
 
     def read(self, address: str, max_bytes: int, start: int = 0, length: int | None = None) -> bytes:
         """As `PlaylistFiles.read`."""
@@ -56,3 +85,11 @@ class LocalFiles:
         if length is not None and len(data) < length:
             raise ValueError(f"{address}: ends before byte {start + length} of the playlist")
         return data
+
+    def copy(self, address: str, out: BinaryIO, start: int = 0, length: int | None = None) -> None:
+        """As `PlaylistFiles.copy`."""
+        if length is not None:
+            out.write(self.read(address, length, start, length))
+            return
+        with Path(address).open("rb") as stream:
+            shutil.copyfileobj(stream, out)

@@ -1,18 +1,18 @@
-"""Variants of a playlist as pieces of local files, for HLS and DASH.
+"""Variants of a playlist as pieces of files, for HLS and DASH.
 
 The concatenated pieces of a variant are a decodable video: MPEG-TS segments, or fragmented MP4 after its initialization
-segment. No file outside the playlist's own folder is opened.
+segment. What a playlist may point to is in playlist_files.py.
 """
 
 from __future__ import annotations
 
 import filecmp
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+
+from rungwise.media.playlist_files import PlaylistFiles
 
 MAX_SEGMENTS = 200_000  # per variant: 55 hours of 1 s segments; a broken duration or repeat count may state billions
 
@@ -21,7 +21,7 @@ MAX_SEGMENTS = 200_000  # per variant: 55 hours of 1 s segments; a broken durati
 class Piece:
     """A file, or `length` bytes of it from `start`."""
 
-    path: Path
+    address: str
     start: int = 0
     length: int | None = None
 
@@ -33,6 +33,7 @@ class Variant:
     name: str
     pieces: tuple[Piece, ...]
     declared_kbps: float | None
+    files: PlaylistFiles | None = None
     problem: str = ""
 
 
@@ -40,31 +41,22 @@ class UnfinishedError(ValueError):
     """A playlist of a live or truncated title, which can't be checked."""
 
 
-def check_inside(path: Path, playlist: Path, name: str) -> None:
-    """Refuse a file outside the playlist's folder.
+def make_variant(
+    playlist: str, name: str, pieces: Iterator[Piece], declared_kbps: float | None, files: PlaylistFiles
+) -> Variant:
+    """A variant of pieces.
 
     Raises:
-        ValueError: it is outside.
-    """
-    if not path.resolve().is_relative_to(playlist.parent.resolve()):
-        raise ValueError(f"{playlist}: {name} points to {path}, outside the playlist's own folder; refused")
-
-
-def make_variant(playlist: Path, name: str, pieces: Iterator[Piece], declared_kbps: float | None) -> Variant:
-    """A variant of checked pieces.
-
-    Raises:
-        ValueError: there are no pieces or too many, or one is outside the playlist's folder.
+        ValueError: there are no pieces or too many, or one must not be read.
     """
     listed = []
     for piece in pieces:
-        check_inside(piece.path, playlist, name)
         listed.append(piece)
         if len(listed) > MAX_SEGMENTS:
             raise ValueError(f"{playlist}: {name} lists more than {MAX_SEGMENTS:,} segments")
     if not listed:
         raise ValueError(f"{playlist}: {name} lists no segments")
-    return Variant(name, tuple(listed), declared_kbps)
+    return Variant(name, tuple(listed), declared_kbps, files)
 
 
 def has_same_bytes(one: Variant, other: Variant) -> bool:
@@ -74,50 +66,40 @@ def has_same_bytes(one: Variant, other: Variant) -> bool:
     for a, b in zip(one.pieces, other.pieces, strict=True):
         if (a.start, a.length) != (b.start, b.length):
             return False
-        if a.path != b.path and not (
-            a.path.is_file() and b.path.is_file() and filecmp.cmp(a.path, b.path, shallow=False)
-        ):
+        if a.address != b.address and not _has_same_bytes(_local(one, a), _local(other, b)):
             return False
     return True
 
 
+def _local(variant: Variant, piece: Piece) -> Path | None:
+    path = None if variant.files is None else variant.files.local(piece.address)
+    return path if path is not None and path.is_file() else None
+
+
+def _has_same_bytes(one: Path | None, other: Path | None) -> bool:
+    return one is not None and other is not None and filecmp.cmp(one, other, shallow=False)
+
+
 def write_whole(variant: Variant, destination: Path) -> Path:
-    """The variant as one file: its only piece if that is a whole file, else `destination` with all pieces joined.
+    """The variant as one file: its only piece if that is a whole local file, else `destination` with all pieces joined.
 
     Raises:
         ValueError: a piece is missing or shorter than the playlist states.
     """
-    if len(variant.pieces) == 1 and variant.pieces[0].length is None and variant.pieces[0].path.is_file():
-        return variant.pieces[0].path
+    assert variant.files is not None
+    whole = _local(variant, variant.pieces[0])
+    if len(variant.pieces) == 1 and variant.pieces[0].length is None and whole is not None:
+        return whole
     with destination.open("wb") as out:
         for piece in variant.pieces:
-            if not piece.path.is_file():
-                raise ValueError(f"{piece.path}: a segment of the playlist, but there is no such file")
-            with piece.path.open("rb") as stream:
-                if piece.length is None:
-                    shutil.copyfileobj(stream, out)
-                    continue
-                stream.seek(piece.start)
-                part = stream.read(piece.length)
-                if len(part) < piece.length:
-                    raise ValueError(f"{piece.path}: ends before byte {piece.start + piece.length} of the playlist")
-                out.write(part)
+            try:
+                variant.files.copy(piece.address, out, piece.start, piece.length)
+            except FileNotFoundError as error:
+                raise ValueError(f"{piece.address}: a segment of the playlist, but there is no such file") from error
     return destination
 
 
-def local_path(base: Path, address: str) -> Path:
-    """The file of a URI relative to `base`.
-
-    Raises:
-        ValueError: the URI is remote.
-    """
-    parts = urlsplit(address)
-    if parts.scheme or parts.netloc:
-        raise ValueError(f"{address}: remote; only local files are read, download the whole title first")
-    return base / unquote(parts.path)
-
-
-def parse_kbps(bits_per_second: str | None, playlist: Path | str, name: str) -> float | None:
+def parse_kbps(bits_per_second: str | None, playlist: str, name: str) -> float | None:
     """A stated bandwidth in kbps; None if it is missing or 0.
 
     Raises:

@@ -14,6 +14,8 @@ from typing import IO, Any
 from rungwise.artifact import sha256_file, sha256_json, write_text
 from rungwise.bitstream.encoder_stats import EncoderStats
 from rungwise.failures import failure
+from rungwise.media.remote import Network
+from rungwise.media.remote_files import fetch_file
 from rungwise.score.contract import CONTRACT_VERSION
 from rungwise.score.inputs import PIPE, Input, join_variant
 from rungwise.score.result import Score, Window
@@ -71,6 +73,7 @@ def score_all(
     jobs: int = 1,
     cache: Path | None = None,
     live: Live = Live(),
+    network: Network | None = None,
 ) -> Iterator[Result]:
     """Yield results in input order, each as soon as it and all before it are done.
 
@@ -82,12 +85,13 @@ def score_all(
         jobs: videos scored in parallel.
         cache: folder of cached scores; None for no cache.
         live: what happens to windows; cached scores have none to call it with.
+        network: what may be read of inputs that are URLs.
     """
     model_sha256 = sha256_file(scorer.path) if cache is not None else ""
 
     def score_input(item: Input) -> Result:
         try:
-            return _score_input(scorer, item, options, pipe, cache, model_sha256, live)
+            return _score_input(scorer, item, options, pipe, cache, model_sha256, live, network or Network())
         except Exception as error:
             return Result(item.name, error=failure(item.name, error))
 
@@ -116,6 +120,7 @@ def _score_input(
     cache: Path | None,
     model_sha256: str,
     live: Live,
+    network: Network,
 ) -> Result:
     if item.problem:
         raise ValueError(item.problem)
@@ -123,11 +128,11 @@ def _score_input(
         if pipe is None:
             raise ValueError(f"{PIPE}: stdin is closed; pipe a video to it")
         return _score(scorer, pipe, item.name, options, live)
-    assert item.path is not None
-    if item.variant is not None:
+    if item.variant is not None or item.url:
         with tempfile.TemporaryDirectory() as folder:
-            path = join_variant(item, Path(folder))
+            path = fetch_file(item.url, Path(folder), network) if item.url else join_variant(item, Path(folder))
             return _cached_score(scorer, path, item.name, options, cache, model_sha256, live)
+    assert item.path is not None
     return _cached_score(scorer, item.path, item.name, options, cache, model_sha256, live)
 
 

@@ -1,4 +1,4 @@
-"""Videos to score, from command-line arguments: files, globs, folders, a pipe, local playlists."""
+"""Videos to score, from command-line arguments: files, globs, folders, a pipe, playlists, URLs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rungwise.failures import failure
-from rungwise.media.playlists import Variant, read_playlist, write_whole
-from rungwise.media.suffixes import PLAYLIST_SUFFIXES, is_video_name, unread_files
+from rungwise.media.playlists import Variant, is_playlist, read_playlist, write_whole
+from rungwise.media.remote import Network, is_url
+from rungwise.media.suffixes import is_video_name, unread_files
 from rungwise.progress import warn
 
 PIPE = "-"
@@ -18,19 +19,21 @@ PIPE = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """One video to score: a file, the pipe, or a playlist variant; or the `problem` that prevents it."""
+    """One video to score: a file, a URL, the pipe, or a playlist variant; or the `problem` that prevents it."""
 
     name: str
     path: Path | None = None
     variant: Variant | None = None
     problem: str = ""
+    url: str = ""
 
 
-def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
+def find_inputs(arguments: Iterable[str], network: Network | None = None) -> Iterator[Input]:
     """Videos in the order of the arguments, without duplicates; folders and globs give theirs sorted by name."""
+    network = network or Network()
     identities: set[str] = set()
     for argument in arguments:
-        for item in _inputs_of(argument):
+        for item in _inputs_of(argument, network):
             # `realpath` resolves a loop of links without an error; opening the file then reports it.
             is_file = item.path is not None and item.variant is None
             identity = os.path.realpath(item.path) if item.path is not None and is_file else item.name
@@ -39,17 +42,21 @@ def find_inputs(arguments: Iterable[str]) -> Iterator[Input]:
                 yield item
 
 
-def _inputs_of(argument: str) -> Iterator[Input]:
+def _inputs_of(argument: str, network: Network) -> Iterator[Input]:
     try:
-        yield from _expand(argument)
+        yield from _expand(argument, network)
     except Exception as error:
         yield Input(argument, problem=failure(argument, error))
 
 
-def _expand(argument: str) -> Iterator[Input]:
+def _expand(argument: str, network: Network) -> Iterator[Input]:
     path = Path(argument)
     if argument == PIPE:
         yield Input(PIPE)
+    elif is_url(argument) and not is_playlist(argument):
+        yield Input(argument, url=argument)
+    elif is_url(argument):
+        yield from _variants(argument, network)
     elif path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         videos = [file for file in files if is_video_name(file)]
@@ -63,24 +70,21 @@ def _expand(argument: str) -> Iterator[Input]:
         if not matches:
             yield Input(argument, problem=f"{argument}: no file matches")
         for match in matches:
-            yield from _inputs_of(match)
-    elif path.suffix.lower() in PLAYLIST_SUFFIXES:
-        yield from _variants(path)
+            yield from _inputs_of(match, network)
+    elif is_playlist(argument):
+        yield from _variants(argument, network)
     else:
         yield Input(argument, path)
 
 
-def _variants(path: Path) -> Iterator[Input]:
+def _variants(argument: str, network: Network) -> Iterator[Input]:
     notes: list[str] = []
-    try:
-        variants = read_playlist(path, notes)
-    except ValueError as error:
-        yield Input(str(path), problem=str(error))
-        return
+    variants = read_playlist(argument, notes, network)
     for text in notes:
-        warn(f"{path}: {text}")
+        warn(f"{argument}: {text}")
+    path = None if is_url(argument) else Path(argument)
     for variant in variants:
-        yield Input(f"{path}#{variant.name}", path, variant, variant.problem)
+        yield Input(f"{argument}#{variant.name}", path, variant=variant, problem=variant.problem)
 
 
 def join_variant(item: Input, folder: Path) -> Path:

@@ -11,8 +11,9 @@ from rungwise.media.live import GrowingFile, LiveSource, PipeSource, Stop
 from rungwise.media.live_dash import live_dash
 from rungwise.media.live_hls import live_hls
 from rungwise.media.live_playlist import Limits, LivePlaylist, LiveVariant
-from rungwise.media.playlist_files import LocalFiles, PlaylistFiles
-from rungwise.media.suffixes import PLAYLIST_SUFFIXES
+from rungwise.media.playlist_files import PlaylistFiles
+from rungwise.media.playlists import is_hls, is_playlist, playlist_files
+from rungwise.media.remote import Network, is_url
 from rungwise.progress import note
 from rungwise.score.inputs import PIPE
 from rungwise.score.watch import RungName, RungWatcher
@@ -29,37 +30,41 @@ class Source:
 
 
 def find_sources(
-    arguments: Iterable[str], pipe: IO[bytes] | None, limits: Limits, stop: Stop
+    arguments: Iterable[str], pipe: IO[bytes] | None, limits: Limits, stop: Stop, network: Network | None = None
 ) -> dict[RungName, Source]:
     """The rungs of all arguments: those of a playlist with several variants are a title, all others are one together.
 
     Raises:
         ValueError: a source is given twice, or a playlist can't be read or lists no video.
     """
-    sources: dict[RungName, Source] = {}
+    network, sources = network or Network(), dict[RungName, Source]()
     for argument in arguments:
-        for rung, source in _sources(argument, pipe, limits, stop):
+        for rung, source in _sources(argument, pipe, limits, stop, network):
             if rung in sources:
                 raise ValueError(f"{rung}: given twice")
             sources[rung] = source
     return sources
 
 
-def _sources(argument: str, pipe: IO[bytes] | None, limits: Limits, stop: Stop) -> list[tuple[RungName, Source]]:
+def _sources(
+    argument: str, pipe: IO[bytes] | None, limits: Limits, stop: Stop, network: Network
+) -> list[tuple[RungName, Source]]:
     if argument == PIPE:
         if pipe is None:
             raise ValueError(f"{PIPE}: stdin is closed; pipe a video to it")
         stream = pipe
         return [(RungName("", PIPE), Source(lambda watcher: PipeSource(stream)))]
     path = Path(argument)
-    if path.suffix.lower() not in PLAYLIST_SUFFIXES:
+    if not is_playlist(argument):
+        if is_url(argument):
+            raise ValueError(f"{argument}: only playlists are watched at a URL; pipe other streams to -")
         return [
             (
                 RungName("", argument),
                 Source(lambda watcher: GrowingFile(path, limits.timeout, stop, watcher.notice)),
             )
         ]
-    files = LocalFiles(path)
+    files = playlist_files(argument, network)
     variants = _variants(argument, files, limits, stop)
     names = [RungName("", argument)] if len(variants) == 1 else [RungName(argument, v.name) for v in variants]
     return [
@@ -70,7 +75,7 @@ def _sources(argument: str, pipe: IO[bytes] | None, limits: Limits, stop: Stop) 
 
 def _variants(address: str, files: PlaylistFiles, limits: Limits, stop: Stop) -> list[LiveVariant]:
     """A playlist's variants; the playlist may come later."""
-    read = live_hls if address.lower().endswith(".m3u8") else live_dash
+    read = live_hls if is_hls(address) else live_dash
     waited = 0.0
     while True:
         try:

@@ -107,7 +107,8 @@ def test_hls_ranges_and_names(tmp_path: Path) -> None:
     )
     (variant,) = read_playlist(write_hls(tmp_path, body))
     file = tmp_path / "a b.mp4"
-    pieces = (Piece(file, 0, 10), Piece(file, 10, 5), Piece(file, 15, 7), Piece(tmp_path / "sub" / "c.m4s"))
+    name, other = str(file), str(tmp_path / "sub" / "c.m4s")
+    pieces = (Piece(name, 0, 10), Piece(name, 10, 5), Piece(name, 15, 7), Piece(other))
     assert (variant.pieces, variant.declared_kbps) == (pieces, 8.0)
     file.write_bytes(bytes(range(18)))
     with pytest.raises(ValueError, match="ends before byte 22"):
@@ -181,7 +182,7 @@ def test_dash_templates(tmp_path: Path) -> None:
         '<Representation id="v" bandwidth="5000"/></AdaptationSet>'
     )
     (variant,) = read_playlist(write_mpd(tmp_path / "a.mpd", inside, mediaPresentationDuration="PT0H0M3.3S"))
-    names = [str(piece.path.relative_to(tmp_path / "media" / "v")) for piece in variant.pieces]
+    names = [str(Path(piece.address).relative_to(tmp_path / "media" / "v")) for piece in variant.pieces]
     assert names == ["i.mp4", *(f"{n:03}-{t}-5000$.m4s" for n, t in ((3, 5), (4, 15), (5, 25), (6, 29)))]
     assert (variant.name, variant.declared_kbps) == ("v", 5.0)
 
@@ -236,8 +237,8 @@ def test_files_that_are_not_playlists(tmp_path: Path) -> None:
         find_encodes(tmp_path / "empty", tmp_path)
     with pytest.raises(ValueError, match=r"name its playlist, .*a\.m3u8"):
         find_encodes(tmp_path, tmp_path)
-    with pytest.raises(ValueError, match="remote; only local files"):
-        find_encodes(Path("https://cdn.example/all.m3u8"), tmp_path)
+    with pytest.raises(ValueError, match="only playlists are checked"):
+        find_encodes("https://cdn.example/all.mp4", tmp_path)
 
 
 SEGMENT = "#EXTINF:1,\nx.ts\n"
@@ -285,7 +286,7 @@ def test_hls_variables(tmp_path: Path) -> None:
     )
     (variant,) = read_playlist(write_hls(tmp_path, body, master))
     assert (variant.name, variant.problem) == ("a.m3u8", "")
-    assert [piece.path for piece in variant.pieces] == [tmp_path / "seg.mp4", tmp_path / "seg" / "p q.m4s"]
+    assert [Path(piece.address) for piece in variant.pieces] == [tmp_path / "seg.mp4", tmp_path / "seg" / "p q.m4s"]
     with pytest.raises(ValueError, match=r"imports file .*without one"):
         read_playlist(tmp_path / "a.m3u8")
 
