@@ -18,6 +18,7 @@ from torch import Tensor
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment
 
+LAYER = "layer."  # begins the names of targets that are outputs of the teacher's layers
 UNNAMED_FRACTION: Final = 0.15  # of clips are trained on as of no known codec, so that unseen codecs can be scored
 
 
@@ -61,7 +62,8 @@ class Examples:
     frames_each: int  # 2 where frames come in pairs of neighbors, else 1
     stream: NDArray[np.float32]  # (N, F) bitstream features (rungwise/bitstream/features.py), NaN where there are none
     stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in the losses of bitstream features
-    # "levels" (N, V, K), "features" (N, V, D), "scores" (N, V), and "patch_scores" (N, V, U, P) of U pairs of frames
+    # "levels" (N, V, K), "features" (N, V, D), "layer.NAME" (N, V, D'), "scores" (N, V), and "patch_scores"
+    # (N, V, U, P) of U pairs of frames
     # and P patches where the teacher gives them
     targets: Mapping[str, NDArray[np.float32]]
 
@@ -106,7 +108,8 @@ def make_batch(
         "bitstream": torch.from_numpy(terms).to(device),
         "content": torch.from_numpy(np.unique(contents, return_inverse=True)[1]).to(device),
     }
-    for field in ("scores", "levels", "features"):
+    layers = (name for name in train.targets if name.startswith(LAYER))
+    for field in ("scores", "levels", "features", *layers):
         if field in train.targets:
             batch[field] = torch.from_numpy(train.targets[field][rows, views]).to(device)
     if "patch_scores" in train.targets:

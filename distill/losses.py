@@ -180,6 +180,13 @@ def feature_loss(feature_BD: Tensor, target_BD: Tensor) -> Tensor:
     return functional.smooth_l1_loss(student, teacher, beta=2.0)
 
 
+@register("layers", "projected_layers", "teacher_layers")
+def layers_loss(layers_BE: Tensor, target_BE: Tensor) -> Tensor:
+    """SmoothL1(LN(l_S), LN(l_T); beta = 2) as `feature_loss`, of each of the teacher's layers. They come side by side,
+    normalized one by one; a wide layer weighs as its width. The target is a constant."""
+    return functional.smooth_l1_loss(layers_BE, target_BE.detach(), beta=2.0)
+
+
 @register("patch", "patch_score", "teacher_patch_score")
 def patch_loss(score_BUP: Tensor, target_BUP: Tensor) -> Tensor:
     """SmoothL1(s, t; beta = 0.05) of every patch's score to the teacher's of the same patch, a constant."""

@@ -6,14 +6,14 @@ Shapes: B clips, V views, T frames, D feature width, Z embedding width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distill.examples import Examples
+from distill.examples import LAYER, Examples
 from distill.losses import LOSSES, TEMPERATURE, total_loss
 from distill.predict import predict_batches
 from rungwise.config import BitrateGroups
@@ -43,6 +43,8 @@ class Objective:
         """
         for term, weight in self.weights.items():
             for need in LOSSES[term].needs:
+                if need == "teacher_layers" and not any(field.startswith(LAYER) for field in train.targets):
+                    raise ValueError(f"{name}: loss {term!r} has weight {weight} but the cache holds no layers")
                 if need in TARGETS and TARGETS[need] not in train.targets:
                     raise ValueError(f"{name}: loss {term!r} has weight {weight} but there are no teacher "
                                      f"{TARGETS[need]}")  # fmt: skip
@@ -103,6 +105,10 @@ class Objective:
             values["hybrid_patch_score"] = fraction(prediction.fused_patch_scores)
         if "patch_scores" in batch:
             values["teacher_patch_score"] = fraction(batch["patch_scores"])
+        if prediction.projected_layers is not None:
+            values["projected_layers"] = prediction.projected_layers.float()
+            layers = [batch[field] for field in batch if field.startswith(LAYER)]
+            values["teacher_layers"] = torch.cat([_normalized(layer) for layer in layers], 1)
         values |= {
             need: batch[TARGETS[need]] for need in ("teacher_levels", "teacher_feature") if TARGETS[need] in batch
         }
@@ -113,13 +119,16 @@ def make_bundle(model: nn.Module, train: Examples, objective: Objective) -> Bund
     """The model with the projector and the embedder that its losses need."""
     projector: nn.Module = nn.Identity()
     embedder = None
-    if objective.needs & {"projected", "embedding", "embeddings"}:
+    if objective.needs & {"projected", "projected_layers", "embedding", "embeddings"}:
         first = next(predict_batches(model, train.inputs[:1, 0]))
         width = first.feature.shape[-1]
         if "projected" in objective.needs:
             target_width = train.targets["features"].shape[-1]
             if first.projected is None or width != target_width:
                 projector = nn.Linear(width, target_width)
+        if "projected_layers" in objective.needs:
+            widths = [values.shape[-1] for field, values in train.targets.items() if field.startswith(LAYER)]
+            projector = LayerProjector(projector, width, widths)
         if objective.needs & {"embedding", "embeddings"} and first.embeddings is None:
             embedder = Embedder(width, objective.groups.temperature if objective.groups else TEMPERATURE)
     return Bundle(model, projector, embedder, half_scale="embeddings" in objective.needs)
@@ -145,11 +154,33 @@ class Embedder(nn.Module):
         return scaled
 
 
+class LayerProjector(nn.Module):
+    """The feature's projector, and one more for each of the teacher's layers; dropped after training."""
+
+    def __init__(self, feature: nn.Module, width: int, layer_widths: Sequence[int]) -> None:
+        super().__init__()
+        self.feature = feature
+        self.layers = nn.ModuleList([nn.Linear(width, layer_width) for layer_width in layer_widths])
+
+    def forward(self, feature_BD: Tensor) -> Tensor:
+        """The feature at the teacher's width."""
+        projected: Tensor = self.feature(feature_BD)
+        return projected
+
+    def project_layers(self, feature_BD: Tensor) -> Tensor:
+        """All layers side by side, each normalized."""
+        return torch.cat([_normalized(layer(feature_BD)) for layer in self.layers], 1)
+
+
+def _normalized(layer_BD: Tensor) -> Tensor:
+    return functional.layer_norm(layer_BD.float(), layer_BD.shape[-1:])
+
+
 class Bundle(nn.Module):
     """A model with what only its losses need: what an engine runs.
 
-    `projector` takes the feature to the teacher's width. `embedder` makes embeddings where the model gives none;
-    `half_scale` adds a second view of each clip to them, its frames at half their size (CONVIQT).
+    `projector` takes the feature to the teacher's width, and to those of its layers. `embedder` makes embeddings where
+    the model gives none; `half_scale` adds a second view of each clip to them, its frames at half their size (CONVIQT).
     """
 
     def __init__(
@@ -175,6 +206,8 @@ class Bundle(nn.Module):
             if self.half_scale:
                 features.append(self.model(_half(inputs)).feature)
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
+        if isinstance(self.projector, LayerProjector):
+            prediction = prediction._replace(projected_layers=self.projector.project_layers(prediction.feature))
         projected = self.projector(prediction.feature)
         return prediction._replace(frame_scores=None, embeddings=embeddings, projected=projected)
 

@@ -37,3 +37,5 @@ class Prediction(NamedTuple, Generic[Array]):
     """(B, U, P), of models that score each patch: its own score, patches row by row"""
     fused_patch_scores: Array | None = None
     """(B, U, P), of hybrid students that score patches, given bitstream features"""
+    projected_layers: Array | None = None
+    """(B, E), in training with the loss of layers: the feature at the width of each, normalized one by one"""

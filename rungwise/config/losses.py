@@ -58,6 +58,8 @@ class LossWeights(Section):
     """smooth L1 of the hybrid score, which heeds outliers less than `stream` does; needs bitstream features"""
     stream_patch: float = term("distill", hash_zero=False)
     """`patch` of the hybrid patch scores; needs `stream` or `stream_smooth`"""
+    layers: float = term("distill", hash_zero=False)
+    """smooth L1 between the teacher's `cache.layers` and projections of the student's feature, one a layer"""
 
     @model_validator(mode="after")
     def _some_term(self) -> LossWeights:

@@ -101,6 +101,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _layers_are_cached(self) -> RunConfig:
+        if self.student.training.losses.layers > 0 and not self.cache.layers:
+            raise ValueError("student.training.losses.layers needs modules of the teacher in cache.layers")
+        return self
+
+    @model_validator(mode="after")
     def _masters_are_at_hand(self) -> RunConfig:
         if not isinstance(self.teacher, FullReferenceTeacher):
             return self

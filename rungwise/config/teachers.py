@@ -176,4 +176,4 @@ class Cache(Section):
     feature_dtype: Literal["float16", "bfloat16"]
     """of features and layer outputs"""
     layers: tuple[str, ...]
-    """modules of the teacher whose outputs are stored too, averaged over time and space"""
+    """modules of the teacher whose outputs are stored too, averaged over time and space; for `losses.layers`"""

@@ -185,6 +185,7 @@ LOSSES: dict[str, tuple[Loss, Tensor]] = {
     "contrast": (lambda s, r: losses.contrast_loss(functional.normalize(s, dim=-1), GROUP[r]), _noise(7, 2, 3)),
     "coarse": (lambda s, r: losses.coarse_loss(functional.normalize(s, dim=-1), GROUP[r], CONTENT[r]), _noise(7, 3)),
     "feature": (lambda s, r: losses.feature_loss(s, LEVELS[r]), _noise(7, 5)),
+    "layers": (lambda s, r: losses.layers_loss(s, LEVELS[r]), _noise(7, 5)),
     "feature_cosine": (lambda s, r: losses.feature_cosine_loss(s, LEVELS[r]), _noise(7, 5)),
     "relation": (lambda s, r: losses.relation_loss(s, LEVELS[r]), _noise(7, 4)),
 }
@@ -232,7 +233,7 @@ def test_feature_losses_are_blind_to_scale_and_shift_of_each_row(name: str) -> N
     torch.testing.assert_close(loss(scale * output + shift, ROWS), loss(output, ROWS), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("name", ["score_target", "cosine_target", "feature", "feature_cosine", "relation"])
+@pytest.mark.parametrize("name", ["score_target", "cosine_target", "feature", "layers", "feature_cosine", "relation"])
 def test_targets_are_constants(name: str) -> None:
     target = (LABEL if name == "score_target" else LEVELS).clone().requires_grad_()
     getattr(losses, f"{name}_loss")(LOSSES[name][1].clone().requires_grad_(), target).backward()

@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn import functional
 
 import distill.train
 from distill.data import Data
 from distill.engine import Engine
 from distill.examples import Examples, StoredRows, make_batch
-from distill.objective import Bundle, Embedder, Objective, make_bundle
+from distill.objective import Bundle, Embedder, LayerProjector, Objective, make_bundle
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
 from distill.train import Trainer, fit, parameter_groups
 from distill.training_state import TrainingState
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
-from rungwise.config import Augment, BitrateGroups, Training
+from rungwise.config import Augment, BitrateGroups, LossWeights, Training
 from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.ranks import Ranks
@@ -180,6 +181,33 @@ def test_a_loss_without_its_targets_is_an_error(tmp_path: Path) -> None:
     bare = replace(data, targets={})
     with pytest.raises(ValueError, match=r"'soft_target' has weight 1\.0 but there are no teacher levels"):
         train(tmp_path, data=bare)
+
+
+def test_layers_of_the_teacher_are_distilled_by_a_projection_each(tmp_path: Path) -> None:
+    data = examples()
+    with pytest.raises(ValueError, match=r"loss 'layers' has weight 1\.0 but the cache holds no layers"):
+        train(tmp_path / "none", TRAINING.model_copy(update={"losses": LossWeights(layers=1.0)}), data)
+    generator = np.random.default_rng(3)
+    mixed = data.targets["features"] @ generator.normal(size=(6, 5)).astype(np.float32)
+    wide = generator.normal(size=(len(data), 2, 12)).astype(np.float32)
+    data = replace(data, targets={**data.targets, "layer.blocks.0": mixed, "layer.blocks.1": wide})
+    objective = Objective({"layers": 1.0, "feature": 1.0}, SCALE)
+    bundle = make_bundle(student(), data, objective).eval()
+    batch = make_batch(data, [0, 5, 9], None, seed=0, epoch=0, device="cpu")
+    prediction = bundle(batch["inputs"])
+    _, terms = objective(prediction, batch)
+    assert isinstance(bundle.projector, LayerProjector)
+    assert [layer.weight.shape for layer in bundle.projector.layers] == [(5, 8), (12, 8)]
+    costs = []
+    for layer, field in zip(bundle.projector.layers, ("layer.blocks.0", "layer.blocks.1"), strict=True):
+        pair = layer(prediction.feature), batch[field]
+        own, target = (functional.layer_norm(value, value.shape[1:]) for value in pair)
+        costs.append(functional.smooth_l1_loss(own, target, beta=2.0))
+    torch.testing.assert_close(terms["layers"], (5 * costs[0] + 12 * costs[1]) / 17)
+    _, history = train(
+        tmp_path / "some", TRAINING.model_copy(update={"losses": LossWeights(label=1.0, layers=1.0)}), data
+    )
+    assert history[-1]["layers"] < history[0]["layers"]
 
 
 def seen(scores: list[float], count: int) -> Prediction[torch.Tensor]:

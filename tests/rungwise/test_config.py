@@ -84,3 +84,12 @@ def test_streams_are_learned_from_pairs_and_patches_that_texture_can_be_told_of(
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=r"1 wrong key\(s\)\n.*losses\.stream needs views\.recipe"):
         load_config(path)
+
+
+def test_layers_that_are_distilled_are_cached(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "configs" / "internvideo2_1b.yaml").read_text())
+    values["cache"]["layers"] = []
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"losses\.layers needs modules of the teacher in cache\.layers"):
+        load_config(path)
