@@ -183,7 +183,7 @@ class LivePlaylist:
         if playlist is None or not segments:
             return ()
         if self.last is not None and segments[-1].order < self.last.order:
-            self.report("the playlist starts anew")
+            self.report("the playlist starts again from the beginning")
             self.last = None
         if self.last is None:
             return segments if playlist.is_over else segments[-START_SEGMENTS:]

@@ -26,7 +26,7 @@ MAX_REDIRECTS = 5
 TIMEOUT_SECONDS = 10.0  # of a connection without a byte
 REQUEST_SECONDS = 60.0  # of one request
 CHUNK_BYTES = 4 * 2**20  # asked for at a time
-PROGRESS_BYTES = 64 * 2**10  # after which failures are counted anew
+PROGRESS_BYTES = 64 * 2**10  # that forgive earlier failures
 COPY_BYTES = 64 * 2**10
 RETRY_SECONDS = 0.5
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # holds an IPv4 address (RFC 6052)
@@ -93,10 +93,10 @@ class Network:
     def _addresses(self, host: str, port: int) -> list[str]:
         """The addresses of a host, all of them public unless the host or the address is allowed by name."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise Unreachable(f"{host}: no such host ({getattr(error, 'strerror', None) or error})") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
         for text in addresses:
             address = ipaddress.ip_address(text.partition("%")[0])
             if is_private(address) and not self._names(host, port) and not self._names(str(address), port):

@@ -120,7 +120,7 @@ class _CodedStream:
                 yield packet
 
     def _drained(self) -> Iterator[VideoFrame]:
-        """The frames that the decoder holds; it then starts anew at a key frame."""
+        """The frames that the decoder holds; it then starts again at a key frame."""
         try:
             for frame in self.stream.decode(None):
                 frame.time_base = self.stream.time_base
@@ -180,7 +180,7 @@ def map_pipe_windows(
 ) -> VideoMetadata:
     """Call `function` on every window of a stream, as soon as it is complete; return the metadata.
 
-    `pace` may leave out frames. A window then ends before them, and windows are counted anew after them.
+    `pace` may leave out frames. A window then ends before them, and windows begin again after them.
 
     Raises:
         ValueError: not a video that can be read in order, or no frame can be decoded.
