@@ -60,6 +60,14 @@ def propose(
         float, typer.Option(min=0.1, metavar="POINTS", help="least distance of rungs", rich_help_panel=LADDER)
     ] = 6.0,
     display_height: Annotated[int | None, display_height_option("the master's", LADDER)] = None,
+    encode: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="encode the rungs, with an HLS and a DASH manifest, to this new folder",
+            rich_help_panel=LADDER,
+        ),
+    ] = None,
     samples: TrialSamples = None,
     jobs: TrialJobs = None,
     cache: TrialCache = None,
@@ -82,6 +90,7 @@ def propose(
             floor=floor,
             ceiling=ceiling,
             step=step,
+            encode=encode,
             display_height=display_height,
             num_samples=samples,
             jobs=jobs or os.cpu_count() or 1,
@@ -116,4 +125,5 @@ def _text(proposal: Proposal) -> str:
         ]
         lines += [f"  {line}" for line in (*ladder.crossovers, ladder.note) if line]
         lines += ["", *(rung.command for rung in ladder.rungs)]
+    lines += ["", *(f"encoded: {manifest}" for manifest in proposal.manifests)] if proposal.manifests else []
     return "\n".join([*lines, "", counts_text(proposal.runs, proposal.seconds)])

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from rungwise.ladder.advice import choose_rungs
 from rungwise.ladder.encode import CODECS, EncodeSpec
 from rungwise.ladder.height_curve import HeightCurve
+from rungwise.ladder.package import check_codecs, check_folder, package
 from rungwise.ladder.rungs import VMAF_STEP, Frozen, format_kbps
 from rungwise.ladder.search import crf_axis
-from rungwise.ladder.trials import TrialRequest, Trials
+from rungwise.ladder.trials import TrialRequest, Trials, rate_name
 from rungwise.metrics.curves import crossovers, hull_quality, pareto_front
 
 MAX_ROUNDS = 10  # of choosing rungs by estimates and measuring them; most ladders need two or three
@@ -32,7 +34,10 @@ HEIGHT_RATIOS = (1.0, 2 / 3, 1 / 2, 1 / 3)  # of the master's height
 
 @dataclass(frozen=True, kw_only=True)
 class ProposeRequest(TrialRequest):
-    """The options of `rungwise ladder propose`; `codecs` are (codec, preset), `heights` empty for the usual ratios."""
+    """The options of `rungwise ladder propose`; `codecs` are (codec, preset), `heights` empty for the usual ratios.
+
+    `encode` is a new folder for the renditions and their manifests.
+    """
 
     codecs: tuple[tuple[str, str], ...]
     heights: tuple[int, ...] = ()
@@ -41,6 +46,7 @@ class ProposeRequest(TrialRequest):
     floor: float = 50.0
     ceiling: float = 95.0
     step: float = VMAF_STEP
+    encode: Path | None = None
 
     @property
     def limit_kbps(self) -> float:
@@ -69,7 +75,7 @@ class CodecLadder(Frozen):
 
 
 class Proposal(Frozen):
-    """A proposed ladder. `runs` and `seconds` count what the cache lacked."""
+    """A proposed ladder. `runs` and `seconds` count what the cache lacked; `manifests` are those of the renditions."""
 
     master: str
     display_height: int
@@ -77,6 +83,7 @@ class Proposal(Frozen):
     duration_seconds: float
     step: float
     ladders: tuple[CodecLadder, ...]
+    manifests: tuple[str, ...]
     runs: dict[str, int]
     seconds: dict[str, float]
 
@@ -100,9 +107,27 @@ def propose(request: ProposeRequest) -> Proposal:
         FfmpegError: an encode or a comparison fails.
     """
     specs = [EncodeSpec(codec, 2, bitrate_kbps=1, preset=preset) for codec, preset in request.codecs]
+    if request.encode is not None:
+        check_folder(request.encode)
+        check_codecs([spec.codec for spec in specs])
     with request.open_trials() as trials:
         ladders = tuple(_codec_ladder(request, trials, spec) for spec in specs)
-        return Proposal(**trials.facts(), step=request.step, ladders=ladders)
+        manifests = _encode(trials, ladders, request.encode) if request.encode is not None else ()
+        return Proposal(**trials.facts(), step=request.step, ladders=ladders, manifests=manifests)
+
+
+def _encode(trials: Trials, ladders: Sequence[CodecLadder], folder: Path) -> tuple[str, ...]:
+    """Encode and package all rungs; no manifest if there is none."""
+    specs = [
+        EncodeSpec(ladder.codec, rung.height, crf=rung.crf, preset=ladder.preset)
+        for ladder in ladders
+        for rung in ladder.rungs
+    ]
+    if not specs:
+        return ()
+    names = [f"{spec.codec}_{spec.height}p_{rate_name(spec)}" for spec in specs]
+    videos = dict(zip(names, trials.encode_whole(specs), strict=True))
+    return tuple(str(path) for path in package(videos, [spec.codec for spec in specs], folder))
 
 
 def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> CodecLadder:

@@ -24,6 +24,7 @@ from rungwise.ladder.label import DEFAULT_MODELS, LABEL_VERSION, label
 from rungwise.ladder.pairing import PAIRING_VERSION
 from rungwise.media.ffmpeg import FfmpegError, ffmpeg_version, run_ffmpeg
 from rungwise.media.video import VideoInfo, probe
+from rungwise.progress import note
 from rungwise.score.scorer import SCORER_VERSION, SHIPPED_MODEL, Scorer
 
 TRIALS_VERSION = 1
@@ -224,6 +225,20 @@ class Trials:
             seconds = sum(pool.map(encode_sample, range(len(paths))))
         self._encodings[spec] = paths
         return Encoding(sum(path.stat().st_size for path in paths), seconds)
+
+    def encode_whole(self, specs: Sequence[EncodeSpec]) -> list[Path]:
+        """Encodes of the whole master, as many at a time as there are jobs; trial encodes where it has no samples."""
+        if not self.starts:
+            return [self.prepare(spec)[0] for spec in specs]
+
+        def encode_master(spec: EncodeSpec) -> Path:
+            path = self.scratch / f"whole_{spec.codec}_{spec.height}_{rate_name(spec)}{CODECS[spec.codec].suffix}"
+            encode(self.master, path, spec)
+            note(f"{spec.codec} {spec.height}p {rate_name(spec)}: encoded")
+            return path
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(encode_master, specs))
 
     def prepare(self, spec: EncodeSpec) -> list[Path]:
         """The encodes of all samples, made again where only their results are cached."""

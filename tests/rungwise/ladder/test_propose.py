@@ -41,6 +41,19 @@ def test_the_proposed_ladder_is_sound_by_vmaf(street: Path, trial_cache: Path, t
     assert set(again.runs.values()) == {0}
 
 
+def test_the_encoded_ladder_is_sound_and_packaged(street: Path, trial_cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ladder"
+    options = ["--codecs", "h264,vp9", "--heights", "216,144", "--cache", trial_cache, "--encode", folder]
+    result = run(street, *options)
+    assert result.exit_code == 0, result.output
+    assert f"encoded: {folder / 'manifest.mpd'}" in result.stdout
+    check = check_source(CheckRequest(folder / "master.m3u8", truth="vmaf", reference=street)).metrics[1].check
+    assert not check.findings
+    assert {codec.codec for codec in check.codecs} == {"h264", "vp9"}
+    assert "not an empty folder" in str(run(street, *options).exception)
+    assert "mpeg4 can't be packaged" in str(run(street, "--codecs", "mpeg4", "--encode", tmp_path / "new").exception)
+
+
 def test_rungs_under_a_cap(street: Path, trial_cache: Path) -> None:
     (ladder,) = json.loads(run(street, "--heights", "216,144", "--cache", trial_cache, "--json").stdout)["ladders"]
     cap = ladder["rungs"][-1]["bitrate_kbps"] - 1
