@@ -17,7 +17,9 @@ from rungwise.media.container import check_head
 from rungwise.media.limits import MAX_Y4M_HEADER_BYTES
 
 POLL_SECONDS = 0.1
-PIPE_WAIT_SECONDS = 0.01  # a read of a pipe that takes longer has waited for the writer
+# A reader of a pipe is at the live edge if it waits for so much of the time, looked at so often. A single wait says
+# little: on a busy machine the writer may come late to a pipe that was full before.
+PIPE_WAIT_FRACTION, PIPE_WAIT_SECONDS = 0.3, 1.0
 
 
 class LiveReader(io.RawIOBase):
@@ -100,12 +102,17 @@ class _PipeReader(LiveReader):
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__()
         self.read_some = stream.read1 if isinstance(stream, io.BufferedReader) else stream.read
+        self.since, self.waited_seconds = time.monotonic(), 0.0
 
     def _next(self, size: int) -> bytes:
         start = time.monotonic()
         data = self.read_some(size)
-        if (now := time.monotonic()) - start > PIPE_WAIT_SECONDS:
-            self.edge_time = now
+        now = time.monotonic()
+        self.waited_seconds += now - start
+        if now - self.since >= PIPE_WAIT_SECONDS:
+            if self.waited_seconds >= PIPE_WAIT_FRACTION * (now - self.since):
+                self.edge_time = now
+            self.since, self.waited_seconds = now, 0.0
         return data
 
 

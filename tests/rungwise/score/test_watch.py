@@ -110,6 +110,28 @@ def test_a_pipe_scores_like_its_file(scorer: Scorer, folder: Path) -> None:
     assert starts == pytest.approx(range(8))
 
 
+@pytest.mark.parametrize(("wait", "work", "at_edge"), [(0.02, 0.01, True), (0.002, 0.03, False)])
+def test_when_a_pipe_is_read_at_its_live_edge(
+    wait: float, work: float, at_edge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+
+    class Slow(io.BytesIO):
+        """Takes a while."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            """Some bytes, after a wait."""
+            now[0] += wait
+            return super().read(size)
+
+    monkeypatch.setattr("rungwise.media.live.time.monotonic", lambda: now[0])
+    [reader] = PipeSource(Slow(bytes(1000))).runs()
+    for _ in range(100):
+        reader.read(10)
+        now[0] += work
+    assert (reader.edge_time > 101) is at_edge
+
+
 def test_a_file_that_grows_and_is_replaced(scorer: Scorer, folder: Path, tmp_path: Path) -> None:
     path, data = tmp_path / "recording.ts", (folder / "good.ts").read_bytes()
 
