@@ -18,6 +18,7 @@ from rungwise.artifact import canonical_json
 from rungwise.score.contract import METADATA_KEY, Contract, Golden, check_golden, golden_input, sha256_array
 from rungwise.score.views import ViewRecipe
 from student.models import STUDENTS
+from student.quality_student import QualityStudent
 from teacher.models import TEACHERS
 from teacher.quality_teacher import QualityTeacher
 from teacher.weights import read_metadata
@@ -25,9 +26,9 @@ from teacher.weights import read_metadata
 TORCH_TOLERANCE: Final = 1e-3  # score units of 100: other CPUs and thread counts sum in another order
 
 
-def build_model(name: str, settings: Mapping[str, Any]) -> Model:
+def build_model(name: str, settings: Mapping[str, Any], *, is_student: bool) -> Model:
     """A model by registry name, with fresh weights."""
-    build: Callable[..., Model] = STUDENTS[name] if name in STUDENTS else TEACHERS[name]().build
+    build: Callable[..., Model] = STUDENTS[name] if is_student else TEACHERS[name]().build
     return build(**settings)
 
 
@@ -40,7 +41,10 @@ def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], c
     )
     contract = contract.model_copy(update={"golden": golden})
     # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
-    metadata = {METADATA_KEY: canonical_json({"contract": contract.model_dump(mode="json"), "settings": settings})}
+    carried = {"contract": contract.model_dump(mode="json"), "settings": settings}
+    if isinstance(model, QualityStudent) and contract.model in TEACHERS:
+        carried["role"] = "student"  # a name that teachers have too
+    metadata = {METADATA_KEY: canonical_json(carried)}
     partial = path.with_name(path.name + ".partial")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial, metadata)
     partial.replace(path)
@@ -74,7 +78,8 @@ def load_unchecked(path: Path) -> tuple[Model, Contract, dict[str, Any]]:
     carried = json.loads(metadata[METADATA_KEY])
     contract = Contract.model_validate(carried["contract"])
     settings: dict[str, Any] = carried["settings"]
-    model = build_model(contract.model, settings)
+    is_student = carried.get("role") == "student" or contract.model not in TEACHERS
+    model = build_model(contract.model, settings, is_student=is_student)
     try:
         model.load_state_dict(load_file(path), strict=True)
     except RuntimeError as error:

@@ -27,6 +27,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "frozen": tables.frozen,
     "gates": tables.gates,
     "level": tables.level,
+    "methods": tables.methods,
     "precisions": tables.precisions,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,

@@ -349,6 +349,29 @@ def _listed(figure: Sequence[float] | None) -> str:
     return interval(dict(zip(("value", "low", "high"), figure, strict=True))) if figure else ""
 
 
+METHOD_TEACHERS = {"internvideo2": "InternVQA", "q_clip": "Q-CLIP", "clipvqa": "CLIPVQA", "conviqt": "CONVIQT"}
+TRANSFER = ("no tuning", "StylePrompt tuning", "full tuning")
+COARSE_TO_FINE = ("label only", "+ coarse", "+ coarse and fine")
+
+
+def methods() -> str:
+    """What was measured of each published method."""
+    rows = [
+        (f"{METHOD_TEACHERS[row['teacher']]}, tiny teacher", f"{row['validation_encodes']} validation encodes",
+         row["validation_srcc"].replace(", ", f",{SPACE}"))
+        for row in read("teachers_tiny.json")["rows"] if row["teacher"] in METHOD_TEACHERS
+    ]  # fmt: skip
+    for method, student, codecs, variants in (
+        ("QMamba", "mamba", "av1, vp9", TRANSFER),
+        ("SwinV2 coarse-to-fine", "swin", "all", COARSE_TO_FINE),
+    ):
+        by_variant = {row["variant"]: row for row in read("students.json")["rows"]
+                      if (row["codecs"], row["student"]) == (codecs, student)}  # fmt: skip
+        rows += [(f"{method}, {variant.removeprefix('+ ')}", "test encodes", _listed(by_variant[variant]["srcc"]))
+                 for variant in variants]  # fmt: skip
+    return table(("method", "on", "SRCC"), rows)
+
+
 def students() -> str:
     """What each part of distillation adds, on validation and on test contents."""
     columns, rows = list[dict[tuple[str, str], Facts]](), list[Sequence[str]]()
