@@ -41,7 +41,7 @@ def save_checkpoint(path: Path, model: nn.Module, settings: Mapping[str, Any], c
     )
     contract = contract.model_copy(update={"golden": golden})
     # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
-    carried = {"contract": contract.model_dump(mode="json"), "settings": settings}
+    carried: dict[str, Any] = {"contract": contract.model_dump(mode="json"), "settings": settings}
     if isinstance(model, QualityStudent) and contract.model in TEACHERS:
         carried["role"] = "student"  # a name that teachers have too
     metadata = {METADATA_KEY: canonical_json(carried)}
