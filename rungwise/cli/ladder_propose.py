@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rungwise.cli.options import (
+    OUTPUT,
     Json,
     Quiet,
     TrialCache,
@@ -19,9 +19,6 @@ from rungwise.cli.options import (
     parse_heights,
     trial_cache,
 )
-
-if TYPE_CHECKING:
-    from rungwise.ladder.propose import Proposal
 
 LADDER = "Ladder"
 
@@ -68,6 +65,10 @@ def propose(
             rich_help_panel=LADDER,
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="folder for propose.html, .json and .txt", rich_help_panel=OUTPUT),
+    ] = None,
     samples: TrialSamples = None,
     jobs: TrialJobs = None,
     cache: TrialCache = None,
@@ -96,34 +97,14 @@ def propose(
             jobs=jobs or os.cpu_count() or 1,
         )
     )
-    print(proposal.model_dump_json(indent=2) if as_json else _text(proposal))
+    from rungwise.report.proposal_page import proposal_text, write_proposal
+
+    if out is not None:
+        write_proposal(proposal, out)
+    print(proposal.model_dump_json(indent=2) if as_json else proposal_text(proposal))
     empty = [ladder.codec for ladder in proposal.ladders if not ladder.rungs]
     if empty:
         from rungwise.progress import warn
 
         warn(f"{', '.join(empty)}: no trial encode is under the cap")
         raise typer.Exit(1)
-
-
-def _text(proposal: Proposal) -> str:
-    """A table for each codec, and the commands."""
-    from rungwise.ladder.trials import counts_text
-
-    part = "all" if proposal.sampled_seconds >= proposal.duration_seconds else f"{proposal.sampled_seconds:.0f} s of it"
-    lines = [
-        f"{proposal.master}: {proposal.duration_seconds:.1f} s ({part}), by VMAF v1, evaluated at "
-        f"{proposal.display_height}p"
-    ]
-    for ladder in proposal.ladders:
-        lines += ["", f"{ladder.codec} preset {ladder.preset}: {len(ladder.rungs)} rungs"]
-        lines += [f"{'kbps':>8}{'height':>8}{'crf':>6}{'VMAF':>8}{'rise':>8}"]
-        scores = [rung.vmaf for rung in ladder.rungs]
-        rises = ["", *(f"{high - low:+.1f}" for low, high in pairwise(scores))]
-        lines += [
-            f"{rung.bitrate_kbps:>8.0f}{f'{rung.height}p':>8}{rung.crf:>6}{rung.vmaf:>8.1f}{rise:>8}"
-            for rung, rise in zip(ladder.rungs, rises, strict=False)
-        ]
-        lines += [f"  {line}" for line in (*ladder.crossovers, ladder.note) if line]
-        lines += ["", *(rung.command for rung in ladder.rungs)]
-    lines += ["", *(f"encoded: {manifest}" for manifest in proposal.manifests)] if proposal.manifests else []
-    return "\n".join([*lines, "", counts_text(proposal.runs, proposal.seconds)])

@@ -27,7 +27,7 @@ from rungwise.ladder.rungs import (
     Neighbors,
     Rung,
     Verdict,
-    format_kbps,
+    make_crossover,
 )
 from rungwise.metrics.curves import convex_hull, crossovers, hull_bitrate, hull_quality
 
@@ -220,23 +220,6 @@ def _crossovers(ladder: _Ladder, curves: Sequence[Curve]) -> tuple[Crossover, ..
     """Between each height's curve and the next."""
     q, rate, between = ladder.quality, ladder.rate, []
     for lower, upper in pairwise(curves):
-        low, high, a, b = lower.height, upper.height, list(lower.rungs), list(upper.rungs)
-        crossing = crossovers(rate[a], q[a], rate[b], q[b])
-        better = {"low": low, "high": high, None: None}[crossing.better]
-        if crossing.bitrates_kbps:
-            at = ", ".join(format_kbps(kbps) for kbps in crossing.bitrates_kbps)
-            text = f"{low}p and {high}p cross at {at} kbps; {better}p is better above"
-        elif better is not None:
-            text = f"{better}p is better than {high if better == low else low}p at every bitrate that both cover"
-        else:
-            text = f"{low}p and {high}p do not overlap in bitrate"
-        between.append(
-            Crossover(
-                low_height=low,
-                high_height=high,
-                bitrates_kbps=crossing.bitrates_kbps,
-                better_height=better,
-                text=text,
-            )
-        )
+        a, b = list(lower.rungs), list(upper.rungs)
+        between.append(make_crossover(lower.height, upper.height, crossovers(rate[a], q[a], rate[b], q[b])))
     return tuple(between)

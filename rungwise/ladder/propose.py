@@ -21,7 +21,7 @@ from rungwise.ladder.advice import choose_rungs
 from rungwise.ladder.encode import CODECS, EncodeSpec
 from rungwise.ladder.height_curve import HeightCurve
 from rungwise.ladder.package import check_codecs, check_folder, package
-from rungwise.ladder.rungs import VMAF_STEP, Frozen, format_kbps
+from rungwise.ladder.rungs import VMAF_STEP, Crossover, Frozen, make_crossover
 from rungwise.ladder.search import crf_axis
 from rungwise.ladder.trials import TrialRequest, Trials, rate_name
 from rungwise.metrics.curves import crossovers, hull_quality, pareto_front
@@ -64,13 +64,30 @@ class ProposedRung(Frozen):
     command: str
 
 
+class TrialPoint(Frozen):
+    """A trial encode; its VMAF is an estimate unless it was measured."""
+
+    crf: int
+    bitrate_kbps: float
+    vmaf: float
+    measured: bool
+
+
+class TrialCurve(Frozen):
+    """The trial encodes of one height, by falling CRF."""
+
+    height: int
+    points: tuple[TrialPoint, ...]
+
+
 class CodecLadder(Frozen):
-    """One codec's rungs by rising bitrate; `crossovers` says which height is better where."""
+    """One codec's rungs by rising bitrate, the crossovers of its heights, and all trial encodes."""
 
     codec: str
     preset: str
     rungs: tuple[ProposedRung, ...]
-    crossovers: tuple[str, ...]
+    crossovers: tuple[Crossover, ...]
+    curves: tuple[TrialCurve, ...]
     note: str
 
 
@@ -154,7 +171,14 @@ def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> 
     remark = ""
     if request.count is not None and 0 < len(rungs) < request.count:
         remark = _shortage(request, curves, len(rungs), possible)
-    return CodecLadder(codec=spec.codec, preset=spec.preset, rungs=rungs, crossovers=_crossovers(curves), note=remark)
+    return CodecLadder(
+        codec=spec.codec,
+        preset=spec.preset,
+        rungs=rungs,
+        crossovers=_crossovers(curves),
+        curves=tuple(map(_trial_curve, curves)),
+        note=remark,
+    )
 
 
 def _try_further(request: ProposeRequest, curves: Sequence[HeightCurve]) -> None:
@@ -250,21 +274,23 @@ def _rung(curve: HeightCurve, place: int) -> ProposedRung:
     return ProposedRung(height=spec.height, crf=spec.crf, bitrate_kbps=rate, vmaf=vmaf, command=command)
 
 
-def _crossovers(curves: Sequence[HeightCurve]) -> tuple[str, ...]:
+def _crossovers(curves: Sequence[HeightCurve]) -> tuple[Crossover, ...]:
     """Between each height and the next, by the estimated curves."""
-    lines = []
-    for low, high in pairwise(curves):
-        crossing = crossovers(*low.estimates()[1:], *high.estimates()[1:])
-        names = {"low": f"{low.spec.height}p", "high": f"{high.spec.height}p"}
-        if crossing.better is None:
-            continue
-        if crossing.bitrates_kbps:
-            at = ", ".join(format_kbps(kbps) for kbps in crossing.bitrates_kbps)
-            lines.append(
-                f"{names['low']} and {names['high']} cross at {at} kbps; {names[crossing.better]} is better above"
-            )
-        else:
-            lines.append(
-                f"{names[crossing.better]} is better at every bitrate that {' and '.join(names.values())} cover"
-            )
-    return tuple(lines)
+    return tuple(
+        make_crossover(low.spec.height, high.spec.height, crossovers(*low.estimates()[1:], *high.estimates()[1:]))
+        for low, high in pairwise(curves)
+    )
+
+
+def _trial_curve(curve: HeightCurve) -> TrialCurve:
+    estimates = {int(place): float(score) for place, _, score in zip(*curve.estimates(), strict=True)}
+    points = (
+        TrialPoint(
+            crf=curve.axis.values[place],
+            bitrate_kbps=curve.kbps[place],
+            vmaf=curve.vmaf.get(place, estimates[place]),
+            measured=place in curve.vmaf,
+        )
+        for place in sorted(curve.kbps, reverse=True)
+    )
+    return TrialCurve(height=curve.spec.height, points=tuple(points))

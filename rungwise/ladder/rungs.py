@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from rungwise.metrics.curves import Crossing
+
 VMAF_STEP = 6.0
 VMAF_STEP_SOURCE = (
     "a rule of thumb for VMAF v0, noticed by 75 % of viewers (J. Ozer, streaminglearningcenter.com); none is known for "
@@ -124,6 +126,21 @@ class Crossover(Frozen):
     bitrates_kbps: tuple[float, ...]
     better_height: int | None
     text: str
+
+
+def make_crossover(low: int, high: int, crossing: Crossing) -> Crossover:
+    """Where two heights cross, in words."""
+    better = {"low": low, "high": high, None: None}[crossing.better]
+    if crossing.bitrates_kbps:
+        at = ", ".join(format_kbps(kbps) for kbps in crossing.bitrates_kbps)
+        text = f"{low}p and {high}p cross at {at} kbps; {better}p is better above"
+    elif better is not None:
+        text = f"{better}p is better than {high if better == low else low}p at every bitrate that both cover"
+    else:
+        text = f"{low}p and {high}p do not overlap in bitrate"
+    return Crossover(
+        low_height=low, high_height=high, bitrates_kbps=crossing.bitrates_kbps, better_height=better, text=text
+    )
 
 
 class Neighbors(Frozen):

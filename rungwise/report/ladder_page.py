@@ -71,7 +71,7 @@ def make_page(report: Report) -> str:
         legend=legend(report),
         figures=_figures(report),
         figure_columns=_figure_columns(report),
-        colors=height_colors(report),
+        colors=height_colors(rung.height for rung in report.rungs),
         advice=[_advice_lines(report, place) for place in range(len(first.check.codecs))],
         advice_notes=[_advice_notes(report, place) for place in range(len(first.check.codecs))],
         request=_request(report),

@@ -6,19 +6,19 @@ Each plot is drawn at two widths, for a phone and for a desk, and CSS shows one:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from rungwise.ladder.compare import MetricReport, Report
-from rungwise.ladder.rungs import KINDS, CodecCheck, Kind, format_kbps
+from rungwise.ladder.rungs import KINDS, CodecCheck, Crossover, Kind, format_kbps
 from rungwise.report.ladder_text import verdict_text
 from rungwise.report.svg import COLORS, INK, Drawing, Key, Margins, Mark, Plot, Shape, key, linear_axis, log_axis
 
 _NARROW, _WIDE = 358, 1112  # pixels of the text column
-_MARGINS = Margins(left=44, top=14)
+MARGINS = Margins(left=44, top=14)
 _FAULT_SHAPES: dict[Kind, Shape] = {"unordered": "down", "off-hull": "cross", "close": "square"}
 _HULL_WIDTH, _HULL_OPACITY = 9, 0.16
 _HULL_POINTS, _LINE_POINTS = 120, 20
@@ -34,7 +34,7 @@ class Size(NamedTuple):
     max_ticks: int
 
 
-def _sizes(columns: int) -> list[Size]:
+def plot_sizes(columns: int) -> list[Size]:
     """For a phone, and for a desk with so many plots in a row."""
     if columns > 2:
         return [Size(_NARROW, 320, "plot", 7)]
@@ -42,13 +42,16 @@ def _sizes(columns: int) -> list[Size]:
     return [Size(_NARROW, 320, "plot narrow", 7), desk]
 
 
-def height_colors(report: Report) -> dict[int, str]:
+def height_colors(heights: Iterable[int]) -> dict[int, str]:
     """A color for every height of the title, the tallest first."""
-    heights = sorted({rung.height for rung in report.rungs}, reverse=True)
-    return {height: COLORS[i % len(COLORS)] for i, height in enumerate(heights)}
+    return {height: COLORS[i % len(COLORS)] for i, height in enumerate(sorted(set(heights), reverse=True))}
 
 
-def _rung_mark(color: str, kind: Kind | None) -> Mark:
+def _report_colors(report: Report) -> dict[int, str]:
+    return height_colors(rung.height for rung in report.rungs)
+
+
+def rung_mark(color: str, kind: Kind | None) -> Mark:
     """The shape tells the fault, a dot none."""
     return Mark("circle", color, radius=4.2) if kind is None else Mark(_FAULT_SHAPES[kind], color, True, 5.2)
 
@@ -61,9 +64,9 @@ def curve_plots(report: Report, metric: MetricReport, codec: CodecCheck, columns
     rates = [rung.bitrate_kbps for rung in report.rungs]
     name = f"{codec.codec}: quality by {metric.name} against bitrate"
     plots: list[Drawing] = []
-    for width, height, css, max_ticks in _sizes(columns):
+    for width, height, css, max_ticks in plot_sizes(columns):
         x = log_axis("bitrate, kbps (log scale)", rates, max_ticks)
-        plot = Plot(name, x, y, width=width, height=height, margins=_MARGINS, css=css)
+        plot = Plot(name, x, y, width=width, height=height, margins=MARGINS, css=css)
         _draw_lines(plot, report, metric, codec)
         _draw_rungs(plot, report, metric, codec)
         plots.append(plot)
@@ -76,9 +79,14 @@ def _scale(metric: MetricReport) -> str:
 
 
 def _hull_points(report: Report, metric: MetricReport, codec: CodecCheck) -> list[tuple[float, float]]:
+    return hull_line(
+        [report.rungs[row].bitrate_kbps for row in codec.hull],
+        [metric.check.verdicts[row].quality for row in codec.hull],
+    )
+
+
+def hull_line(rates: Sequence[float], levels: Sequence[float]) -> list[tuple[float, float]]:
     """(kbps, quality) along the convex hull, which is straight in bitrate and so curved on a log axis."""
-    rates = [report.rungs[row].bitrate_kbps for row in codec.hull]
-    levels = [metric.check.verdicts[row].quality for row in codec.hull]
     steps = np.unique(np.concatenate([np.geomspace(rates[0], rates[-1], _HULL_POINTS), rates]))
     return list(zip(steps.tolist(), np.interp(steps, rates, levels).tolist(), strict=True))
 
@@ -87,23 +95,32 @@ def _draw_lines(plot: Plot, report: Report, metric: MetricReport, codec: CodecCh
     """The convex hull, each height's curve, and their crossovers."""
     quality = {row: metric.check.verdicts[row].quality for row in codec.rungs}
     rate = {row: report.rungs[row].bitrate_kbps for row in codec.rungs}
-    if len(codec.hull) > 1:
-        points = _hull_points(report, metric, codec)
-        plot.line(points, INK, width=_HULL_WIDTH, class_="hull", stroke_opacity=_HULL_OPACITY, stroke_linejoin="round")
-    curves = {curve.height: curve.rungs for curve in codec.curves}
-    for height, rows in curves.items():
-        plot.line(((rate[row], quality[row]) for row in rows), height_colors(report)[height], width=2, class_="curve")
-    for crossover in codec.crossovers:
-        rows = curves[crossover.low_height]
+    curves = {curve.height: [(rate[row], quality[row]) for row in curve.rungs] for curve in codec.curves}
+    draw_curves(plot, _hull_points(report, metric, codec), curves, _report_colors(report), codec.crossovers)
+
+
+def draw_curves(
+    plot: Plot,
+    hull: Sequence[tuple[float, float]],
+    curves: Mapping[int, Sequence[tuple[float, float]]],
+    colors: Mapping[int, str],
+    crossovers: Iterable[Crossover],
+) -> None:
+    """The convex hull, each height's curve, and their crossovers; points are (kbps, quality) by rising bitrate."""
+    if len(hull) > 1:
+        plot.line(hull, INK, width=_HULL_WIDTH, class_="hull", stroke_opacity=_HULL_OPACITY, stroke_linejoin="round")
+    for height, points in curves.items():
+        plot.line(points, colors[height], width=2, class_="curve")
+    for crossover in crossovers:
+        rates, levels = zip(*curves[crossover.low_height], strict=True)
         for kbps in crossover.bitrates_kbps:
-            logs, levels = [math.log10(rate[row]) for row in rows], [quality[row] for row in rows]
-            level = float(np.interp(math.log10(kbps), logs, levels))
+            level = float(np.interp(math.log10(kbps), np.log10(rates), levels))
             plot.mark(Mark("diamond", INK, True), kbps, level, hover=crossover.text, css="crossing")
 
 
 def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCheck) -> None:
     """A mark for each rung, and beside it the number of its finding."""
-    colors = height_colors(report)
+    colors = _report_colors(report)
     numbers = {row: finding.number for finding in metric.check.findings for row in finding.rungs}
     pixels = {row: plot.at(report.rungs[row].bitrate_kbps, metric.check.verdicts[row].quality) for row in codec.rungs}
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels.values()]
@@ -115,7 +132,7 @@ def _draw_rungs(plot: Plot, report: Report, metric: MetricReport, codec: CodecCh
             taken += [(x, y, x, y) for x, y in np.linspace(one, other, _LINE_POINTS).tolist()]
     for row in sorted(codec.rungs, key=lambda row: row in numbers):
         flags = metric.check.verdicts[row].flags
-        mark = _rung_mark(colors[report.rungs[row].height], flags[0] if flags else None)
+        mark = rung_mark(colors[report.rungs[row].height], flags[0] if flags else None)
         plot.mark_at(mark, *pixels[row], hover=_hover(report, metric, row), css="rung fault" if flags else "rung")
         if row in numbers:
             box = _free_box(plot, str(numbers[row]), *pixels[row], taken)
@@ -161,14 +178,14 @@ def agreement_plots(report: Report) -> list[Drawing]:
     x = linear_axis(f"quality by {truth.name}", [verdict.quality for verdict in truth.check.verdicts])
     y = linear_axis("", [verdict.quality for verdict in first.check.verdicts])
     plots: list[Drawing] = []
-    for width, height, css, _ in _sizes(2):
-        plot = Plot(f"{first.name} against {truth.name}", x, y, width=width, height=height, margins=_MARGINS, css=css)
+    for width, height, css, _ in plot_sizes(2):
+        plot = Plot(f"{first.name} against {truth.name}", x, y, width=width, height=height, margins=MARGINS, css=css)
         low, high = max(x.low, y.low), min(x.high, y.high)
         if _scale(first) == _scale(truth) and low < high:
             plot.line([(low, low), (high, high)], INK, width=1, dash="5 4", stroke_opacity=0.6)
         pairs = zip(truth.check.verdicts, first.check.verdicts, strict=True)
         for row, (by_truth, by_first) in enumerate(pairs):
-            mark = _rung_mark(height_colors(report)[report.rungs[row].height], None)
+            mark = rung_mark(_report_colors(report)[report.rungs[row].height], None)
             plot.mark(mark, by_truth.quality, by_first.quality, hover=_hover(report, first, row))
         plots.append(plot)
     return plots
@@ -176,14 +193,20 @@ def agreement_plots(report: Report) -> list[Drawing]:
 
 def legend(report: Report) -> list[Key]:
     """Colors, lines and shapes; only the faults that occur."""
-    keys = [key(f"{height}p", _rung_mark(color, None), color) for height, color in height_colors(report).items()]
-    keys.append(key("convex hull", None, INK, _HULL_WIDTH, _HULL_OPACITY))
-    if any(crossover.bitrates_kbps for codec in _codecs(report) for crossover in codec.crossovers):
-        keys.append(key("crossover", Mark("diamond", INK, True)))
-    kinds = {finding.kind for metric in report.metrics for finding in metric.check.findings}
+    keys = curve_keys(_report_colors(report), (each for codec in _codecs(report) for each in codec.crossovers))
+    kinds = {finding.kind for metric in report.metrics for finding in metric.check.findings if finding.certain}
     return keys + [
-        key(f"{text}, numbered as above", _rung_mark("#535e6c", kind)) for kind, text in KINDS.items() if kind in kinds
+        key(f"{text}, numbered as above", rung_mark("#535e6c", kind)) for kind, text in KINDS.items() if kind in kinds
     ]
+
+
+def curve_keys(colors: Mapping[int, str], crossovers: Iterable[Crossover]) -> list[Key]:
+    """The keys of what `draw_curves` draws."""
+    keys = [key(f"{height}p", rung_mark(color, None), color) for height, color in colors.items()]
+    keys.append(key("convex hull", None, INK, _HULL_WIDTH, _HULL_OPACITY))
+    if any(crossover.bitrates_kbps for crossover in crossovers):
+        keys.append(key("crossover", Mark("diamond", INK, True)))
+    return keys
 
 
 def _codecs(report: Report) -> Iterable[CodecCheck]:
