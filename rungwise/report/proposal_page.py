@@ -81,7 +81,7 @@ def _plots(ladder: CodecLadder, proposal: Proposal, colors: dict[int, str], colu
     hull = convex_hull([point.bitrate_kbps for point in own], [point.vmaf for point in own])
     band = hull_line([own[row].bitrate_kbps for row in hull], [own[row].vmaf for row in hull])
     curves = {curve.height: [(point.bitrate_kbps, point.vmaf) for point in curve.points] for curve in ladder.curves}
-    plots = []
+    plots = list[Drawing]()
     for width, height, css, max_ticks in plot_sizes(columns):
         x, y = log_axis("bitrate, kbps (log scale)", rates, max_ticks), linear_axis("", levels)
         name = f"{ladder.codec}: VMAF v1 against bitrate"
