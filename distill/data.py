@@ -26,6 +26,7 @@ from rungwise.config import RunConfig
 from rungwise.dataset_table import assign_splits
 from rungwise.ladder.make import read_ladder
 from rungwise.media.packets import read_packets
+from rungwise.progress import track
 from rungwise.score.contract import Contract, Scale
 
 
@@ -137,7 +138,7 @@ def _bitstream_features(rows: tuple[tuple[Any, ...], ...]) -> NDArray[np.float64
         )
         if rate_control
         else np.full(NUM_BITSTREAM_FEATURES, np.nan)
-        for path, rate_control, width, height, display_height in rows
+        for path, rate_control, width, height, display_height in track(rows, "bitstream features", total=len(rows))
     ]
     return np.stack(features)
 

@@ -271,9 +271,9 @@ class _Export:
         """The model card."""
         table = self.data.table.iloc[self.rows].reset_index(drop=True)
         columns = {precision: scores for precision, scores in self.scores.items()}
-        columns |= {f"{precision} with stream": scores for precision, scores in self.fused.items()}
+        columns |= {f"{precision}, hybrid": scores for precision, scores in self.fused.items()}
         if self.held_out:
-            names = {"scores": "before the refit", "fused": "before the refit, with stream"}
+            names = {"scores": "before retraining", "fused": "before retraining, hybrid"}
             columns = {names[name]: scores for name, scores in self.held_out.items()}
         for name, scores in columns.items():
             table[name] = scores.astype(float)
@@ -298,7 +298,7 @@ class _Export:
             gates=self.gates,
             refused=self.refused,
             refitted=bool(self.held_out),
-            errors=error_table(table, next((name for name in columns if "with stream" in name), next(iter(columns)))),
+            errors=error_table(table, next((name for name in columns if "hybrid" in name), next(iter(columns)))),
         )
         return write_card(self.contracts, result, facts)
 

@@ -17,7 +17,7 @@ from distill.precision import autocast, pin_fp32
 from distill.stage import constants
 from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
-from student import stem, texture
+from student import stem
 from teacher import normalize
 
 FROZEN_VERSION = 1
@@ -47,7 +47,7 @@ def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str,
         for row in track(range(len(pixels)), "frozen layers", total=len(pixels)):
             values_NV[row] = output(row)
 
-    params = {"model": name, "precision": precision, "shape": shape, "constants": constants(stem, texture, normalize)}
+    params = {"model": name, "precision": precision, "shape": shape, "constants": constants(stem, normalize)}
     inputs = {"views": data.views.content_sha256, "weights": _hash_frozen(model)}
     artifact = run_stage(runs, StageKey("frozen", FROZEN_VERSION, params, inputs), build)
     values_NV: NDArray[Any] = np.load(artifact.path / "kept.npy", mmap_mode="r")

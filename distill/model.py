@@ -25,15 +25,16 @@ class Upper(nn.Module):
         if not model.lower_is_frozen:
             raise ValueError(f"execution.keep_frozen: {name} so tuned has no frozen lower layers; set it to false")
         self.model = model
-        self.has_closed_form = model.has_closed_form
 
     def forward(self, hidden: Tensor, *more: Tensor) -> Prediction[Tensor]:
         """Predict from the lower layers' output, and from what else the model takes."""
         return self.model.upper(hidden, *more)
 
-    def fit_closed_form(self, prediction: Prediction[Tensor], *targets: Tensor) -> None:
-        """As the model's own."""
-        self.model.fit_closed_form(prediction, *targets)
-
 
 Trainable: TypeAlias = Model | Upper
+
+
+def closed_form(model: Trainable) -> QualityTeacher | None:
+    """The teacher, if a part of it is fitted in closed form after the gradient steps."""
+    whole = model.model if isinstance(model, Upper) else model
+    return whole if isinstance(whole, QualityTeacher) and whole.has_closed_form else None

@@ -28,14 +28,14 @@ from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import find_unlabelled, make_masters
 from rungwise.progress import note
 from rungwise.score.views import VIEWS_VERSION
-from student import export, fp16, gates, head, int8, stem, styleprompt, targets, texture
+from student import export, fp16, gates, head, int8, stem, styleprompt, targets
 from teacher import normalize
 from teacher.cache import CACHE_VERSION
 
 DATA = {"dataset": "ladder", "views": "views"}
 TAUGHT = {"parts": "parts", **DATA}  # `parts` where the teacher sees the master
 TRAINER = (checkpoint, engine, examples, losses, objective, train, training_state)
-STUDENT = (head, stem, styleprompt, texture)
+STUDENT = (head, stem, styleprompt)
 
 # Name, version, inputs, what of the config changes the result, function, modules whose constants change it.
 # fmt: off
@@ -45,9 +45,9 @@ STAGES = (
     Stage("parts", 1, DATA, parts_params, build_parts, (patch_parts,)),
     Stage("teach", 5, TAUGHT, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),
     Stage("cache", CACHE_VERSION, {"teacher": "teach", **TAUGHT}, cache_params, build_cache, shared=True),
-    Stage("distill", 10, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
+    Stage("distill", 11, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
           TRAINER + STUDENT, shared=True),
-    Stage("export", 7, {"student": "distill", **DATA}, export_params, build_export,
+    Stage("export", 8, {"student": "distill", **DATA}, export_params, build_export,
           (exporting, export, fp16, gates, int8, targets)),
     Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **TAUGHT}, evaluation_params,
           build_evaluation, (gates,)),

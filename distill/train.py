@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
 from distill.examples import Examples, make_batch
-from distill.model import Trainable
+from distill.model import Trainable, closed_form
 from distill.objective import Bundle, Objective, make_bundle
 from distill.training_state import TrainingState
 from rungwise.config import BitrateGroups, Execution, Training
@@ -53,7 +53,7 @@ def fit(
 
     Each epoch ends in a checkpoint in `scratch`; a killed run resumes from it and, on a CPU with the same number of
     threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation contents
-    SRCC jumps more. A model that `has_closed_form` has a part that is fitted in closed form (ridge, an affine map)
+    SRCC jumps more. A teacher that `has_closed_form` has a part that is fitted in closed form (ridge, an affine map)
     on the whole train split before each validation. Without `validation` the last epoch is taken. `watch` is
     called with every epoch's figures, the model being as it then is.
 
@@ -178,7 +178,7 @@ class Trainer:
 
     def predict_scores(self, validation: Examples) -> NDArray[np.float32]:
         """scores_N by which epochs are compared: hybrid ones where steps train them and a clip has its features."""
-        terms = "hybrid_score" in self.objective.needs and not self.model.has_closed_form
+        terms = "hybrid_score" in self.objective.needs
         prediction = predict_all(self.engine, validation, terms=terms)
         scores: NDArray[np.float32] = prediction.score.cpu().numpy()
         if prediction.fused is None:
@@ -187,11 +187,11 @@ class Trainer:
 
     def fit_closed_form(self) -> None:
         """Fit what the model fits in closed form, in the averaged weights."""
-        if not self.model.has_closed_form:
+        teacher = closed_form(self.model)
+        if teacher is None:
             return
-        targets = (self.train.scores, self.train.stream, self.train.stream_weights)
-        tensors = (torch.from_numpy(values).to(self.engine.device) for values in targets)
-        self.model.fit_closed_form(predict_all(self.engine, self.train), *tensors)
+        labels = torch.from_numpy(self.train.scores).to(self.engine.device)
+        teacher.fit_closed_form(predict_all(self.engine, self.train), labels)
         self.state.replace_average()
 
 

@@ -10,7 +10,7 @@ Array = TypeVar("Array")  # `torch.Tensor`: this package runs without torch
 class Prediction(NamedTuple, Generic[Array]):
     """What a model predicts of a batch of clips.
 
-    Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width, Q statistics,
+    Shapes: B clips, T frames, K quality levels, D and E feature widths, V views, Z embedding width,
     U frames or pairs of frames, P patches.
     """
 
@@ -29,8 +29,6 @@ class Prediction(NamedTuple, Generic[Array]):
     family, the feature itself"""
     deviation: Array | None = None
     """(B,), of aleatoric students: the predicted error in score units"""
-    texture: Array | None = None
-    """(B, Q), of hybrid students: spatial and temporal statistics (student/texture.py), then those of patch scores"""
     fused: Array | None = None
     """(B,), of hybrid students given bitstream features: the hybrid score"""
     patch_scores: Array | None = None

@@ -108,22 +108,22 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "Validation contents chose the epoch and the operators left in float, so these figures flatter. The export"
         " never touches the test contents; `rungwise evaluate` reports them."
-        + " The student was then trained on the validation contents too; these figures, and the intervals below, are"
-        " those of the one before." * facts.refitted,
+        + " The student was then retrained on the validation contents too; these figures and the intervals below are"
+        " of the student before that." * facts.refitted,
         "Brackets: 95 % intervals by content.",
         "",
         *_figures(validation),
         "",
         "## Error by codec, preset and height",
         "",
-        "Validation encodes; bias is the mean of score - label, in points; with the bitstream where it can be read.",
+        "Validation encodes. Bias is the mean of score - label, in points, for the hybrid score where there is one.",
         "",
         *facts.errors,
         "",
         "## Files",
         "",
-        f"| file | precision | bytes | {first_calibration.coverage:.0%} interval round a score |"
-        " what contents alone promise (share held) |",
+        f"| file | precision | bytes | {first_calibration.coverage:.0%} interval around a score |"
+        " by contents alone (fraction covered) |",
         "|---|---|---|---|---|",
         *(_file(name, contract, facts) for name, contract in contracts.items()),
         "",
@@ -192,7 +192,7 @@ def _streams(contracts: Mapping[str, Contract]) -> list[str]:
 
 def _left_in_float(contracts: Mapping[str, Contract]) -> list[str]:
     return [
-        f"Of {name} these operators stay in float: {', '.join(contract.left_in_float)}.\n"
+        f"Operators of {name} that stay in float: {', '.join(contract.left_in_float)}.\n"
         for name, contract in contracts.items()
         if contract.left_in_float
     ]

@@ -39,8 +39,8 @@ class SharedSettings(TypedDict):
     """size of each StylePrompt's bank; 0: none"""
     aleatoric: bool
     """also predict the expected error"""
-    stream_px: int | None
-    """a hybrid student's patch side in pixels; None: pixel-only"""
+    hybrid: bool
+    """whether it also scores with bitstream features"""
     num_levels: int
     """quality levels"""
     minimum: float
@@ -67,7 +67,6 @@ class FrameStudent(QualityStudent):
             stages=shared["stem_stages"],
             tuned=shared["tuned_stem"],
             pairs=shared["pairs"],
-            texture_px=None if patch_px else shared["stream_px"],
             patch_px=patch_px,
             keep_map=has_backbone,
         )
@@ -79,7 +78,7 @@ class FrameStudent(QualityStudent):
 
     def add_heads(self, temporal: nn.Module, stage_channels: Sequence[int]) -> None:
         """Add the layer over time, the output heads and the prompts; channels are those of the stages' maps."""
-        shared, is_hybrid, is_patched = self.shared, self.shared["stream_px"] is not None, "patch_px" in self.shared
+        shared, is_patched = self.shared, "patch_px" in self.shared
         self.temporal = temporal
         self.head = LevelHead(
             shared["feature_dim"],
@@ -87,7 +86,7 @@ class FrameStudent(QualityStudent):
             minimum=shared["minimum"],
             maximum=shared["maximum"],
             aleatoric=shared["aleatoric"],
-            stream=is_hybrid and not is_patched,
+            stream=shared["hybrid"] and not is_patched,
             frames_per_step=2 if shared["pairs"] else 1,
         )
         has_map = self.backbone.keep_map
@@ -98,7 +97,7 @@ class FrameStudent(QualityStudent):
             inputs, minimum, maximum = width + (dim if has_map else 0), shared["minimum"], shared["maximum"]
             self.scales = Standardizer(width)
             self.patches = PatchHead(inputs, dim, minimum=minimum, maximum=maximum)
-            if is_hybrid:
+            if shared["hybrid"]:
                 self.hybrid = HybridPatchHead(
                     inputs,
                     dim,
@@ -134,10 +133,10 @@ class FrameStudent(QualityStudent):
         """Score clips by what `lower` gave."""
         if self.patches is not None:
             return self._score_patches(hidden, terms_BF)
-        pooled_NW, map_NCHW, texture_BTQ = self.backbone.unpack(hidden)
+        pooled_NW, map_NCHW = self.backbone.unpack(hidden)
         assert map_NCHW is not None, "only students of patches do without a backbone"
         frame_BTD = self.frame_features(pooled_NW, self.prompts[0](map_NCHW)).unflatten(0, hidden.shape[:-1])
-        prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), texture_BTQ, terms_BF)
+        prediction: Prediction[Tensor] = self.head(self.temporal(frame_BTD), terms_BF)
         return prediction
 
     def _score_patches(self, hidden_BUPW: Tensor, terms_BF: Tensor | None) -> Prediction[Tensor]:
@@ -145,7 +144,7 @@ class FrameStudent(QualityStudent):
         assert self.patches is not None
         assert self.scales is not None
         inputs = [in_fp32(self.scales, self.statistics(hidden_BUPW))]
-        pooled_NW, map_NCHW, _ = self.backbone.unpack(hidden_BUPW)
+        pooled_NW, map_NCHW = self.backbone.unpack(hidden_BUPW)
         if map_NCHW is not None:
             inputs.append(self.frame_features(pooled_NW, self.prompts[0](map_NCHW)))
         inputs_BUPW = torch.cat(inputs, 1).unflatten(0, hidden_BUPW.shape[:-1])
@@ -159,7 +158,7 @@ class FrameStudent(QualityStudent):
 
     def statistics(self, hidden: Tensor) -> Tensor:
         """Means and deviations of all of the stem's maps, (N, W), of what `lower` gave."""
-        pooled_NW, map_NCHW, _ = self.backbone.unpack(hidden)
+        pooled_NW, map_NCHW = self.backbone.unpack(hidden)
         return pooled_NW if map_NCHW is None else torch.cat([pooled_NW, mean_and_deviation(map_NCHW)], 1)
 
     @property
@@ -187,17 +186,4 @@ class FrameStudent(QualityStudent):
     @property
     def is_hybrid(self) -> bool:
         """Whether there is a head for bitstream features."""
-        return self.has_closed_form or self.hybrid is not None
-
-    @property
-    def has_closed_form(self) -> bool:
-        """The regression of a hybrid head over whole views is fitted in closed form."""
-        return self.head.stream is not None
-
-    def fit_closed_form(
-        self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor
-    ) -> None:
-        """Fit the hybrid head's regression."""
-        assert self.head.stream is not None
-        assert prediction.texture is not None
-        self.head.stream.fit_closed_form(prediction.texture, terms_NF, score_N, weight_N)
+        return self.shared["hybrid"]

@@ -44,7 +44,7 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
         "pairs": recipe.pairs,
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
-        "stream_px": recipe.patch_px if section.training.losses.is_hybrid else None,
+        "hybrid": section.training.losses.is_hybrid,
         **student.view_settings(picture),
         **({"patch_px": recipe.patch_px} if section.patch_scores else {}),
     }

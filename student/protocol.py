@@ -21,10 +21,6 @@ class Student(Protocol):
         """Whether no weight of `lower` is trained, so that its output may be stored once and reused."""
 
     @property
-    def has_closed_form(self) -> bool:
-        """Whether `fit_closed_form` fits a part of the student after the gradient steps."""
-
-    @property
     def is_hybrid(self) -> bool:
         """Whether the student takes bitstream features beside pixels."""
 
@@ -37,8 +33,3 @@ class Student(Protocol):
 
     def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Everything above."""
-
-    def fit_closed_form(
-        self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor
-    ) -> None:
-        """Fit the closed-form part to the predictions of train clips, their labels, features and weights (0 to 1)."""

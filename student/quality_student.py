@@ -1,4 +1,4 @@
-"""The base class of students: defaults for one without frozen layers, a closed-form part or bitstream features."""
+"""The base class of students: defaults for one without frozen layers or bitstream features."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ class QualityStudent(nn.Module, Student):
         return False
 
     @property
-    def has_closed_form(self) -> bool:
-        """By default all parts are trained by gradient."""
-        return False
-
-    @property
     def is_hybrid(self) -> bool:
         """By default pixels are all that is taken."""
         return False
@@ -43,12 +38,6 @@ class QualityStudent(nn.Module, Student):
     def lower(self, frames_BTHWC: Tensor) -> Tensor:
         """The frames themselves: `upper` is the whole model."""
         return frames_BTHWC
-
-    def fit_closed_form(
-        self, prediction: Prediction[Tensor], score_N: Tensor, terms_NF: Tensor, weight_N: Tensor
-    ) -> None:
-        """There is no such part."""
-        raise NotImplementedError
 
     def recompute_activations(self) -> None:
         """Recompute activations in the backward pass to save memory; by default they are kept."""

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rungwise.lite0 import match_keys, weights_path
-from student.head import in_fp32
 from student.patches import cut_patches
-from student.texture import NUM_TEXTURE, Texture
 
 CHANNELS: Final = (16, 24, 40, 80, 112)  # of the maps of EfficientNet-Lite0's first stages
 STRIDES: Final = (2, 4, 8, 16, 16)
@@ -36,14 +34,13 @@ def images_and_changes(frames_BTHWC: Tensor) -> Tensor:
 
 
 class Unpacked(NamedTuple):
-    """The maps' statistics_NW; the last map_NCHW, which is square, where it was packed; and texture_BTQ likewise.
+    """The maps' statistics_NW, and the last map_NCHW, which is square, where it was packed.
 
     Statistics are of the early maps alone where the last map is there.
     """
 
     pooled: Tensor
     last: Tensor | None
-    texture: Tensor | None
 
 
 class Stem(nn.Module):
@@ -58,14 +55,10 @@ class Stem(nn.Module):
         stages: int,
         tuned: bool,
         pairs: bool,
-        texture_px: int | None = None,
         patch_px: int | None = None,
         keep_map: bool = True,
     ) -> None:
         """`stages` of Lite0's seven, up to 5. `tuned`: all but two train, at the backbone's learning rate.
-
-        `texture_px`: with the texture of patches of that side (student/texture.py) packed behind, in fp32; not
-        beside `patch_px`.
 
         `pairs`: frames come in pairs of neighbors; each pair is one frame with twice the channels, the first
         frame's and those of the change to the second.
@@ -79,7 +72,6 @@ class Stem(nn.Module):
         self.channels = tuple(channels * (2 if pairs else 1) for channels in CHANNELS[:stages])
         lite0 = cast(Any, timm.create_model("tf_efficientnet_lite0", pretrained=False))
         self.conv_stem, self.bn1, self.blocks = lite0.conv_stem, lite0.bn1, lite0.blocks[:stages]
-        self.texture = None if texture_px is None else Texture(texture_px)
         self.requires_grad_(False)
         self.blocks[FROZEN:].requires_grad_(tuned)
         self.mean: Tensor
@@ -97,8 +89,7 @@ class Stem(nn.Module):
             patches_BPTHWC = cut_patches(frames_BTHWC, self.patch_px)
             packed_BPTW: Tensor = self._pack(patches_BPTHWC.flatten(0, 1)).unflatten(0, (-1, patches_BPTHWC.shape[1]))
             return packed_BPTW.transpose(1, 2)
-        packed = self._pack(frames_BTHWC)
-        return packed if self.texture is None else torch.cat([packed, in_fp32(self.texture, frames_BTHWC)], 2)
+        return self._pack(frames_BTHWC)
 
     def _pack(self, frames_BTHWC: Tensor) -> Tensor:
         """packed_BTW; normalization is inside, so that an export needs only frames."""
@@ -118,15 +109,12 @@ class Stem(nn.Module):
 
     def unpack(self, packed: Tensor) -> Unpacked:
         """What `forward` packed; N counts patches where they are apart."""
-        texture_BTQ, pooled = None, 2 * sum(self.channels[:-1])
-        if self.texture is not None:
-            packed, texture_BTQ = packed.split([packed.shape[-1] - NUM_TEXTURE, NUM_TEXTURE], -1)
-        packed_NW = packed.flatten(0, -2)
+        packed_NW, pooled = packed.flatten(0, -2), 2 * sum(self.channels[:-1])
         if not self.keep_map:
-            return Unpacked(packed_NW, None, texture_BTQ)
+            return Unpacked(packed_NW, None)
         side = round(((packed_NW.shape[1] - pooled) / self.channels[-1]) ** 0.5)
         map_NHWC = packed_NW[:, pooled:].unflatten(1, (side, side, self.channels[-1]))
-        return Unpacked(packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2), texture_BTQ)
+        return Unpacked(packed_NW[:, :pooled], map_NHWC.permute(0, 3, 1, 2))
 
     def _beside(self, values: Tensor) -> Tensor:
         """Each pair's two pictures side by side in the last axis."""

@@ -80,7 +80,7 @@ class Conviqt(QualityTeacher):
         share = (score - self.minimum) / (self.maximum - self.minimum)
         return Prediction(score, vectorize(share, self.num_levels), feature, embeddings=embeddings)
 
-    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor, *features: Tensor) -> None:
+    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor) -> None:
         """Ridge regression of labels on features, alpha 0.1, intercept unpenalized (section 4)."""
         weight, bias = ridge(prediction.feature.double(), score_N.double(), RIDGE_ALPHA)
         self.weight.copy_(weight)

@@ -36,7 +36,7 @@ class Teacher(Protocol):
     def upper(self, hidden: Tensor) -> Prediction[Tensor]:
         """Everything above the frozen layers."""
 
-    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor, *features: Tensor) -> None:
+    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor) -> None:
         """Fit the closed-form part to the predictions of train clips and their labels."""
 
     def recompute_activations(self) -> None:

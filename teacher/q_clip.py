@@ -221,7 +221,7 @@ class QClip(QualityTeacher):
         return x
 
     @torch.no_grad()
-    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor, *features: Tensor) -> None:
+    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor) -> None:
         """Refit gain and offset by least squares, so that the scores of training clips meet their labels.
 
         Args:

@@ -36,7 +36,7 @@ class QualityTeacher(nn.Module, Teacher):
         """Everything above `lower`."""
         raise NotImplementedError
 
-    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor, *features: Tensor) -> None:
+    def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor) -> None:
         """There is no such part."""
         raise NotImplementedError
 

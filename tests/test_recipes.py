@@ -31,7 +31,7 @@ from rungwise.config import RunConfig, load_config
 path = Path(sys.argv[1])
 values = yaml.safe_load((path / "quickstart.yaml").read_text())
 def config_of(section, **changes):
-    kept = {name: value for name, value in values[section].items() if name not in ("feature_dim", "frozen_stages")}
+    kept = {name: value for name, value in values[section].items() if name not in ("feature_dim", "patches_per_clip")}
     return RunConfig.model_validate(values | {section: kept | changes})
 """
 SAVE = """
@@ -74,7 +74,7 @@ from student.trace import trace
 config = config_of("export", precisions=["fp32", "w16"])
 recipe = config.views.recipe
 settings = {"embed_dim": (16, 24, 32), "depths": (1, 1, 1), "state_dim": (9, 4, 4), "feature_dim": 32,
-            "stem_stages": 3, "tuned_stem": True, "pairs": True, "prompts": 0, "aleatoric": False, "stream_px": None,
+            "stem_stages": 3, "tuned_stem": True, "pairs": True, "prompts": 0, "aleatoric": False, "hybrid": False,
             "num_levels": 5, "minimum": 0.0, "maximum": 100.0}
 contract = save("mamba", MambaStudent(**settings), settings, recipe)
 graph = trace(MambaStudent(**settings), recipe, opset=20)

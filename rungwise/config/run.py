@@ -92,15 +92,6 @@ class RunConfig(Section):
     """ONNX files"""
 
     @model_validator(mode="after")
-    def _streams_have_texture(self) -> RunConfig:
-        recipe = self.views.recipe
-        fits = recipe.pairs and recipe.patch_px >= 32 and recipe.patch_px % 4 == 0
-        if self.student.training.losses.is_hybrid and not fits:
-            raise ValueError("student.training.losses.stream needs views.recipe.frame_choice: pairs, and a patch_px of"
-                             " 32 or more that 4 divides")  # fmt: skip
-        return self
-
-    @model_validator(mode="after")
     def _layers_are_cached(self) -> RunConfig:
         if self.student.training.losses.layers > 0 and not self.cache.layers:
             raise ValueError("student.training.losses.layers needs modules of the teacher in cache.layers")

@@ -71,7 +71,7 @@ def student(*, hybrid: bool = False, stages: int = 1, tuned_stem: bool = True) -
     torch.manual_seed(0)
     return MambaStudent(
         embed_dim=(16,) * stages, depths=(1,) * stages, state_dim=(4,) * stages, feature_dim=8, stem_stages=3,
-        tuned_stem=tuned_stem, pairs=False, prompts=4, aleatoric=False, stream_px=32 if hybrid else None, num_levels=2,
+        tuned_stem=tuned_stem, pairs=False, prompts=4, aleatoric=False, hybrid=hybrid, num_levels=2,
         minimum=0.0, maximum=100.0, patch_px=32,
     )  # fmt: skip
 

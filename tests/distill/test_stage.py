@@ -19,7 +19,6 @@ NO_KNOBS = {
     "FLOAT_OPERATORS", "INTEGER_OPERATORS",  # refuse a file, change none
     "TARGETS",  # names of tensors
     "ONE_PROCESS", "BUILD_SECONDS", "MEETING",  # how a model is run, and how processes meet
-    "NUM_BAND_TEXTURE", "NUM_TEXTURE", "PATCHES",  # follow from BANDS and EDGES
 }  # fmt: skip
 
 
@@ -30,8 +29,8 @@ def artifact(content: str) -> Artifact:
 def test_a_constant_of_a_listed_module_changes_the_key(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage("distill", 1, {}, lambda config, artifacts: {}, lambda folder, config, inputs: None, (student.head,))
     before = stage.key(config, {})
-    assert before.params["constants"]["student.head.NOISE"] == student.head.NOISE
-    monkeypatch.setattr(student.head, "NOISE", 0.5)
+    assert before.params["constants"]["student.head.HYBRID_DIM"] == student.head.HYBRID_DIM
+    monkeypatch.setattr(student.head, "HYBRID_DIM", 32)
     assert stage.key(config, {}).id != before.id
 
 

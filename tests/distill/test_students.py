@@ -217,7 +217,7 @@ def test_patch_scores_are_in_no_id_while_they_are_off(config_path: Path, tmp_pat
     values = on.student.model_dump(mode="json") | {"reencoded_weight": 0.5}
     values["training"]["losses"] = {"label": 1.0, "stream_smooth": 1.0}
     hybrid = type(on.student).model_validate(values)
-    assert student_settings(hybrid, on.views.recipe)["stream_px"] == on.views.recipe.patch_px
+    assert student_settings(hybrid, on.views.recipe)["hybrid"]
     pretrain = {"pretrain": on.student.training.model_dump(mode="json") | {"losses": {"contrast": 1.0}}}
     with pytest.raises(ValueError, match="views at half their size"):
         read(changed(config_path, patch_scores=True, **pretrain), tmp_path / "run.yaml")
@@ -320,7 +320,7 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
     contracts = [Scorer(stage["export"].path / "student.onnx").contract for stage in (once, again)]
     assert contracts[1].calibration == contracts[0].calibration
     card = (again["export"].path / "card.md").read_text()
-    assert "| | before the refit | log-bitrate |" in card
+    assert "| | before retraining | log-bitrate |" in card
     assert "trained on the validation contents too" in card
 
     validation = data.examples("validation")

@@ -28,9 +28,7 @@ from rungwise.metrics.statistics import srcc
 from rungwise.prediction import Prediction
 from rungwise.ranks import Ranks
 from rungwise.score.contract import Scale
-from student.head import REGRESSION_WEIGHT, HybridHead
 from student.mamba import MambaStudent
-from student.texture import NUM_TEXTURE
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
 WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "soft_target": 1.0, "feature": 1.0}
@@ -88,7 +86,7 @@ def student(*, stream: bool = False) -> MambaStudent:
         pairs=stream,
         prompts=0,
         aleatoric=False,
-        stream_px=32 if stream else None,
+        hybrid=stream,
         num_levels=2,
         minimum=0.0,
         maximum=100.0,
@@ -289,45 +287,13 @@ def test_the_stream_loss_looks_at_streams_and_at_labels_that_are_there() -> None
     assert objective.terms(judged, batch)["stream"] == 0
 
 
-def test_what_weighs_less_counts_less_in_what_is_learned_of_streams() -> None:
-    head, generator = HybridHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
-    texture, terms = (
-        torch.randn(20, width, generator=generator).repeat(2, 1) for width in (NUM_TEXTURE, BITSTREAM_INPUT_DIM)
-    )
-    scores = torch.tensor([40.0, 60]).repeat_interleave(20)  # of the same clips, twice
-    said = []
-    for weight in (1.0, 0.25):
-        head.fit_closed_form(texture, terms, scores, torch.tensor([1, weight]).repeat_interleave(20))
-        said.append(head(torch.zeros(40, 4), texture, terms).mean().item())
-    squares = (0.4**2 + 0.6**2) / 2, (0.4**2 + 0.25 * 0.6**2) / 1.25
-    assert said[0] - said[1] == pytest.approx(
-        REGRESSION_WEIGHT * 100 * (squares[0] ** 0.5 - squares[1] ** 0.5), abs=0.1
-    )
-
+def test_a_clip_of_less_weight_shows_its_bitstream_features_less_often() -> None:
     data = replace(examples(), stream=np.zeros((16, BITSTREAM_INPUT_DIM), np.float32))
     data = replace(data, stream_weights=np.repeat([1, 0.25], 8).astype(np.float32))
     batches = [make_batch(data, [*range(16)], None, seed=0, epoch=n, device="cpu") for n in range(40)]
     shown = 1 - torch.stack([batch["bitstream"].isnan().any(1).float() for batch in batches]).mean(0)
     assert shown[:8].tolist() == [1] * 8
     assert float(shown[8:].mean()) == pytest.approx(0.25, abs=0.08)
-
-
-def test_what_lies_outside_of_training_is_judged_by_the_nearest_texture_and_by_a_line_in_the_facts() -> None:
-    head, generator = HybridHead(4, minimum=0, maximum=100).eval(), torch.Generator().manual_seed(0)
-    for parameter in head.parameters():
-        parameter.data.zero_()  # the network says 50 of everything
-    terms, sides = torch.zeros(200, BITSTREAM_INPUT_DIM), torch.tensor([1.0, -1]).repeat(100)
-    terms[:, 0] = torch.rand(200, generator=generator)
-    texture = sides.unsqueeze(1) + 0.1 * torch.randn(200, NUM_TEXTURE, generator=generator)
-    head.fit_closed_form(texture, terms, 60 + 10 * sides + 20 * (terms[:, 0] - 0.5), torch.ones(200))
-
-    def said(fact: float, side: float) -> float:
-        point = torch.zeros(1, BITSTREAM_INPUT_DIM)
-        point[:, 0] = fact
-        return float(head(torch.zeros(1, 4), torch.full((1, NUM_TEXTURE), side), point).item())
-
-    assert said(0.5, 4) > said(0.5, -4) + 1
-    assert said(4, 1) > said(1, 1) + 10
 
 
 def test_encodes_of_encodes_weigh_what_the_config_says() -> None:
@@ -359,7 +325,7 @@ def test_a_student_learns_from_streams_and_from_some_as_of_no_known_codec(tmp_pa
     model = student(stream=True)
     training = TRAINING.model_copy(update={"losses": TRAINING.losses.model_copy(update={"stream": 4.0}), "epochs": 12})
     seen_by_model: list[torch.Tensor] = []
-    hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[2]))  # type: ignore[union-attr]
+    hook = model.head.stream.register_forward_pre_hook(lambda _, inputs: seen_by_model.append(inputs[1]))  # type: ignore[union-attr]
     history, state = fit(model, data, None, training, SCALE, seed=0, scratch=tmp_path, name="test")
     hook.remove()
     named = torch.cat(seen_by_model)[:, NUM_BITSTREAM_FEATURES]

@@ -39,7 +39,7 @@ def export(path: Path, frame_choice: str) -> Path:
     torch.manual_seed(0)
     student = MambaStudent(
         embed_dim=(16, 24), depths=(1, 1), state_dim=(9, 4), feature_dim=16, stem_stages=3, tuned_stem=True,
-        pairs=frame_choice == "pairs", prompts=0, aleatoric=False, stream_px=None, num_levels=5,
+        pairs=frame_choice == "pairs", prompts=0, aleatoric=False, hybrid=False, num_levels=5,
         minimum=0.0, maximum=100.0,
     )  # fmt: skip
     head: Any = student.head

@@ -72,20 +72,6 @@ def test_the_weight_of_encodes_of_encodes_goes_with_the_stream_loss(tmp_path: Pa
             load_config(path)
 
 
-@pytest.mark.parametrize("recipe", [{"frame_choice": "uniform"}, {"patch_px": 28}, {"patch_px": 50}])
-def test_streams_are_learned_from_pairs_and_patches_that_texture_can_be_told_of(
-    recipe: dict[str, object], tmp_path: Path
-) -> None:
-    values = yaml.safe_load((ROOT / "benchmarks" / "default.yaml").read_text())
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(values))
-    load_config(path)
-    values["views"]["recipe"] |= recipe
-    path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ValueError, match=r"1 wrong key\(s\)\n.*losses\.stream needs views\.recipe"):
-        load_config(path)
-
-
 def test_layers_that_are_distilled_are_cached(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "configs" / "internvideo2_1b.yaml").read_text())
     values["cache"]["layers"] = []

@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "pairs": False,
     "prompts": 0,
     "aleatoric": False,
-    "stream_px": None,
+    "hybrid": False,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,

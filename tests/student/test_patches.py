@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SETTINGS: dict[str, Any] = {
     "feature_dim": 32, "stem_stages": 3, "tuned_stem": True, "pairs": True, "prompts": 2, "aleatoric": False,
-    "stream_px": PX, "num_levels": 5, "minimum": 0.0, "maximum": 100.0, "patch_px": PX,
+    "hybrid": True, "num_levels": 5, "minimum": 0.0, "maximum": 100.0, "patch_px": PX,
 }  # fmt: skip
 CONTRACT = Contract(
     model="mamba",
@@ -199,7 +199,7 @@ def test_the_file_scores_views_and_patches_as_torch_does_at_any_batch(name: str,
 
 
 def test_smaller_files_keep_scores_of_views_and_patches(tmp_path: Path) -> None:
-    student, frames = make("mamba", stream_px=None), views(4).numpy()
+    student, frames = make("mamba", hybrid=False), views(4).numpy()
     graph = trace(student, CONTRACT.view, opset=20)
     source = Source(graph, CONTRACT, lambda: CalibrationInputs(frames, None), tmp_path)
     scorer = seal(graph, CONTRACT, tmp_path / "student.onnx")

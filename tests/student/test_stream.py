@@ -69,7 +69,7 @@ def test_terms_are_standard_scores_and_the_codec() -> None:
 
 SETTINGS: dict[str, Any] = {
     "embed_dim": (16, 24), "depths": (1, 1), "state_dim": (9, 4), "feature_dim": 16, "stem_stages": 3,
-    "tuned_stem": True, "pairs": True, "prompts": 0, "aleatoric": False, "stream_px": 32, "num_levels": 5,
+    "tuned_stem": True, "pairs": True, "prompts": 0, "aleatoric": False, "hybrid": True, "num_levels": 5,
     "minimum": 0.0, "maximum": 100.0,
 }  # fmt: skip
 
@@ -208,7 +208,7 @@ def test_a_pipe_has_no_stream_and_says_so(clip: Path, tmp_path: Path) -> None:
     assert piped.score == scorer.score(clip, pixel_only=True).score
 
 
-def test_in_half_precision_only_texture_and_the_streams_head_stay_exact() -> None:
+def test_in_half_precision_only_the_hybrid_head_stays_exact() -> None:
     torch.manual_seed(0)
     student: Any = STUDENTS["mamba"](**SETTINGS)
     graph = to_fp16(trace(student, ViewRecipe(num_frames=4, frame_choice="pairs", grid=2, patch_px=32), opset=20))

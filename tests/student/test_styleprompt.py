@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     "tuned_stem": False,
     "pairs": False,
     "aleatoric": False,
-    "stream_px": None,
+    "hybrid": False,
     "num_levels": 5,
     "minimum": 0.0,
     "maximum": 100.0,
