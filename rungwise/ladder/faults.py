@@ -89,7 +89,7 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
     beyond_noise = _below_hull(ladder, rows, hull, below, wasted) | _unordered(ladder, rows)
     faults = {row: fault for row, fault in beyond_noise.items() if fault.certain}
     sound = [int(row) for row in rows if row not in faults]
-    close = _close(ladder, sound)
+    close = _close(ladder, [row for row in sound if row not in beyond_noise])
     faults |= {row: fault for row, fault in close.items() if fault.certain}
     doubts = {row: fault for row, fault in (close | beyond_noise).items() if row not in faults}
     curves = _curves(ladder, rows)

@@ -132,6 +132,18 @@ def test_the_error_of_a_difference_parts_faults_from_doubts(check_rows: CheckRow
     }
 
 
+def test_a_rung_that_may_be_out_of_order_is_not_called_too_close(check_rows: CheckRows) -> None:
+    rows = [
+        ("h264", 360, 100.0, 50.0),
+        ("h264", 540, 470.0, 70.0),
+        ("h264", 360, 471.0, 66.0),
+        ("h264", 540, 900.0, 80.0),
+    ]
+    _, check = check_rows(rows, errors=(1.0, 4.0))
+    assert not flags_by_row(check)
+    assert check.verdicts[2].doubts == ("unordered", "off-hull")
+
+
 def test_a_rise_a_little_under_a_step_is_no_fault_and_kept(check_rows: CheckRows) -> None:
     rungs, check = check_rows([("av1", 360, 100.0, 50.0), ("av1", 360, 200.0, 55.9), ("av1", 360, 500.0, 67.0)])
     assert not check.findings
