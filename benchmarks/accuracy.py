@@ -1,11 +1,14 @@
-"""Score held-out encodes with the packaged model and the usual metrics: the table behind the README's accuracy figures.
+"""Score held-out encodes with the packaged model and the usual metrics: the tables of README and model card.
 
-    python benchmarks/accuracy.py TABLE... --masters DIR --out benchmarks/results/accuracy.csv
-    rungwise metrics benchmarks/results/accuracy.csv --pred psnr,ssim,pixel_only,hybrid,vmaf_v0 --json \\
-        > benchmarks/results/accuracy.json
+    python benchmarks/accuracy.py --runs RUNS --out benchmarks/results/accuracy.csv \\
+        --unseen benchmarks/results/unseen.csv
+    rungwise metrics benchmarks/results/accuracy.csv --by lines,generation --against previous,log-bitrate \\
+        --pred psnr,ssim,pixel_only,hybrid,previous,vmaf_v0 --json > benchmarks/results/accuracy.json
 
-TABLE is a ladder's table.parquet, DIR holds its masters. Only the test contents of benchmarks/default.yaml are scored.
-The second command needs no videos: anyone can repeat it on the committed CSV.
+RUNS is where `make default-model` left its artifacts; masters/ and photographs/ must lie where it found them. Only the
+test contents of benchmarks/default.yaml are scored. `--unseen` encodes those below 720 lines with codecs and encoders
+that the ladder does not have, and scores those. `--model NAME=FILE` adds another file's hybrid scores. The second
+command needs no videos: anyone can repeat it on the committed CSV.
 """
 
 from __future__ import annotations
@@ -13,58 +16,82 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from unseen_codecs import unseen_encodes
 
+from distill.pipeline import run
 from rungwise.artifact import write_text
 from rungwise.config import load_config
+from rungwise.dataset_table import assign_splits
 from rungwise.ladder.label import label
+from rungwise.ladder.make import read_ladder
+from rungwise.ladder.sources import make_masters
 from rungwise.progress import track
 from rungwise.score.scorer import Scorer
-from rungwise.tables import read_table_file
 
 CONFIG = Path(__file__).with_name("default.yaml")
 VMAF_V0 = "vmaf_v0.6.1"
-COLUMNS = (
-    "clip", "content", "codec", "preset", "width", "height", "display_height", "bitrate_kbps", "score",
-    "score_polarity", "score_min", "score_max", "psnr", "ssim", "pixel_only", "hybrid", "vmaf_v0",
-)  # fmt: skip
+LARGE_LINES = 720
+COLUMNS = [
+    "clip", "content", "codec", "preset", "width", "height", "display_height", "lines", "generation", "bitrate_kbps",
+    "score", "score_polarity", "score_min", "score_max", "psnr", "ssim", "vmaf_v0", "pixel_only", "hybrid", "low",
+    "high",
+]  # fmt: skip
+Scorers = dict[str, Scorer]
 
 
-def held_out_encodes(tables: list[Path], contents: tuple[str, ...]) -> pd.DataFrame:
-    """Rows of the tables with these contents, with the full path of each video."""
-    parts = []
-    for path in tables:
-        table = read_table_file(path)
-        parts.append(table.assign(path=[str(path.parent / video) for video in table["path"]]))
-    table = pd.concat(parts, ignore_index=True)
-    return table[table["content"].isin(contents)].drop_duplicates("video_sha256").reset_index(drop=True)
-
-
-def score_table(table: pd.DataFrame, masters: Path, scorer: Scorer) -> pd.DataFrame:
-    """The table with a column for each metric; PSNR and SSIM come with the ladder."""
+def score_table(table: pd.DataFrame, masters: dict[str, Path], scorers: Scorers) -> pd.DataFrame:
+    """The table with a column for each metric; PSNR and SSIM come with the ladder. "hybrid" is the packaged file's
+    score, pixel-only where a file has no QP, in an interval from "low" to "high"."""
     rows = []
     columns = zip(table["path"], table["content"], table["display_height"], strict=True)
     for path, content, height in track(columns, "accuracy", total=len(table)):
-        result = scorer.score(path, display_height=int(height))
-        (master,) = masters.glob(f"{content}.*")
-        vmaf_v0 = label(master, Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
-        pixel_only = result.score if result.pixel_score is None else result.pixel_score
-        rows.append((pixel_only, result.score, vmaf_v0))
-    metrics = pd.DataFrame(rows, columns=["pixel_only", "hybrid", "vmaf_v0"])
-    scored = table.join(metrics).rename(columns={"psnr_mean": "psnr", "ssim_mean": "ssim"})
-    return scored[list(COLUMNS)].sort_values("clip").round(4)
+        results = {name: scorer.score(path, display_height=int(height)) for name, scorer in scorers.items()}
+        own = results["hybrid"]
+        scores: dict[str, float | None] = {name: result.score for name, result in results.items()}
+        scores |= {"pixel_only": own.score if own.pixel_score is None else own.pixel_score}
+        vmaf_v0 = label(masters[content], Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
+        rows.append(scores | {"vmaf_v0": vmaf_v0, "low": own.low, "high": own.high})
+    scored = table.reset_index(drop=True).join(pd.DataFrame(rows))
+    scored = scored.rename(columns={"psnr_mean": "psnr", "ssim_mean": "ssim"})
+    is_large = scored["display_height"] >= LARGE_LINES
+    scored["lines"] = np.where(is_large, f"{LARGE_LINES} and more", f"below {LARGE_LINES}")
+    scored["generation"] = "master"
+    if "first_crf" in scored:
+        scored["generation"] = np.where(scored["first_crf"].notna(), "re-encode", "master")
+    others = [name for name in (*scorers, "kind") if name in scored and name not in COLUMNS]
+    return scored.reindex(columns=[*COLUMNS, *others]).sort_values("clip").round(4)
 
 
 def main() -> None:
-    """Score the encodes and write the CSV."""
+    """Score the encodes and write the CSV files."""
     parser = argparse.ArgumentParser(description="Score held-out encodes with the packaged model and the usual metrics")
-    parser.add_argument("tables", type=Path, nargs="+")
-    parser.add_argument("--masters", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, help=".csv of the ladder's own encodes")
+    parser.add_argument("--unseen", type=Path, help=".csv of codecs and encoders that the ladder does not have")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE", help="another .onnx file")
+    parser.add_argument("--workers", type=int, default=2, help="encodes made side by side")
     arguments = parser.parse_args()
-    contents = load_config(CONFIG).splits.named
-    table = held_out_encodes(arguments.tables, contents)
-    write_text(arguments.out, score_table(table, arguments.masters, Scorer()).to_csv(index=False))
+    config = load_config(arguments.config)
+    table = read_ladder(run(config, arguments.runs, until="ladder").artifacts["ladder"])
+    splits = assign_splits(dict(zip(table["content"], table["group"], strict=True)), **config.splits.model_dump())
+    table = table[table["content"].map(splits) == "test"]
+    masters = {
+        master.content: master.path
+        for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
+        if splits.get(master.content) == "test"
+    }
+    scorers = {"hybrid": Scorer()}
+    scorers |= {name: Scorer(Path(path)) for name, _, path in (text.partition("=") for text in arguments.model)}
+    if arguments.out is not None:
+        write_text(arguments.out, score_table(table, masters, scorers).to_csv(index=False))
+    if arguments.unseen is not None:
+        small = set(table["content"][table["display_height"] < LARGE_LINES])
+        small_masters = {content: path for content, path in masters.items() if content in small}
+        encodes = unseen_encodes(small_masters, arguments.runs / "unseen", arguments.workers, config.ladder.label)
+        write_text(arguments.unseen, score_table(encodes, masters, scorers).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Encodes by codecs and encoders that the packaged model's ladder does not have.
 
-benchmarks/default_model.py scores them on the test contents. MPEG-2, WMV, Theora and Motion JPEG are codecs unknown to
+benchmarks/accuracy.py scores them on the test contents. MPEG-2, WMV, Theora and Motion JPEG are codecs unknown to
 the model whose quantizer step sizes can be read; libaom, Kvazaar and OpenH264 are other encoders of codecs it knows.
 """
 

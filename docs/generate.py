@@ -16,7 +16,9 @@ import result_tables as tables
 
 ROOT = Path(__file__).parents[1]
 BLOCKS: dict[str, Callable[[], str]] = {
+    "ablation": tables.ablation,
     "accuracy": tables.accuracy,
+    "accuracy by part": tables.accuracy_by,
     "accuracy in full": tables.accuracy_in_full,
     "commands": references.commands,
     "config": references.config,
@@ -26,15 +28,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluation time": tables.evaluation_time,
     "frozen": tables.frozen,
     "gates": tables.gates,
-    "level": tables.level,
     "methods": tables.methods,
     "precisions": tables.precisions,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,
-    "recipe": tables.recipe,
     "student gains": tables.student_gains,
     "student sizes": tables.student_sizes,
     "students": tables.students,
+    "unseen": tables.unseen,
 }
 BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from student.card import error_table
+
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 SPACE = "\N{NO-BREAK SPACE}"  # inside brackets
 Facts = dict[str, Any]
@@ -16,6 +20,11 @@ def read(name: str) -> Facts:
     """A results file by its name."""
     facts: Facts = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return facts
+
+
+def read_csv(name: str) -> pd.DataFrame:
+    """A results table by its name."""
+    return pd.read_csv(RESULTS / name, keep_default_na=False, na_values=[""])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -76,58 +85,86 @@ def accuracy_in_full() -> str:
     return table(("", *(title for title, _ in columns.values())), rows)
 
 
-ERROR_HEADER = ("encodes", "number", "contents", "bias", "RMSE")
+def accuracy_by() -> str:
+    """The packaged model on parts of the test encodes: by display height, and re-encodes apart."""
+    facts, rows = read("accuracy.json"), list[Sequence[str]]()
+    titles = {
+        "720 and more": "720p to 1080p",
+        "below 720": "below 720p",
+        "master": "of the master",
+        "re-encode": "re-encodes",
+    }
+    for part in facts["slices"]:
+        if part["predictor"] in BRIEF_ROWS:
+            size = f"{titles[part['group']]} ({part['n']} encodes, {part['contents']} contents)"
+            figures = interval(part["srcc"]), interval(part["rmse"], 1), interval(part["within_content_srcc"])
+            rows.append((size, ACCURACY_ROWS[part["predictor"]], *figures))
+    return table(("test encodes", "", "SRCC", "RMSE, points", "per-content SRCC"), rows)
+
+
+BRIEF_ROWS = ("log-bitrate", "pixel_only", "hybrid")
 
 
 def errors() -> str:
-    """Bias and RMSE of the packaged model by codec, preset and height, on validation contents."""
-    lines = read("level.json")["splits"]["validation"]["errors"]["after"][2:]
+    """Bias and RMSE of the packaged model by codec, preset and height, on test contents."""
     names = {" lines or more": "p and more", " lines": "p", "under ": "below "}
     rows = []
-    for line in lines:
+    for line in error_table(read_csv("accuracy.csv"), "hybrid")[2:]:
         name, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
         for old, new in names.items():
             name = name.replace(old, new)
         rows.append((name, *cells))
-    return table(ERROR_HEADER, rows)
+    return table(("encodes", "number", "contents", "bias", "RMSE"), rows)
 
 
-LEVEL_SPLITS = {
-    "validation": "validation, presets people use",
-    "test": "test, presets people use",
-    "test contents, ladder of default.yaml": "test, the first ladder",
-    "codecs and encoders that nothing was trained on": "test, unseen codecs and encoders",
+UNSEEN_ROWS = {
+    "libaom": "AV1 by libaom",
+    "openh264": "H.264 by OpenH264",
+    "kvazaar": "HEVC by Kvazaar",
+    "mpeg2": "MPEG-2",
+    "wmv2": "WMV",
+    "theora": "Theora",
+    "mjpeg": "Motion JPEG",
 }
 
 
-def level() -> str:
-    """What the refit of the regression changed."""
-    splits = read("level.json")["splits"]
-    rows: list[Sequence[str]] = []
-    for split, title in LEVEL_SPLITS.items():
-        part = splits[split]
-        results = {result["predictor"]: result for result in part["evaluation"]["predictors"]}
-        size = f"{results['after']['n']} encodes, {results['after']['contents']} contents"
-        rows.append((f"**{title}** ({size})", *[""] * 5))
-        for name in ("log-bitrate", "before", "after"):
-            bias = _bias(part["errors"].get(name, []))
-            cells = [interval(results[name][key], digits)
-                     for key, digits in (("srcc", 3), ("rmse_raw", 1), ("within_content_srcc", 3))]  # fmt: skip
-            rows.append((name, *cells, bias.get("all", ""), bias.get("h264 medium", "")))
-    return table(("", "SRCC", "RMSE, points", "per-content SRCC", "bias", "bias, x264 medium"), rows)
-
-
-def _bias(lines: Sequence[str]) -> dict[str, str]:
-    """Kind of encode -> bias, of a table of errors."""
-    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
-    return {row[0]: row[3] for row in cells}
+def unseen() -> str:
+    """Encoders and codecs that the ladder does not have."""
+    facts, rows = read_csv("unseen.csv"), list[Sequence[str]]()
+    for kind, title in UNSEEN_ROWS.items():
+        part = facts[facts["kind"] == kind]
+        error = part["hybrid"] - part["score"]
+        ranks = (f"{part[name].corr(part['score'], method='spearman'):.3f}" for name in ("pixel_only", "hybrid"))
+        size = str(len(part)), str(part["content"].nunique())
+        rows.append((title, *size, *ranks, f"{error.mean():+.1f}", f"{(error**2).mean() ** 0.5:.1f}"))
+    header = ("encodes", "number", "contents", "SRCC, pixel-only", "SRCC, hybrid", "bias, hybrid", "RMSE, hybrid")
+    return table(header, rows)
 
 
 def coverage() -> str:
-    """How many encodes lie within the packaged model's 90 % interval."""
-    splits = read("level.json")["splits"]
-    rows = [(LEVEL_SPLITS[split], f"{splits[split]['held_by_interval']['after']:.0%}") for split in LEVEL_SPLITS]
+    """How many test encodes lie within the packaged model's 90 % interval."""
+    own, unknown = read_csv("accuracy.csv"), read_csv("unseen.csv")
+    parts = {"all": own, **{f"{lines} lines": part for lines, part in own.groupby("lines")},
+             "re-encodes": own[own["generation"] != "master"], "unseen codecs and encoders": unknown}  # fmt: skip
+    rows = []
+    for title, part in parts.items():
+        is_inside = (part["low"] <= part["score"]) & (part["score"] <= part["high"])
+        rows.append((f"{title} ({len(part)})", f"{is_inside.mean():.0%}"))
     return table(("encodes", "within the 90 % interval"), rows)
+
+
+def ablation() -> str:
+    """What each part adds, on five folds."""
+    evaluation = read("ablation.json")["evaluation"]
+    against = {(one["predictor"], one["against"]): one for one in evaluation["differences"]}
+    rows = []
+    for result in evaluation["predictors"]:
+        name = result["predictor"]
+        base = f"full, {'hybrid' if 'hybrid' in name else 'pixel-only'}"
+        difference = against.get((name, base))
+        cells = interval(result["srcc"]), interval(result["rmse_raw"], 2), interval(result["within_content_srcc"])
+        rows.append((name, *cells, interval(difference["srcc"]) if difference else ""))
+    return table(("", "SRCC", "RMSE, points", "per-content SRCC", "SRCC less the full one's"), rows)
 
 
 QUICKSTART_ROWS = {
@@ -163,80 +200,6 @@ def quickstart_gain() -> str:
         if one["against"] == "log-bitrate" and one["predictor"] in QUICKSTART_ROWS
     ]
     return table(("above log-bitrate by", "SRCC", "per-content SRCC"), rows)
-
-
-RECIPE_COLUMNS = {
-    "srcc": "SRCC",
-    "plcc_linear": "PLCC",
-    "within_content_srcc": "per-content SRCC",
-    "pairs_cross_codec": "cross-codec pairs",
-    "pairs_cross_resolution": "cross-resolution pairs",
-}
-RECIPE_ROWS = {
-    "log-bitrate": "log-bitrate (baseline)",
-    "brisque": "BRISQUE",
-    "niqe": "NIQE",
-    "ridge 0": "frozen EfficientNet-Lite0 + ridge",
-    "teacher 0": "teacher",
-    "pictures 0": "student, pixel-only",
-    "student 0": "student, hybrid",
-    "shipped pictures": "file before the refit, pixel-only",
-    "shipped": "file before the refit, hybrid",
-    "psnr": "PSNR (full reference)",
-    "ssim": "SSIM (full reference)",
-    "vmaf_v0": "VMAF v0 (full reference)",
-}
-RECIPE_SECTIONS = {
-    "five folds": "five folds over {contents} contents, {clips} encodes",
-    "one generation": "of these, the {clips} encodes of the master",
-    "two generations": "of these, the {clips} re-encodes",
-    "folds without AV1": "the same folds, trained without AV1, its {clips} encodes",
-    "folds with AV1": "trained with AV1, the same {clips}",
-    "older codecs": "the same folds, {clips} encodes by VP8 and MPEG-4",
-    "other settings": "the same folds, {clips} encodes by other presets and tunes",
-    "1080 lines": "1080p: synthetic pan/zoom clips from {contents} stills, folds by picture, {clips} encodes",
-    "test": "{contents} test contents, {clips} encodes",
-    "test, one generation": "of these, the {clips} encodes of the master",
-    "test, other settings": "test contents, {clips} encodes by other presets and tunes",
-    "unseen libaom": "unseen encoder: AV1 by libaom, {clips} encodes of the test contents",
-    "unseen openh264": "unseen encoder: H.264 by OpenH264, {clips} encodes",
-    "unseen kvazaar": "unseen encoder: HEVC by Kvazaar, {clips} encodes",
-    "unseen mpeg2": "unseen codec: MPEG-2, {clips} encodes",
-    "unseen wmv2": "unseen codec: WMV, {clips} encodes",
-    "unseen theora": "unseen codec: Theora, {clips} encodes",
-    "unseen mjpeg": "unseen codec: Motion JPEG, {clips} encodes",
-    "without AV1": "trained without AV1, its {clips} encodes of the test contents",
-    "with AV1": "trained with AV1, the same {clips}",
-    "without half size": "trained without half size, its {clips} encodes of the test contents",
-    "with half size": "trained with half size, the same {clips}",
-}
-FULL_SECTIONS = ("five folds", "test")
-FEW_ROWS = ("log-bitrate", "pictures 0", "student 0", "shipped pictures", "shipped")
-
-
-def recipe() -> str:
-    """The recipe before the refit: a table for each way to hold out, one row a predictor."""
-    sections = read("default.json")["sections"]
-    parts = []
-    for name, title in RECIPE_SECTIONS.items():
-        section = sections[name]
-        predictors = {key: value for key, value in RECIPE_ROWS.items() if name in FULL_SECTIONS or key in FEW_ROWS}
-        rows = [
-            (label, *(interval(section["predictors"][predictor][key]) for key in RECIPE_COLUMNS))
-            for predictor, label in predictors.items()
-            if predictor in section["predictors"]
-        ]
-        heading = title.format(**section)
-        parts += [f"**{heading[0].upper()}{heading[1:]}**", table(("", *RECIPE_COLUMNS.values()), rows)]
-        seeds = [_seeds(section, predictor) for predictor in ("pictures", "student")]
-        if all(seeds):
-            parts.append(f"SRCC of three seeds: pixel-only {seeds[0]}; hybrid {seeds[1]}.")
-    return "\n\n".join(parts)
-
-
-def _seeds(section: Facts, predictor: str) -> str:
-    results = [section["predictors"].get(f"{predictor} {seed}") for seed in range(3)]
-    return ", ".join(f"{row['srcc']['value']:.3f}" for row in results if row) if all(results) else ""
 
 
 STEPS = {
