@@ -17,7 +17,7 @@ from rungwise.config import RunConfig
 NO_KNOBS = {
     "LOSSES", "EXPORT_TARGETS",  # the registers
     "FLOAT_OPERATORS", "INTEGER_OPERATORS",  # refuse a file, change none
-    "TARGETS",  # names of tensors
+    "TARGETS", "LAYER",  # names of tensors
     "ONE_PROCESS", "BUILD_SECONDS", "MEETING",  # how a model is run, and how processes meet
 }  # fmt: skip
 
