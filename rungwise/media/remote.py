@@ -101,7 +101,7 @@ class Network:
             address = ipaddress.ip_address(text.partition("%")[0])
             if is_private(address) and not self._names(host, port) and not self._names(str(address), port):
                 named = "is a private address" if host == text else f"has the private address {text}"
-                raise ValueError(f"{host}: {named}; refused unless named: --allow-network {host}")
+                raise ValueError(f"{host} {named}; refused unless named: --allow-network {host}")
         return addresses
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:

@@ -192,10 +192,10 @@ def test_a_redirect_within_the_host(server: str, tmp_path: Path) -> None:
 
 
 def test_a_private_address_is_refused_unless_named(server: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"127\.0\.0\.1: is a private address; refused unless named"):
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1 is a private address; refused unless named"):
         fetch_file(f"{server}/a.bin", tmp_path, Network())
     local = server.replace(HOST, "localhost")
-    with pytest.raises(ValueError, match="localhost: has the private address"):
+    with pytest.raises(ValueError, match="localhost has the private address"):
         fetch_file(f"{local}/a.bin", tmp_path, Network())
     assert fetch_file(f"{local}/a.bin", tmp_path, Network(["localhost"])).stat().st_size == 256_000
     assert not [path for path, _ in Server.requests if path != "/a.bin"]
@@ -214,7 +214,7 @@ def test_a_name_that_resolves_to_a_private_address(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
     for allowed in ([], ["other.example"]):
-        with pytest.raises(ValueError, match=r"rebound\.example: has the private address"):
+        with pytest.raises(ValueError, match=r"rebound\.example has the private address"):
             fetch_file("http://rebound.example/a.mp4", tmp_path, Network(allowed))
 
 
