@@ -53,7 +53,7 @@ ROWS: dict[str, Changes] = {
     "no patch targets": {"losses": dict.fromkeys(OF_PATCH, 0)},
     "no teacher": {"losses": dict.fromkeys(OF_CLIP + OF_PATCH, 0)},
     "patch targets alone": {"losses": dict.fromkeys(OF_CLIP, 0)},
-    "regression on whole views": {"patch_scores": False, "size": "small", "losses": dict.fromkeys(OF_PATCH, 0)},
+    "whole views": {"patch_scores": False, "size": "small", "losses": dict.fromkeys(OF_PATCH, 0)},
     "one pair at a time": {"training": {"augment": {"sample_frames": 1, "sample_grid": None}}},
     "no StylePrompt": {"prompts": 0},
     "Mamba over the frame": {"size": "nano"},

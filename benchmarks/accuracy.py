@@ -26,7 +26,6 @@ from rungwise.config import load_config
 from rungwise.dataset_table import assign_splits
 from rungwise.ladder.label import label
 from rungwise.ladder.make import read_ladder
-from rungwise.ladder.sources import make_masters
 from rungwise.progress import track
 from rungwise.score.scorer import Scorer
 
@@ -75,14 +74,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="encodes made side by side")
     arguments = parser.parse_args()
     config = load_config(arguments.config)
-    table = read_ladder(run(config, arguments.runs, until="ladder").artifacts["ladder"])
+    outcome = run(config, arguments.runs, until="ladder")
+    table = read_ladder(outcome.artifacts["ladder"])
     splits = assign_splits(dict(zip(table["content"], table["group"], strict=True)), **config.splits.model_dump())
     table = table[table["content"].map(splits) == "test"]
-    masters = {
-        master.content: master.path
-        for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
-        if splits.get(master.content) == "test"
-    }
+    masters = {master.content: master.path for master in outcome.masters if splits.get(master.content) == "test"}
     scorers = {"hybrid": Scorer()}
     scorers |= {name: Scorer(Path(path)) for name, _, path in (text.partition("=") for text in arguments.model)}
     if arguments.out is not None:

@@ -25,7 +25,6 @@ from distill.pipeline import run
 from rungwise.artifact import write_json
 from rungwise.config import load_config
 from rungwise.ladder.patch_parts import PARTS, patch_parts
-from rungwise.ladder.sources import make_masters
 from rungwise.metrics.statistics import srcc
 from rungwise.progress import note
 from rungwise.score.needed_pixels import read_needed_pixels
@@ -128,14 +127,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     config = load_config(arguments.config)
-    artifacts = run(config, arguments.runs, until="distill").artifacts
+    outcome = run(config, arguments.runs, until="distill")
+    artifacts, masters = outcome.artifacts, {master.content: master.path for master in outcome.masters}
     data = read_data(config, artifacts["ladder"], artifacts["views"])
     student, _, _ = load_checkpoint(artifacts["distill"].path / "student.safetensors")
     assert isinstance(student, FrameStudent)
-    masters = {
-        master.content: master.path
-        for master in make_masters(config.sources, arguments.runs, held_out=config.splits.named)
-    }
     maps = {}
     for clip in arguments.clips:
         [row] = np.flatnonzero(data.table["clip"] == clip)

@@ -63,8 +63,7 @@ class Examples:
     stream: NDArray[np.float32]  # (N, F) bitstream features (rungwise/bitstream/features.py), NaN where there are none
     stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in the losses of bitstream features
     # "levels" (N, V, K), "features" (N, V, D), "layer.NAME" (N, V, D'), "scores" (N, V), and "patch_scores"
-    # (N, V, U, P) of U pairs of frames
-    # and P patches where the teacher gives them
+    # (N, V, U, P) of U pairs of frames and P patches where the teacher gives them
     targets: Mapping[str, NDArray[np.float32]]
 
     def __len__(self) -> int:

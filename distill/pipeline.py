@@ -25,7 +25,7 @@ from rungwise.artifact import Artifact, run_stage
 from rungwise.config import FullReferenceTeacher, RunConfig
 from rungwise.ladder import patch_parts
 from rungwise.ladder.make import make_ladder, read_failures
-from rungwise.ladder.sources import find_unlabelled, make_masters
+from rungwise.ladder.sources import Master, find_unlabelled, make_masters
 from rungwise.progress import note
 from rungwise.score.views import VIEWS_VERSION
 from student import export, fp16, gates, head, int8, stem, styleprompt, targets
@@ -57,11 +57,12 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: artifacts by stage, clips that failed, wall seconds by stage."""
+    """What a run left: artifacts by stage, clips that failed, wall seconds by stage; and the masters that it used."""
 
     artifacts: dict[str, Artifact]
     failures: dict[str, str]
     seconds: dict[str, float]
+    masters: list[Master]
 
 
 def run(
@@ -92,7 +93,7 @@ def run(
         seconds[stage.name] = time.monotonic() - started
         _report(stage.name, artifacts[stage.name], seconds[stage.name])
     failures = read_failures(ladder) | (export_failures(artifacts["export"]) if "export" in artifacts else {})
-    return Outcome(artifacts, failures, seconds)
+    return Outcome(artifacts, failures, seconds, masters)
 
 
 def _report(stage: str, artifact: Artifact, seconds: float) -> None:

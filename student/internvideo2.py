@@ -7,11 +7,9 @@ Shapes: B clips, T frames, N tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rungwise.config import InternVideo2Student as Section
 from rungwise.prediction import Prediction
@@ -19,50 +17,19 @@ from rungwise.progress import note
 from rungwise.score.views import ViewRecipe
 from student.head import in_fp32
 from student.quality_student import QualityStudent
-from teacher.internvideo2 import SIZES, InternVideo2, fill_tower, freeze_tower, internvideo2_shape
-from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from teacher.internvideo2 import SIZES, ScoredTower, fill_tower, internvideo2_shape
 from teacher.numerics import vectorize
 from teacher.weights import read_foreign
 
 
-class InternVideo2Student(QualityStudent):
+class InternVideo2Student(ScoredTower, QualityStudent):
     """`shape` goes to the tower; `tune` says what of it trains, as for the teacher."""
 
     SIZES: ClassVar = {size: SIZES[size] for size in ("S", "B")}
 
-    def __init__(self, *, shape: Mapping[str, Any], tune: str, num_levels: int, minimum: float, maximum: float) -> None:
-        super().__init__()
-        self.backbone = InternVideo2(**shape)
-        self.score = nn.Linear(self.backbone.fc_norm.normalized_shape[0], 1)
-        nn.init.trunc_normal_(self.score.weight, std=0.02)  # begin near the middle of the scale
-        nn.init.zeros_(self.score.bias)
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        self.num_levels, self.minimum, self.maximum = num_levels, minimum, maximum
-        self.frozen_blocks = freeze_tower(self.backbone, tune)
-
-    @property
-    def lower_is_frozen(self) -> bool:
-        """Whether patches and the first blocks are frozen."""
-        return self.frozen_blocks is not None
-
-    def recompute_activations(self) -> None:
-        """Recompute blocks in the backward pass."""
-        self.backbone.gradient_checkpointing = True
-
-    def lower(self, frames_BTHWC: Tensor) -> Tensor:
-        """Tokens x_BND after the frozen blocks, or the frames where patches are trained."""
-        if self.frozen_blocks is None:
-            return frames_BTHWC
-        with torch.no_grad():
-            tokens_BND: Tensor = self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
-        return tokens_BND
-
     def upper(self, hidden: Tensor, terms_BF: Tensor | None = None) -> Prediction[Tensor]:
         """Score clips by what `lower` gave."""
-        if self.frozen_blocks is None:
-            x_BND = self.backbone(self._clips(hidden))
-        else:
-            x_BND = self.backbone(hidden, start=self.frozen_blocks)
+        x_BND = self.tokens(hidden)
         feature_BD = self.backbone.pool(x_BND)
         num_frames = self.backbone.grid_THW[0]
         frame_BTD = self.backbone.pool(x_BND[:, 1:].unflatten(1, (num_frames, -1)).flatten(0, 1)).unflatten(
@@ -80,11 +47,6 @@ class InternVideo2Student(QualityStudent):
     def _scaled(self, fraction: Tensor) -> Tensor:
         """Scores on the label's scale from its middle, in units of its range."""
         return self.minimum + (self.maximum - self.minimum) * (0.5 + fraction)
-
-    def _clips(self, frames_BTHWC: Tensor) -> Tensor:
-        x_NCHW: Tensor = self.normalize(frames_BTHWC)
-        x_BTCHW: Tensor = x_NCHW.unflatten(0, (-1, frames_BTHWC.shape[1]))
-        return x_BTCHW.transpose(1, 2)
 
 
 def internvideo2_settings(section: Section, recipe: ViewRecipe) -> dict[str, Any]:

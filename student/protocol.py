@@ -13,7 +13,7 @@ class Student(Protocol):
     """A student is an `nn.Module` with these members; `QualityStudent` (student/quality_student.py) has defaults.
 
     `forward(frames_BTHWC, terms_BF=None)` is `upper(lower(frames_BTHWC), terms_BF)`. Frames are uint8 RGB, terms are
-    bitstream features (rungwise/bitstream/features.py) of a hybrid student. Shapes: B clips, N train clips, F features.
+    bitstream features (rungwise/bitstream/features.py) of a hybrid student. Shapes: B clips, F features.
     """
 
     @property

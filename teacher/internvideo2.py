@@ -252,10 +252,8 @@ def _initialize(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class InternVideo2Quality(QualityTeacher):
-    """InternVQA's teacher (arXiv 2502.19026): feature = fc_norm(pool(tokens)), score = Linear(feature)."""
-
-    full_precision = ("score",)
+class ScoredTower(nn.Module):
+    """A tower, a linear score of its feature, and frozen first blocks: what teacher and student share."""
 
     def __init__(self, *, shape: Mapping[str, Any], tune: str, num_levels: int, minimum: float, maximum: float) -> None:
         """`shape` goes to `InternVideo2`; `tune` says what is trained.
@@ -282,6 +280,30 @@ class InternVideo2Quality(QualityTeacher):
         """Recompute blocks in the backward pass."""
         self.backbone.gradient_checkpointing = True
 
+    def lower(self, frames_BTHWC: Tensor) -> Tensor:
+        """Tokens x_BND after the frozen blocks, or the frames where patches are trained."""
+        if self.frozen_blocks is None:
+            return frames_BTHWC
+        with torch.no_grad():
+            return self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
+
+    def tokens(self, hidden: Tensor) -> Tensor:
+        """Tokens x_BND after all blocks, by what `lower` gave."""
+        if self.frozen_blocks is None:
+            return self.backbone(self._clips(hidden))
+        return self.backbone(hidden, start=self.frozen_blocks)
+
+    def _clips(self, frames_BTHWC: Tensor) -> Tensor:
+        x_NCHW: Tensor = self.normalize(frames_BTHWC)
+        # Not by the batch's size: an export would take it for a constant.
+        return x_NCHW.unflatten(0, (-1, frames_BTHWC.shape[1])).transpose(1, 2)
+
+
+class InternVideo2Quality(ScoredTower, QualityTeacher):
+    """InternVQA's teacher (arXiv 2502.19026): feature = fc_norm(pool(tokens)), score = Linear(feature)."""
+
+    full_precision = ("score",)
+
     def compile_blocks(self) -> None:
         """Compile the blocks, which share one compilation."""
         compile_blocks(self.backbone.blocks)
@@ -290,27 +312,12 @@ class InternVideo2Quality(QualityTeacher):
         """Make the blocks fast (teacher/fast_inference.py)."""
         prepare_for_inference(self.backbone.blocks)
 
-    def lower(self, frames_BTHWC: Tensor) -> Tensor:
-        """Tokens x_BND after the frozen blocks, or the frames where patches are trained."""
-        if self.frozen_blocks is None:
-            return frames_BTHWC
-        with torch.no_grad():
-            return self.backbone(self._clips(frames_BTHWC), stop=self.frozen_blocks)
-
     def upper(self, hidden: Tensor) -> Prediction[Tensor]:
         """Score clips by what `lower` gives."""
-        if self.frozen_blocks is None:
-            x_BND = self.backbone(self._clips(hidden))
-        else:
-            x_BND = self.backbone(hidden, start=self.frozen_blocks)
-        feature = self.backbone.pool(x_BND)
+        feature = self.backbone.pool(self.tokens(hidden))
         fraction = 0.5 + in_fp32(self.score, feature).squeeze(-1)
         score = self.minimum + (self.maximum - self.minimum) * fraction
         return Prediction(score, vectorize(fraction, self.num_levels), feature)
-
-    def _clips(self, frames_BTHWC: Tensor) -> Tensor:
-        x_NCHW: Tensor = self.normalize(frames_BTHWC)
-        return x_NCHW.unflatten(0, frames_BTHWC.shape[:2]).transpose(1, 2)
 
 
 def freeze_tower(tower: InternVideo2, tune: str) -> int | None:
