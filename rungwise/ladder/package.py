@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
@@ -53,13 +54,15 @@ def package(videos: Mapping[str, Path], codecs: Sequence[str], folder: Path) -> 
     check_folder(folder)
     check_codecs(codecs)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fps = probe(next(iter(videos.values()))).fps
+    infos = [probe(path) for path in videos.values()]
+    fps, tallest = infos[0].fps, max(infos, key=lambda info: info.height)
+    aspect = tallest.width * Fraction(tallest.sample_aspect_ratio).limit_denominator(1000) / tallest.height
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir(mode=0o755)
         for number in range(len(videos)):
             (partial / str(number)).mkdir()
-        run_ffmpeg(_arguments(videos, codecs, max(1, round(GOP_SECONDS * fps)) / fps), cwd=partial)
+        run_ffmpeg(_arguments(videos, codecs, max(1, round(GOP_SECONDS * fps)) / fps, aspect), cwd=partial)
         _rename(partial, list(videos))
         _complete_hls(partial, fps)
         _complete_dash(partial / DASH, list(videos))
@@ -76,8 +79,13 @@ def check_codecs(codecs: Sequence[str]) -> None:
             raise ValueError(f"{codec} can't be packaged for players; {', '.join(PACKAGED_CODECS)} can")
 
 
-def _arguments(videos: Mapping[str, Path], codecs: Sequence[str], segment_seconds: float) -> list[str]:
-    """ffmpeg's, with one adaptation set a codec."""
+def _arguments(
+    videos: Mapping[str, Path], codecs: Sequence[str], segment_seconds: float, aspect: Fraction
+) -> list[str]:
+    """ffmpeg's, with one adaptation set a codec.
+
+    All renditions are shown at `aspect`: widths are rounded to even ones, and DASH wants one aspect ratio a set.
+    """
     inputs = [argument for path in videos.values() for argument in ("-i", str(path.absolute()))]
     maps = [argument for i in range(len(videos)) for argument in ("-map", f"{i}:v:0")]
     # The codec's string in the manifests is read from parameter sets, which this filter makes readable.
@@ -88,7 +96,8 @@ def _arguments(videos: Mapping[str, Path], codecs: Sequence[str], segment_second
     # Rounded down to a microsecond: a key frame a little too early would end up inside a segment.
     seconds = f"{int(segment_seconds * 1e6) / 1e6:.6f}"
     return [
-        "-y", *inputs, *maps, "-c", "copy", *tags, "-map_metadata", "-1", "-bitexact",
+        "-y", *inputs, *maps, "-c", "copy", "-aspect", f"{aspect.numerator}:{aspect.denominator}", *tags,
+        "-map_metadata", "-1", "-bitexact",
         "-f", "dash", "-dash_segment_type", "mp4", "-seg_duration", seconds,
         "-init_seg_name", "$RepresentationID$/init.mp4", "-media_seg_name", "$RepresentationID$/$Number%05d$.m4s",
         "-adaptation_sets", " ".join(sets), "-hls_playlist", "1", "-hls_master_name", HLS, DASH,

@@ -18,6 +18,7 @@ from rungwise.media.ffmpeg import run_ffmpeg
 
 SPECS = {
     "h264_72p": EncodeSpec("h264", 72, crf=36),
+    "h264_96p": EncodeSpec("h264", 96, crf=30),  # 170 samples wide, not 170.7
     "h264_144p": EncodeSpec("h264", 144, crf=24),
     "hevc_144p": EncodeSpec("hevc", 144, crf=32, preset="ultrafast"),
     "av1_72p": EncodeSpec("av1", 72, crf=50, preset="12"),
@@ -35,7 +36,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("package")
     master = scratch / "master.mkv"
     pattern = f"testsrc2=size=256x144:rate={FPS}:duration={NUM_FRAMES / FPS}"
-    run_ffmpeg(["-f", "lavfi", "-i", pattern, "-vf", "format=yuv420p", "-c:v", "ffv1", str(master)])
+    run_ffmpeg(["-f", "lavfi", "-i", pattern, "-vf", "format=yuv420p,setsar=0", "-c:v", "ffv1", str(master)])
     videos = {name: scratch / f"{name}{CODECS[spec.codec].suffix}" for name, spec in SPECS.items()}
     for name, path in videos.items():
         encode(master, path, SPECS[name])
