@@ -4,7 +4,7 @@ TESTS ?=
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: quickstart default-model model-checksum lock licenses docs docs-data test lint wheel clean
+.PHONY: quickstart default-model model-checksum lock licenses docs docs-data notebook test lint wheel clean
 
 quickstart: .venv/ready
 	$(BIN)/rungwise quickstart configs/quickstart.yaml --runs $(RUNS) $(if $(SOURCES),--sources $(SOURCES))
@@ -40,6 +40,10 @@ licenses: .venv/ready-dev
 # The generated blocks of README.md and docs/, from benchmarks/results/ and the code.
 docs-data: .venv/ready-dev
 	$(BIN)/python docs/generate.py
+
+# Executes docs/notebook.ipynb again: whenever the packaged model, or what a cell prints, changes.
+notebook: .venv/ready-dev
+	$(BIN)/python docs/notebook.py
 
 docs: docs-data
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

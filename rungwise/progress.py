@@ -52,7 +52,7 @@ def warn(message: str) -> None:
     """Print one line about a failed input or a doubtful result to stderr, on rank 0 only, even with `--quiet`."""
     if ranks().rank > 0:
         return
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    Console(stderr=True, force_jupyter=False, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
 def track(
