@@ -28,11 +28,11 @@ from distill.train import fit
 from distill.view_store import read_view_lists
 from distill.watch import make_watch
 from rungwise.artifact import SCRATCH, sha256_file, verify_files, write_json
-from rungwise.config import InternVideo2Student, RunConfig, Training
+from rungwise.config import InternVideo2Student, PixelStudentSection, QMambaStudent, RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Calibration
-from student import patches
+from student import local_scan, patches
 from student.frame_student import FrameStudent
 from student.models import STUDENTS, load_pretrained, student_settings
 from student.quality_student import QualityStudent
@@ -50,13 +50,16 @@ def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     if student.patch_scores:
         params |= {"patches": constants(patches)}
     if isinstance(student, InternVideo2Student):
-        params |= {"checkpoint": student.checkpoint and content_hash(student.checkpoint)}
         params |= {} if student.checkpoint else {"positions": constants(positions)}
-    return params | {
-        "start": None if student.start is None else _hash(student.start),
-        "settings": settings_of(config, data),
-        "interval_coverage": config.export.interval_coverage,
-    }
+    return (
+        params
+        | _backbone_params(config)
+        | {
+            "start": None if student.start is None else _hash(student.start),
+            "settings": settings_of(config, data),
+            "interval_coverage": config.export.interval_coverage,
+        }
+    )
 
 
 def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
@@ -109,12 +112,26 @@ def pretrain_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     student, data = config.student, read_data(config, artifacts["dataset"], artifacts["views"])
     if student.pretrain is None:
         raise ValueError("student.pretrain: is null; give the training of the contrastive stage there")
-    return training_params(config) | {
-        "model": student.model,
-        "precision": student.precision,
-        "settings": settings_of(config, data),
-        "training": student.pretrain.model_dump(mode="json"),
-    }
+    return (
+        training_params(config)
+        | {
+            "model": student.model,
+            "precision": student.precision,
+            "settings": settings_of(config, data),
+            "training": student.pretrain.model_dump(mode="json"),
+        }
+        | _backbone_params(config)
+    )
+
+
+def _backbone_params(config: RunConfig) -> dict[str, Any]:
+    """The weights that a student starts from where it has no stem, and the constants of its own modules."""
+    student, params = config.student, {}
+    if isinstance(student, InternVideo2Student | PixelStudentSection):
+        params["checkpoint"] = student.checkpoint and content_hash(student.checkpoint)
+    if isinstance(student, QMambaStudent):
+        params["local_scan"] = constants(local_scan)
+    return params
 
 
 def build_pretrained(folder: Path, config: RunConfig, inputs: Inputs) -> None:

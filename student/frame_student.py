@@ -1,4 +1,4 @@
-"""The base class of students: a shared stem, a backbone over each frame, a layer over time, shared output heads.
+"""The base class of light students: a shared ImageNet stem, stages on its maps, a layer over time, output heads.
 
 Shapes: B clips, T frames, P patches, N = B * T or B * T * P, H W pixels or places, C channels, D feature width, W a
 packed width.
@@ -19,13 +19,13 @@ from student.head import LevelHead, in_fp32
 from student.patches import HybridPatchHead, PatchHead, Standardizer
 from student.quality_student import QualityStudent
 from student.stem import Stem, mean_and_deviation
-from student.styleprompt import StreamPrompt, StylePrompt, make_prompts
+from student.styleprompt import make_prompts
 
 FIRST_STRIDE = 16  # of the first stage's map
 
 
 class SharedSettings(TypedDict):
-    """Constructor settings of every student."""
+    """Constructor settings of every light student."""
 
     feature_dim: int
     """width of a frame's feature"""
@@ -107,18 +107,10 @@ class FrameStudent(QualityStudent):
                     prompts=shared["prompts"],
                 )
 
-    def tune_prompts(self) -> None:
-        """Freeze everything but the prompts and the heads' last layers.
-
-        Raises:
-            ValueError: there are no prompts.
-        """
-        prompts = [module for module in self.modules() if isinstance(module, StylePrompt | StreamPrompt)]
-        if not prompts:
-            raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
-        self.requires_grad_(False)
-        for module in (*prompts, self.head.levels, *([] if self.hybrid is None else [self.hybrid.rest])):
-            module.requires_grad_(True)
+    @property
+    def last_layers(self) -> tuple[nn.Module, ...]:
+        """Of each head that scores clips."""
+        return (self.head.levels,) if self.hybrid is None else (self.head.levels, self.hybrid.rest)
 
     def frame_features(self, pooled_NW: Tensor, map_NCHW: Tensor) -> Tensor:
         """Each frame's feature_ND from the stem's pooled statistics and its last map, which is styled already."""

@@ -1,4 +1,4 @@
-"""The Mamba student: EfficientViM (hidden-state-mixer SSD) on each frame, an SSD layer over time, a level head.
+"""The light Mamba student: EfficientViM stages (hidden-state-mixer SSD) on an ImageNet stem, an SSD layer over time.
 
 All stages, early and late, are pooled to means and deviations over space: early ones see blocking and ringing, late
 ones what the scene is. Every scan is in matrix form: the same path on CPU, GPU and in ONNX.

@@ -1,6 +1,7 @@
 """Students by name: built from a config's section, filled with pretrained weights, and what they cost.
 
-student/protocol.py says what a student is, student/frame_student.py holds what most of them share.
+student/protocol.py says what a student is. Light ones (student/frame_student.py) share an ImageNet stem that is small
+enough to ship; others (student/pixel_student.py, student/internvideo2.py) are whole networks from the pixels up.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rungwise.config import InternVideo2Student as InternVideo2Section
-from rungwise.config import Student
+from rungwise.config import PixelStudentSection, PromptedSection, Student
 from rungwise.score.views import ViewRecipe
 from student.frame_student import FrameStudent
 from student.internvideo2 import InternVideo2Student, internvideo2_settings, load_internvideo2
 from student.mamba import MambaStudent
+from student.pixel_student import PixelStudent, load_backbone
+from student.qmamba import QMambaStudent
 from student.quality_student import QualityStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
@@ -24,6 +28,7 @@ from teacher.internvideo2 import InternVideo2
 
 STUDENTS: dict[str, type[QualityStudent]] = {
     "mamba": MambaStudent,
+    "qmamba": QMambaStudent,
     "swin": SwinStudent,
     "internvideo2": InternVideo2Student,
 }
@@ -34,19 +39,27 @@ def student_settings(section: Student, recipe: ViewRecipe) -> dict[str, Any]:
     if isinstance(section, InternVideo2Section):
         return internvideo2_settings(section, recipe)
     student = STUDENTS[section.model]
-    assert issubclass(student, FrameStudent)
     size = student.SIZES[section.size] if isinstance(section.size, str) else section.size.model_dump()
+    if isinstance(section, PixelStudentSection):
+        return {**size, **_head_settings(section)}
+    assert issubclass(student, FrameStudent)
     picture = recipe.model_copy(update={"grid": 1}) if section.patch_scores else recipe
     return {
         **size,
         "stem_stages": section.stem_stages,
         "tuned_stem": section.stem == "tuned",
         "pairs": recipe.pairs,
+        **_head_settings(section),
+        **student.view_settings(picture),
+        **({"patch_px": recipe.patch_px} if section.patch_scores else {}),
+    }
+
+
+def _head_settings(section: PromptedSection) -> dict[str, Any]:
+    return {
         "prompts": section.prompts,
         "aleatoric": section.aleatoric,
         "hybrid": section.training.losses.is_hybrid,
-        **student.view_settings(picture),
-        **({"patch_px": recipe.patch_px} if section.patch_scores else {}),
     }
 
 
@@ -55,6 +68,9 @@ def load_pretrained(model: QualityStudent, section: Student) -> None:
     if isinstance(section, InternVideo2Section):
         assert isinstance(model, InternVideo2Student)
         load_internvideo2(model, section)
+    elif isinstance(section, PixelStudentSection):
+        assert isinstance(model, PixelStudent)
+        load_backbone(model, section.checkpoint)
     else:
         load_imagenet(model)
 
@@ -81,7 +97,7 @@ def cost(model: QualityStudent, recipe: ViewRecipe) -> list[Part]:
     """
     names: list[str] = []
     for name, child in model.named_children():
-        is_split = name in ("stages", "prompts") or isinstance(child, InternVideo2)
+        is_split = name in ("stages", "prompts") or isinstance(child, InternVideo2 | nn.ModuleDict)
         names += [f"{name}.{part}" for part, _ in child.named_children()] if is_split else [name]
     frames = torch.zeros((1, recipe.num_frames, recipe.size_px, recipe.size_px, 3), dtype=torch.uint8)
     model.eval()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rungwise.prediction import Prediction
 from student.protocol import Student
+from student.styleprompt import StreamPrompt, StylePrompt
 
 
 class QualityStudent(nn.Module, Student):
@@ -43,8 +44,19 @@ class QualityStudent(nn.Module, Student):
         """Recompute activations in the backward pass to save memory; by default they are kept."""
 
     def tune_prompts(self) -> None:
-        """
+        """Freeze everything but the prompts and the heads' last layers.
+
         Raises:
             ValueError: there are no prompts.
         """
-        raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
+        prompts = [module for module in self.modules() if isinstance(module, StylePrompt | StreamPrompt)]
+        if not prompts:
+            raise ValueError("student.tune styleprompt: the student has no prompts; set student.prompts above 0")
+        self.requires_grad_(False)
+        for module in (*prompts, *self.last_layers):
+            module.requires_grad_(True)
+
+    @property
+    def last_layers(self) -> tuple[nn.Module, ...]:
+        """The heads' last layers."""
+        return ()

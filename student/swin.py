@@ -1,4 +1,4 @@
-"""The Swin student (after arXiv 2401.08522): SwinV2 on each frame, its stages fused by attention, then time.
+"""The light Swin student (after arXiv 2401.08522): SwinV2 stages on an ImageNet stem, fused by attention, then time.
 
 Every stage gives two tokens a frame: its means over space (global: what is there) and its deviations (local: how it
 varies from place to place, as artifacts do). A transformer layer mixes all stages' tokens; local and global tokens are

@@ -11,10 +11,12 @@ from rungwise.config.losses import LossWeights
 from rungwise.config.run import Evaluate, Export, RunConfig, Splits, Views, load_config
 from rungwise.config.students import (
     BitrateGroups,
-    FrameStudentSection,
     InternVideo2Student,
     MambaShape,
     MambaStudent,
+    PixelStudentSection,
+    PromptedSection,
+    QMambaStudent,
     Student,
     StudentSection,
     SwinShape,
@@ -37,8 +39,9 @@ from rungwise.config.training import Augment, Execution, Training
 
 __all__ = [
     "PATCH_LABEL", "Augment", "Beside", "BitrateGroups", "Cache", "ClipVqaTeacher", "ConviqtTeacher", "Evaluate",
-    "Execution", "Export", "FrameStudentSection", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Student",
-    "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape", "MambaStudent", "QClipTeacher",
-    "RunConfig", "RungSample", "Rungs", "Sources", "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent",
-    "Teacher", "TeacherSection", "Training", "Views", "load_config",
+    "Execution", "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Student",
+    "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape", "MambaStudent",
+    "PixelStudentSection", "PromptedSection", "QClipTeacher", "QMambaStudent", "RunConfig", "RungSample", "Rungs",
+    "Sources", "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection",
+    "Training", "Views", "load_config",
 ]  # fmt: skip

@@ -57,13 +57,9 @@ class StudentSection(Section):
         return problems
 
 
-class FrameStudentSection(StudentSection):
-    """Keys of students with a stem that sees each frame."""
+class PromptedSection(StudentSection):
+    """Keys of students that give each frame a feature and that StylePrompt can tune."""
 
-    stem_stages: Literal[3, 5]
-    """stages of an ImageNet EfficientNet-Lite0 that come first"""
-    stem: Literal["tuned", "frozen"]
-    """whether those stages are trained"""
     prompts: Annotated[int, Field(ge=0)]
     """size of each StylePrompt's bank; 0: none"""
     aleatoric: bool
@@ -74,13 +70,30 @@ class FrameStudentSection(StudentSection):
     """a first run by contrast between encoder settings, without labels; null: none"""
     reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
     """weight of re-encodes in `losses.stream`: their QP only reflects the last encode"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.pretrain is not None:
+            problems += self.pretrain.losses.misplaced("pretrain")
+        if self.tune == "styleprompt" and (self.start is None or not self.prompts):
+            problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
+        if self.start is not None and self.pretrain is not None:
+            problems.append("give `start` or `pretrain`, not both")
+        return problems
+
+
+class StemStudentSection(PromptedSection):
+    """Keys of light students, whose stem is an ImageNet network's first stages."""
+
+    stem_stages: Literal[3, 5]
+    """stages of an ImageNet EfficientNet-Lite0 that come first"""
+    stem: Literal["tuned", "frozen"]
+    """whether those stages are trained"""
     patch_scores: bool = Field(default=False, exclude_if=not_)
     """score each patch on its own, without its neighbors in the stitched view, then pool; for `losses.patch`"""
 
     def _problems(self) -> list[str]:
         used, problems = self.training.losses.used, super()._problems()
-        if self.pretrain is not None:
-            problems += self.pretrain.losses.misplaced("pretrain")
         for name in ("patch", "stream_patch"):
             if name in used and not self.patch_scores:
                 problems.append(f"losses.{name} needs `patch_scores: true`")
@@ -88,15 +101,30 @@ class FrameStudentSection(StudentSection):
             problems.append("losses.stream_patch needs losses.stream or losses.stream_smooth")
         if self.patch_scores and self.pretrain is not None:
             problems.append("`pretrain` takes views at half their size, which `patch_scores` can't cut: set it to null")
-        if self.tune == "styleprompt" and (self.start is None or not self.prompts):
-            problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
-        if self.start is not None and self.pretrain is not None:
-            problems.append("give `start` or `pretrain`, not both")
         if self.execution.keep_frozen and self.stem == "tuned" and self.tune == "all":
             problems.append("execution.keep_frozen needs `stem: frozen`")
         augment = self.training.augment
         if self.execution.keep_frozen and augment is not None and augment.sample_grid is not None:
             problems.append("execution.keep_frozen keeps what whole frames gave: set augment.sample_grid to null")
+        return problems
+
+
+class PixelStudentSection(PromptedSection):
+    """Keys of students whose own first layers see the pixels."""
+
+    checkpoint: str | None
+    """ImageNet weights: a file, or a hub id (`OWNER/NAME` or `OWNER/NAME/FILE`); null: random weights"""
+
+    patch_scores: ClassVar[Literal[False]] = False
+
+    def _problems(self) -> list[str]:
+        problems, used = super()._problems(), self.training.losses.used
+        problems += [f"losses.{name}: this student scores no patches"
+                     for name in ("patch", "stream_patch") if name in used]  # fmt: skip
+        if self.start is not None and self.checkpoint is not None:
+            problems.append("give `start` or `checkpoint`, not both")
+        if self.execution.keep_frozen:
+            problems.append("execution.keep_frozen: this student has no layers below those that train: set it to false")
         return problems
 
 
@@ -113,8 +141,8 @@ class MambaShape(Section):
     """width of the pooled feature"""
 
 
-class MambaStudent(FrameStudentSection):
-    """EfficientViM over each frame, an SSD layer over time."""
+class MambaStudent(StemStudentSection):
+    """The light Mamba student: EfficientViM stages on the ImageNet stem's maps, an SSD layer over time."""
 
     model: Literal["mamba"]
     """the student"""
@@ -127,6 +155,22 @@ class MambaStudent(FrameStudentSection):
         if not has_stages and not self.patch_scores:
             raise ValueError("size: a student without stages needs `patch_scores: true`")
         return self
+
+
+class QMambaShape(MambaShape):
+    """A custom shape; one entry a stage."""
+
+    window: Positive
+    """side of the windows that are scanned one by one"""
+
+
+class QMambaStudent(PixelStudentSection):
+    """EfficientViM over each frame's pixels with scans of local windows (QMamba), an SSD layer over time."""
+
+    model: Literal["qmamba"]
+    """the student"""
+    size: Literal["nano", "tiny", "small", "base"] | QMambaShape
+    """a named size, EfficientViM-M1 to M4, or a custom shape"""
 
 
 class SwinShape(Section):
@@ -144,8 +188,8 @@ class SwinShape(Section):
     """width of the pooled feature"""
 
 
-class SwinStudent(FrameStudentSection):
-    """SwinV2 over each frame, stages fused by attention, a transformer layer over time."""
+class SwinStudent(StemStudentSection):
+    """The light Swin student: SwinV2 stages on the ImageNet stem's maps, fused by attention, then a transformer."""
 
     model: Literal["swin"]
     """the student"""
@@ -187,4 +231,4 @@ class InternVideo2Student(StudentSection):
         return problems
 
 
-Student = Annotated[MambaStudent | SwinStudent | InternVideo2Student, Field(discriminator="model")]
+Student = Annotated[MambaStudent | QMambaStudent | SwinStudent | InternVideo2Student, Field(discriminator="model")]
