@@ -44,7 +44,8 @@ def ssd_chunks(x_BLMS: Tensor, log_a_BLM: Tensor, b_BLD: Tensor, c_BLD: Tensor, 
     def chunks(values: Tensor) -> Tensor:
         """(B * chunks, chunk, ...); steps after the end give 0 and keep the state."""
         padding = [0, 0] * (values.ndim - 2) + [0, count * chunk - length]
-        return functional.pad(values, padding).unflatten(1, (count, chunk)).flatten(0, 1)
+        parts: Tensor = functional.pad(values, padding).unflatten(1, (count, chunk)).flatten(0, 1)
+        return parts
 
     x, log_a, b, c = (chunks(values) for values in (x_BLMS, log_a_BLM, b_BLD, c_BLD))
     inside = ssd(x, log_a, b, c)
@@ -60,7 +61,8 @@ def ssd_chunks(x_BLMS: Tensor, log_a_BLM: Tensor, b_BLD: Tensor, c_BLD: Tensor, 
     decay_BGFM = torch.where(earlier, exponent_BGFM, torch.full_like(exponent_BGFM, -1e4)).exp()
     state = torch.einsum("bgfm,bfmsd->bgmsd", decay_BGFM, added_BGMSD).flatten(0, 1)
     carried = torch.einsum("bld,bmsd->blms", c, state) * cumulative.exp().unsqueeze(-1)
-    return (inside + carried).unflatten(0, (-1, count)).flatten(1, 2)[:, :length]
+    y_BLMS: Tensor = (inside + carried).unflatten(0, (-1, count)).flatten(1, 2)[:, :length]
+    return y_BLMS
 
 
 class LocalScan(nn.Module):
@@ -88,8 +90,9 @@ class LocalScan(nn.Module):
         normed = self.norm(x_NLC)
         value_NLC, gate_NLC = self.in_proj(normed).chunk(2, 2)
         y_NLC = self.scan(value_NLC, self.select(normed), window_orders(height, width, self.window))
-        mixed: Tensor = x_NLC + self.out_proj(self.out_norm(y_NLC) * functional.silu(gate_NLC))
-        return mixed.transpose(1, 2).unflatten(2, (height, width))
+        mixed_NLC = x_NLC + self.out_proj(self.out_norm(y_NLC) * functional.silu(gate_NLC))
+        mixed_NCHW: Tensor = mixed_NLC.transpose(1, 2).unflatten(2, (height, width))
+        return mixed_NCHW
 
     def scan(self, value_NLC: Tensor, selected_NLE: Tensor, order_KL: NDArray[np.int64]) -> Tensor:
         """Sum of the sequences' scans, each brought back to its places; E holds each one's B, C and step sizes."""
@@ -113,4 +116,5 @@ class LocalScan(nn.Module):
         skipped = value_BLMS.unflatten(0, (-1, SEQUENCES)) * self.skip[:, None, :, None]
         y_NKLC = (y_BLMS.unflatten(0, (-1, SEQUENCES)) + skipped).flatten(3)
         back = y_NKLC.flatten(1, 2)[:, index(order_KL.argsort(1) + starts_K1)]
-        return back.unflatten(1, (SEQUENCES, length)).sum(1)
+        y_NLC: Tensor = back.unflatten(1, (SEQUENCES, length)).sum(1)
+        return y_NLC

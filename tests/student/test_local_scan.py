@@ -63,8 +63,9 @@ def plain_scan(layer: LocalScan, map_CHW: Tensor) -> Tensor:
             state = decay[:, None, None] * state + step[:, None, None] * value[:, :, None] * b
             out[:, y, x] += (state @ c + layer.skip[sequence][:, None] * value).flatten()
     gate = layer.in_proj(layer.norm(map_CHW.permute(1, 2, 0)))[..., heads * HEAD_DIM :]
-    mixed = layer.out_proj(layer.out_norm(out.permute(1, 2, 0)) * nn.functional.silu(gate))
-    return map_CHW + mixed.permute(2, 0, 1)
+    mixed: Tensor = layer.out_proj(layer.out_norm(out.permute(1, 2, 0)) * nn.functional.silu(gate))
+    scanned: Tensor = map_CHW + mixed.permute(2, 0, 1)
+    return scanned
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (5, 4), (6, 7)])

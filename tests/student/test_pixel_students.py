@@ -24,7 +24,7 @@ from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
 from student.trace import trace
 
 SIZES: dict[str, dict[str, Any]] = {
-    "qmamba": {"embed_dim": (16, 32, 32), "depths": (1, 2, 1), "state_dim": (9, 4, 4), "window": 2, "feature_dim": 32},
+    "qmamba": {"embed_dim": (16, 32), "depths": (1, 1), "state_dim": (9, 4), "window": 2, "feature_dim": 32},
 }
 HEADS: dict[str, Any] = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
 RECIPE = ViewRecipe(num_frames=2, frame_choice="uniform", grid=2, patch_px=32)
