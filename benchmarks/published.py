@@ -4,9 +4,8 @@
 
 configs/small/NAME.yaml runs whole: ladder, teacher, cache, student, ONNX files through their gates, held-out contents.
 Towers are tiny and most start from random weights, so the table shows that all parts work together, not how good a
-method is; log-bitrate on the same encodes stands beside. Costs are of the real sizes: weights and multiply-adds of
-students for one view of eight frames of 224 pixels. `rungwise evaluate configs/small/NAME.yaml` runs one alone; the two
-of CLIP read the folder of a tiny one that this script writes.
+method is; log-bitrate on the same encodes stands beside. `rungwise evaluate configs/small/NAME.yaml` runs one alone;
+the two of CLIP read the folder of a tiny one that this script writes.
 """
 
 from __future__ import annotations
@@ -32,10 +31,6 @@ METHODS = {
 }
 PREDICTORS = ("teacher", "student", "student-onnx", "log-bitrate")
 RUNS = Path("runs/published")  # as in the configs' `clip`
-VIEW = {"num_frames": 8, "frame_choice": "uniform", "grid": 4, "patch_px": 56}
-SPAN = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
-HEADS = {"prompts": 0, "aleatoric": False, "hybrid": False}
-STEM = {"stem_stages": 3, "tuned_stem": True, "pairs": False, "view_px": 224}
 
 
 def run_method(name: str) -> dict[str, Any]:
@@ -61,33 +56,6 @@ def run_method(name: str) -> dict[str, Any]:
     }
 
 
-def student_costs() -> list[dict[str, Any]]:
-    """Weights and multiply-adds of every student's named sizes at one view."""
-    from rungwise.score.views import ViewRecipe
-    from student.frame_student import FrameStudent
-    from student.models import STUDENTS, cost
-    from student.swin import SwinStudent
-
-    recipe, rows = ViewRecipe.model_validate(VIEW), []
-    for name, kind in STUDENTS.items():
-        for size, shape in kind.SIZES.items():
-            settings = dict(shape) | SPAN
-            if name == "internvideo2":
-                grid = {"num_frames": recipe.num_frames, "img_size": recipe.size_px}
-                settings = {"shape": dict(shape) | grid, "tune": "all"} | SPAN
-            elif issubclass(kind, FrameStudent):
-                if not shape.get("depths"):
-                    continue  # needs patches: another view
-                settings |= HEADS | {key: value for key, value in STEM.items()
-                                     if key != "view_px" or kind is SwinStudent}  # fmt: skip
-            else:
-                settings |= HEADS
-            parts = cost(kind(**settings), recipe)
-            weights, macs = sum(part.weights for part in parts), sum(part.macs for part in parts)
-            rows.append({"student": name, "size": size, "weights": weights, "macs": macs})
-    return rows
-
-
 def main() -> None:
     """Run the small configs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -109,7 +77,7 @@ def main() -> None:
         print(f"{row['method']:24}{figures}{passed:>8}{sum(row['seconds'].values()):9.0f}")
     if arguments.out:
         facts = {"command": f"python {sys.argv[0]}", "cores": os.cpu_count(), "torch": torch.__version__}
-        write_json(arguments.out, facts | {"rows": rows, "view": VIEW, "costs": student_costs()})
+        write_json(arguments.out, facts | {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def epoch_batches(
     clips_per_content: int,
     seed: int,
     epoch: int,
-    codecs: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Row numbers of each batch of one epoch; every row comes up exactly once.
 
@@ -29,10 +29,10 @@ def epoch_batches(
         contents: content of each row.
         contents_per_batch: hands in a batch.
         clips_per_content: rows in a hand; a content's last hand may be smaller.
-        codecs: codec of each row; a content's rows are then dealt so that its hands, as even in size as they can
-            be, hold as many different codecs as they can.
+        kinds: codec or bitrate group of each row; a content's rows are then dealt so that its hands, as even in size
+            as they can be, hold as many different kinds as they can.
     """
-    assert codecs is None or len(codecs) == len(contents), "one codec for each row"
+    assert kinds is None or len(kinds) == len(contents), "one kind for each row"
     generator = np.random.default_rng([seed, epoch])
     rows_by_content: dict[str, list[int]] = {}
     for row, content in enumerate(contents):
@@ -41,14 +41,14 @@ def epoch_batches(
     for content in sorted(rows_by_content):
         rows = generator.permutation(rows_by_content[content]).tolist()
         starts = range(0, len(rows), clips_per_content)
-        if codecs is None:
+        if kinds is None:
             queues.append([rows[start : start + clips_per_content] for start in starts])
             continue
-        by_codec: dict[str, list[int]] = {}
+        by_kind: dict[str, list[int]] = {}
         for row in rows:
-            by_codec.setdefault(codecs[row], []).append(row)
-        rows = [row for codec in generator.permutation(sorted(by_codec)).tolist() for row in by_codec[codec]]
-        # One row to each hand in turn: a codec comes twice to a hand only once it has been to all of them.
+            by_kind.setdefault(kinds[row], []).append(row)
+        rows = [row for kind in generator.permutation(sorted(by_kind)).tolist() for row in by_kind[kind]]
+        # One row to each hand in turn: a kind comes twice to a hand only once it has been to all of them.
         queues.append([rows[hand :: len(starts)] for hand in range(len(starts))])
     order = np.arange(len(queues)) if len(queues) <= BLOCK else generator.permutation(len(queues))
     blocks = np.array_split(order, max(1, -(-len(queues) // BLOCK)))

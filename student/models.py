@@ -24,12 +24,14 @@ from student.qmamba import QMambaStudent
 from student.quality_student import QualityStudent
 from student.stem import load_imagenet_stem
 from student.swin import SwinStudent
+from student.swinv2 import SwinV2Student
 from teacher.internvideo2 import InternVideo2
 
 STUDENTS: dict[str, type[QualityStudent]] = {
     "mamba": MambaStudent,
     "qmamba": QMambaStudent,
     "swin": SwinStudent,
+    "swinv2": SwinV2Student,
     "internvideo2": InternVideo2Student,
 }
 

@@ -85,7 +85,7 @@ class RunConfig(Section):
     cache: Cache
     """the teacher's outputs on disk"""
     student: Student
-    """one of four students"""
+    """one of five students"""
     evaluate: Evaluate
     """the final table"""
     export: Export

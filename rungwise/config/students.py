@@ -23,6 +23,8 @@ class BitrateGroups(Section):
     """of the coarse contrast; learned starts at 0.1"""
     margin: Rate
     """of the fine rank loss, as a fraction of the label gap"""
+    mix: bool = Field(default=False, exclude_if=not_)
+    """a content's clips in a batch are of as many groups as possible, so that each group has other contents"""
 
 
 class StudentSection(Section):
@@ -51,6 +53,8 @@ class StudentSection(Section):
         """One line for each pair of keys that don't go together."""
         used = self.training.losses.used
         problems = self.training.losses.misplaced("distill")
+        if self.training.mix_codecs and self.bitrate_groups is not None and self.bitrate_groups.mix:
+            problems.append("give `training.mix_codecs` or `bitrate_groups.mix`, not both")
         for need, terms in LossWeights.terms_by_need().items():
             if bool(getattr(self, need)) != any(term in used for term in terms):
                 problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")
@@ -197,6 +201,15 @@ class SwinStudent(StemStudentSection):
     """a named size, or a custom shape"""
 
 
+class SwinV2Student(PixelStudentSection):
+    """SwinV2 over each frame's pixels, local features of all stages at their places and global ones, a transformer."""
+
+    model: Literal["swinv2"]
+    """the student"""
+    size: Literal["tiny", "small", "base"] | SwinShape
+    """a named size, or a custom shape"""
+
+
 class InternVideo2Student(StudentSection):
     """InternVideo2 itself, of the teacher's family (InternVQA); pixel-only."""
 
@@ -231,4 +244,6 @@ class InternVideo2Student(StudentSection):
         return problems
 
 
-Student = Annotated[MambaStudent | QMambaStudent | SwinStudent | InternVideo2Student, Field(discriminator="model")]
+Student = Annotated[
+    MambaStudent | QMambaStudent | SwinStudent | SwinV2Student | InternVideo2Student, Field(discriminator="model")
+]

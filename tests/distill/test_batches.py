@@ -63,7 +63,7 @@ def test_many_contents_are_dealt_in_time_that_grows_with_their_number() -> None:
 @pytest.mark.parametrize("ladder", ["xxxyyyzzz", "xxyz", "xxxxyyz", "xxxx", "wxyyz", "x"])
 def test_hands_mix_codecs(ladder: str, seed: int) -> None:
     contents, codecs = ["a"] * len(ladder) + ["b"] * len(ladder), list(ladder * 2)
-    hands = epoch_batches(contents, contents_per_batch=1, clips_per_content=3, seed=seed, epoch=0, codecs=codecs)
+    hands = epoch_batches(contents, contents_per_batch=1, clips_per_content=3, seed=seed, epoch=0, kinds=codecs)
     assert sorted(row for hand in hands for row in hand) == list(range(len(contents)))
     per_content = -(-len(ladder) // 3)
     assert len(hands) == 2 * per_content
@@ -75,9 +75,9 @@ def test_hands_mix_codecs(ladder: str, seed: int) -> None:
 
 def test_seed_and_epoch_decide_with_codecs() -> None:
     codecs = [["x", "y", "z"][number // 6 % 3] for number in range(54)]
-    first = epoch_of_nines(seed=0, epoch=0, codecs=codecs)
-    assert first == epoch_of_nines(seed=0, epoch=0, codecs=codecs)
-    assert first != epoch_of_nines(seed=0, epoch=1, codecs=codecs)
+    first = epoch_of_nines(seed=0, epoch=0, kinds=codecs)
+    assert first == epoch_of_nines(seed=0, epoch=0, kinds=codecs)
+    assert first != epoch_of_nines(seed=0, epoch=1, kinds=codecs)
 
 
 # Content "a" spans 100..800, three octaves; "b" is alone, "c" has one bitrate twice, "d" spans 10..1000.

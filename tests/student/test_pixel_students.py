@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from timm.models.efficientvim import EfficientViM, EfficientViMDistilled
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from distill.predict import predict
@@ -20,12 +21,15 @@ from student.export import parity, seal
 from student.gates import Labeled, loss_gates, rerun_gate
 from student.models import STUDENTS, cost, load_pretrained, student_settings
 from student.pixel_student import PixelStudent
+from student.swinv2 import SwinV2Student
 from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
 from student.trace import trace
 
 SIZES: dict[str, dict[str, Any]] = {
     "qmamba": {"embed_dim": (16, 32), "depths": (1, 1), "state_dim": (9, 4), "window": 2, "feature_dim": 32},
+    "swinv2": {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window": 4, "feature_dim": 32},
 }
+NAMED = {"qmamba": ("nano", 3), "swinv2": ("tiny", 4)}  # a size, and its stages
 HEADS: dict[str, Any] = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
 RECIPE = ViewRecipe(num_frames=2, frame_choice="uniform", grid=2, patch_px=32)
 CONTRACT = Contract(
@@ -120,7 +124,7 @@ def test_every_weight_trains(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_prompts_stand_on_every_stage_and_are_a_twentieth(name: str) -> None:
-    size = "nano"
+    size, stages = NAMED[name]
     plain, prompted = (
         STUDENTS[name](**student_settings(section(name, size=size, prompts=count), RECIPE), **HEADS) for count in (0, 8)
     )
@@ -129,7 +133,9 @@ def test_prompts_stand_on_every_stage_and_are_a_twentieth(name: str) -> None:
         torch.testing.assert_close(plain.eval()(clips(1)).score, prompted.eval()(clips(1)).score, rtol=0, atol=0)
     prompted.tune_prompts()
     tuned = {key for key, p in prompted.named_parameters() if p.requires_grad}
-    assert {".".join(key.split(".")[:2]) for key in tuned} == {"prompts.0", "prompts.1", "prompts.2", "head.levels"}
+    assert {".".join(key.split(".")[:2]) for key in tuned} == {"head.levels"} | {
+        f"prompts.{stage}" for stage in range(stages)
+    }
     weights = dict(prompted.named_parameters())
     assert sum(weights[key].numel() for key in tuned) <= 0.05 * sum(p.numel() for p in weights.values())
 
@@ -143,22 +149,37 @@ def imagenet_files() -> dict[str, dict[str, Tensor]]:
     for key, value in authors.items():
         if ".norm." in key and value.ndim == 1 and "patch_embed" not in key and ".conv" not in key:
             authors[key] = value.view(1, -1, 1, 1)
-    return {"timm": timm, "authors": authors}
+    return {"qmamba timm": timm, "qmamba authors": authors} | swin_files()
 
 
-@pytest.mark.parametrize("source", ["timm", "authors"])
+def swin_files() -> dict[str, dict[str, Tensor]]:
+    """SwinV2 with a class head: timm merges patches at the start of a stage, the authors' code at the end of one."""
+    swin = SwinTransformerV2(img_size=32, num_classes=10, embed_dim=16, depths=(1, 1), num_heads=(1, 2), window_size=4)
+    timm = {key: torch.randn_like(value) for key, value in swin.state_dict().items()}
+    authors = {
+        key.replace("layers.1.downsample", "layers.0.downsample").replace("head.fc", "head"): value
+        for key, value in timm.items()
+    }
+    tables = {"relative_position_index": torch.zeros(16, 16), "relative_coords_table": torch.zeros(1, 7, 7, 2)}
+    authors |= {f"layers.0.blocks.0.attn.{name}": value for name, value in tables.items()}
+    return {"swinv2 timm": timm, "swinv2 authors": authors}
+
+
+@pytest.mark.parametrize("source", imagenet_files())
 def test_imagenet_files_are_read_strictly(source: str, tmp_path: Path) -> None:
-    state, path = imagenet_files()[source], tmp_path / "model.pth"
-    torch.save({"model": state} if source == "authors" else state, path)
-    chosen = section("qmamba", checkpoint=str(path))
-    model = make("qmamba")
+    state, path, name = imagenet_files()[source], tmp_path / "model.pth", source.split()[0]
+    torch.save({"model": state} if "authors" in source else state, path)
+    chosen = section(name, checkpoint=str(path))
+    model = make(name)
     load_pretrained(model, chosen)
+    published = imagenet_files()[f"{name} timm"] if name == "swinv2" else state
     for key, value in model.backbone.state_dict().items():
-        assert torch.equal(value, state[key].view(value.shape)), key
+        assert torch.equal(value, published[key].view(value.shape)), key
+    key = {"qmamba": "stages.0.blocks.0.mixer.A", "swinv2": "layers.0.blocks.0.norm1.weight"}[name]
     for change, words in (
-        ({"stages.0.blocks.0.mixer.A": None}, r"missing key\(s\), the first 'stages.0.blocks.0.mixer.A'"),
-        ({"stages.0.blocks.7.mixer.A": torch.ones(9)}, "unknown key"),
-        ({"stages.0.blocks.0.mixer.A": torch.ones(8)}, "of another shape"),
+        ({key: None}, rf"missing key\(s\), the first '{key}'"),
+        ({key.replace("blocks.0", "blocks.7"): torch.ones(9)}, "unknown key"),
+        ({key: torch.ones(8)}, "of another shape"),
     ):
         torch.save({key: value for key, value in (state | change).items() if value is not None}, path)
         with pytest.raises(ValueError, match=words):
@@ -194,8 +215,21 @@ def test_cost_is_counted_by_part(name: str) -> None:
     model = make(name)
     parts = {part.name: part for part in cost(model, RECIPE)}
     assert sum(part.weights for part in parts.values()) == sum(p.numel() for p in model.parameters())
-    # The first convolution by hand: 3 to 2 channels, 3 x 3, half of 64 x 64, two frames.
-    assert parts["backbone.patch_embed"].macs > 2 * 27 * 2 * 32 * 32
+    # The first convolution by hand, of two frames: 3 to 2 channels, 3 x 3, half of 64 x 64; 3 to 16, 4 x 4, a quarter.
+    first = {"qmamba": 2 * 27 * 2 * 32 * 32, "swinv2": 2 * 48 * 16 * 16 * 16}[name]
+    assert parts["backbone.patch_embed"].macs >= first
+
+
+@torch.inference_mode()
+def test_swins_local_features_keep_their_places() -> None:
+    model = make("swinv2")
+    assert isinstance(model, SwinV2Student)
+    maps = [torch.zeros(1, 16, 8, 8), torch.zeros(1, 32, 4, 4)]
+    before = model.local_features(maps)[0]
+    maps[0][:, :, 2:4, 6:8] = torch.randn(16, 2, 2)  # the fine stage's cell over row 1, column 3 of the coarse one
+    moved = (model.local_features(maps)[0] - before).norm(dim=-1).view(4, 4)
+    assert moved.argmax() == 1 * 4 + 3
+    assert moved.flatten().sort().values[-2] < 0.5 * moved.max()
 
 
 def test_keys_that_do_not_go_together_are_named() -> None:

@@ -1,0 +1,135 @@
+"""Every student at a published or named size, of random weights: cost, and the ONNX file through the gates.
+
+    python benchmarks/student_exports.py --out benchmarks/results/student_exports.json
+
+One view is eight frames of 224 pixels. Weights and multiply-adds are PyTorch's count; seconds are ONNX Runtime's for
+one view in fp32 on one thread, the fastest of several runs. Gates: fp32 against torch, one by one and in a batch; the
+file opened from disk again; fp16 against fp32. Labels of the fp16 gates are the fp32 scores with noise, as random
+weights predict none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rungwise.artifact import write_json
+from rungwise.progress import note
+from rungwise.score.contract import Contract, Scale
+from rungwise.score.scorer import Scorer
+from rungwise.score.views import ViewRecipe
+
+RECIPE = ViewRecipe(num_frames=8, frame_choice="uniform", grid=4, patch_px=56)
+SPAN = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
+HEADS = {"prompts": 0, "aleatoric": False, "hybrid": False}
+STEM = HEADS | {"stem_stages": 3, "tuned_stem": True, "pairs": False}
+GRID = {"num_frames": RECIPE.num_frames, "img_size": RECIPE.size_px}
+SIZES = (
+    ("mamba", "small"),
+    ("swin", "small"),
+    ("qmamba", "nano"),
+    ("swinv2", "tiny"),
+    ("internvideo2", "S"),
+)
+CLIPS, REPEATS = 4, 3
+
+
+def settings(name: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """A student's constructor settings."""
+    if name == "internvideo2":
+        return {"shape": shape | GRID, "tune": "all"} | SPAN
+    view = {"view_px": RECIPE.size_px} if name == "swin" else {}
+    return shape | SPAN | view | (STEM if name in ("mamba", "swin") else HEADS)
+
+
+def clips(count: int) -> NDArray[np.uint8]:
+    """Gradients and noise of different strength, so that scores differ."""
+    rng = np.random.default_rng(1)
+    shape, side = (count, RECIPE.num_frames, RECIPE.size_px, RECIPE.size_px, 3), RECIPE.size_px
+    ramp = np.linspace(0, 1, side)[None, None, :, None, None] * rng.uniform(0, 200, (count, 1, 1, 1, 3))
+    noise = rng.normal(0, 1, shape) * rng.uniform(0, 60, (count, 1, 1, 1, 1))
+    return np.clip(ramp + noise + rng.uniform(0, 80, (count, 1, 1, 1, 1)), 0, 255).astype(np.uint8)
+
+
+def seconds_a_view(scorer: Scorer, pixels: NDArray[np.uint8]) -> float:
+    """The fastest of several runs."""
+    seconds = []
+    for _ in range(REPEATS):
+        clock = time.perf_counter()
+        scorer.predict(pixels[:1])
+        seconds.append(time.perf_counter() - clock)
+    return min(seconds)
+
+
+def export(name: str, size: str, folder: Path) -> dict[str, Any]:
+    """One student's row."""
+    from distill.predict import predict
+    from student.export import PARITY_SHARE, parity, seal
+    from student.fp16 import to_fp16
+    from student.gates import Gate, Labeled, loss_gates, rerun_gate
+    from student.models import STUDENTS, cost
+    from student.trace import trace
+
+    kind = STUDENTS[name]
+    with torch.device("meta"):  # shapes alone
+        parts = cost(kind(**settings(name, dict(kind.SIZES[size]))), RECIPE)
+    torch.manual_seed(0)
+    model = kind(**settings(name, dict(kind.SIZES[size]))).eval()
+    scale = Scale(kind="vmaf_v1.0.16_3d0h", polarity="higher_is_better", minimum=0, maximum=100)
+    contract = Contract(model=name, view=RECIPE, scale=scale, calibration=None, golden=None, training_id="random",
+                        dataset_sha256="none", opset=20)  # fmt: skip
+    pixels, graph = clips(CLIPS), trace(model, RECIPE, opset=20)
+    scorer = seal(graph, contract, folder / f"{name}.onnx")
+    scores = predict(model, pixels)
+    difference = parity(scorer, scores, pixels)
+    gates = [Gate("fp32", "parity with torch", difference, PARITY_SHARE, "fraction of the scale")]
+    exact = scorer.predict(pixels)
+    labels = exact + np.random.default_rng(0).normal(0, max(0.2 * float(exact.std()), 1e-3), CLIPS)
+    validation = Labeled(pixels, labels, np.array([f"content {clip % 2}" for clip in range(CLIPS)]), scale)
+    half = seal(to_fp16(graph), contract.model_copy(update={"precision": "fp16"}), folder / f"{name}.fp16.onnx")
+    halves = half.predict(pixels)
+    gates += [rerun_gate(scorer, exact, validation), *loss_gates("fp16", halves, exact, validation)]
+    gates.append(rerun_gate(half, halves, validation))
+    for gate in gates:
+        note(f"{name} {size}: {gate}")
+    return {
+        "student": name,
+        "size": size,
+        "weights": sum(part.weights for part in parts),
+        "macs": sum(part.macs for part in parts),
+        "megabytes": round((folder / f"{name}.onnx").stat().st_size / 1e6, 1),
+        "seconds_a_view": round(seconds_a_view(scorer, pixels), 3),
+        "gates": [gate.as_dict() for gate in gates],
+    }
+
+
+def main() -> None:
+    """Export every student and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [export(name, size, Path(folder)) for name, size in SIZES]
+    print(f"{'student':20}{'weights':>10}{'GMACs':>8}{'MB':>8}{'s a view':>10}{'gates':>8}")
+    for row in rows:
+        passed = f"{sum(gate['passed'] for gate in row['gates'])}/{len(row['gates'])}"
+        print(f"{row['student'] + ' ' + row['size']:20}{row['weights'] / 1e6:8.1f} M{row['macs'] / 1e9:8.1f}"
+              f"{row['megabytes']:8.1f}{row['seconds_a_view']:10.2f}{passed:>8}")  # fmt: skip
+    if arguments.out:
+        facts = {"command": f"python {sys.argv[0]}", "cores": os.cpu_count(), "machine": platform.machine()}
+        write_json(arguments.out, facts | {"view": RECIPE.model_dump(mode="json"), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
