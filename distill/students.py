@@ -126,7 +126,7 @@ def pretrain_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
 
 def _backbone_params(config: RunConfig) -> dict[str, Any]:
     """The weights that a student starts from where it has no stem, and the constants of its own modules."""
-    student, params = config.student, {}
+    student, params = config.student, dict[str, Any]()
     if isinstance(student, InternVideo2Student | PixelStudentSection):
         params["checkpoint"] = student.checkpoint and content_hash(student.checkpoint)
     if isinstance(student, QMambaStudent):

@@ -36,13 +36,20 @@ from rungwise.artifact import (
     sha256_json,
     write_json,
 )
-from rungwise.config import FullReferenceTeacher, InternVideo2Teacher, RunConfig, TeacherSection
+from rungwise.config import (
+    ClipVqaTeacher,
+    ConviqtTeacher,
+    FullReferenceTeacher,
+    InternVideo2Teacher,
+    RunConfig,
+    TeacherSection,
+)
 from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
-from teacher import full_reference, positions
+from teacher import conviqt, full_reference, positions
 from teacher.cache import (
     Clock,
     Fields,
@@ -67,6 +74,12 @@ def teacher_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
         params |= {"full_reference": constants(full_reference)}
     if isinstance(section, InternVideo2Teacher) and section.checkpoint is None:
         params |= {"positions": constants(positions)}
+    if isinstance(section, ClipVqaTeacher):
+        from teacher import clipvqa  # transformers takes seconds to import
+
+        params |= {"clipvqa": constants(clipvqa)}
+    if isinstance(section, ConviqtTeacher):
+        params |= {"conviqt": constants(conviqt)}
     return params | {"pretrained": pretrained(section)}
 
 

@@ -45,7 +45,7 @@ class PixelStudent(QualityStudent):
     All that a checkpoint of the backbone can fill is in `backbone`, which trains at the backbone's learning rate.
     """
 
-    backbone: nn.Module
+    backbone: nn.ModuleDict
     EXTRAS: tuple[str, ...] = ()
     """beginnings of a checkpoint's keys that are read over: its class heads"""
 

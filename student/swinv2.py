@@ -100,11 +100,13 @@ class SwinV2Student(PixelStudent):
             tokens.append(local(cells.flatten(2).transpose(1, 2)) + place_PD)
         tokens_NSPD = torch.stack(tokens, 1) + self.stage
         mixed: Tensor = self.fuse(tokens_NSPD.flatten(1, 2))
-        return mixed.unflatten(1, (len(maps), -1)).mean(1)
+        place_NPD: Tensor = mixed.unflatten(1, (len(maps), -1)).mean(1)
+        return place_NPD
 
     def pool_places(self, feature_NPD: Tensor) -> Tensor:
         """The weighted mean over places."""
-        return (self.weight(feature_NPD).softmax(1) * feature_NPD).sum(1)
+        pooled_ND: Tensor = (self.weight(feature_NPD).softmax(1) * feature_NPD).sum(1)
+        return pooled_ND
 
     def own_keys(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """timm's files as they are; the authors' have each merging of patches a stage earlier, and tables."""

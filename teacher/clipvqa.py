@@ -6,7 +6,7 @@ K quality levels. Levels run from worst to best, like the label.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from teacher.clip_towers import (
 )
 from teacher.quality_teacher import QualityTeacher
 
+MESSAGES: Final = 1  # tokens of a frame that keep its messages from block to block
 # The paper's six levels are numbers 0 to 5; these words are ours, one CLIP token each.
 CLIPVQA_PROMPTS = [f"a video of {word} quality" for word in ("bad", "poor", "fair", "good", "great", "excellent")]
 
@@ -66,10 +67,12 @@ class _CrossAttention(nn.Module):
 class ClipVqa(QualityTeacher):
     """CLIPVQA (arXiv 2407.04928): in every block the frames of a clip exchange messages; six level words look back.
 
-    In a block, a message token joins the frame's tokens for their attention and MLP, then is dropped. The class tokens
-    of all frames pass a temporal transformer and are averaged to v. The words' text features t_k attend to the content
-    (the patches, averaged over time), t'_k = t_k + alpha * attended. logits_BK = scale * cos(v, t'_k), the score is
-    the expectation of their softmax over 0..K-1, brought to the label's range; feature_BZ = v, of unit length.
+    A message token joins the frame's tokens in the first block and stays: each block adds its own message to it before
+    attention and MLP, and at the end it is a content token beside the patches. The class tokens of all frames pass a
+    temporal transformer and are averaged to v. The words' text features t_k attend to the content (patches and
+    messages, averaged over time), t'_k = t_k + alpha * attended. logits_BK = scale * cos(v, t'_k), the score is the
+    expectation of their softmax over 0..K-1, brought to the label's range; feature_BZ = v, of unit length.
+    On purpose not as released: attention stays inside a clip, and every layer trains or comes from a file.
     The text tower only makes t_k, once, in `load_clipvqa`, and is no part of the module.
 
     Attributes:
@@ -161,15 +164,18 @@ class ClipVqa(QualityTeacher):
         return Prediction((logits_BK.softmax(-1) * self.level_values).sum(-1), logits_BK, v_BZ)
 
     def tokens(self, frames_BTHWC: Tensor) -> Tensor:
-        """The image tower's normalized tokens after all messages, x_BTND, class token first."""
+        """The image tower's normalized tokens after all blocks, x_BTND: class token, patches, message."""
         clips = frames_BTHWC.shape[:2]
 
         def block(x_MND: Tensor, layer: nn.Module, messages: nn.Module) -> Tensor:
             message = messages(x_MND[:, 0].view(*clips, -1)).flatten(0, 1).unsqueeze(1)
-            joined: Tensor = layer(torch.cat([x_MND, message], 1), attention_mask=None)
-            return joined[:, :-1]
+            mixed: Tensor = layer(
+                torch.cat([x_MND[:, :-MESSAGES], x_MND[:, -MESSAGES:] + message], 1), attention_mask=None
+            )
+            return mixed
 
         x = self.images.tokens(frames_BTHWC)
+        x = torch.cat([x, torch.zeros_like(x[:, :MESSAGES])], 1)  # no message yet
         vision = self.images.tower.vision_model
         for layer, messages in zip(vision.encoder.layers, self.messages, strict=True):
             x = maybe_recompute(self.gradient_checkpointing, block, x, layer, messages)

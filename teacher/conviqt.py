@@ -1,13 +1,17 @@
 """CONVIQT (arXiv 2206.14713): a frame CNN and a GRU, trained without labels to tell encoder settings apart.
 
 An encoder gives the classes for nothing: clips of one codec and one rung are one class. The score is a ridge
-regression on the frozen features. Shapes: B clips, T frames, C channels of the CNN, G the GRU's width.
+regression on the frozen features. As published: chunks of 16 frames through the GRU, two scales, a contrast between one
+scale of one clip and the other scale of another, a projector with batch norms that is dropped. On purpose not: the CNN
+is ImageNet's where no other is given, its batch norms keep their statistics, and the two clips are the halves of one
+view (two chunks where it has 32 frames), so that a video is decoded once.
+Shapes: B clips, T frames, C channels of the CNN, G the GRU's width, Z that of embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import timm
 import torch
@@ -24,7 +28,8 @@ from teacher.numerics import keep_batch_statistics, vectorize
 from teacher.quality_teacher import QualityTeacher
 from teacher.weights import account, read_foreign
 
-RIDGE_ALPHA = 0.1
+RIDGE_ALPHA: Final = 0.1
+CHUNK: Final = 16  # frames that the GRU sees from a fresh state
 # Class heads, which a feature extractor has no use for.
 EXTRAS = ("fc.", "classifier.", "head.", "conv_head.", "bn2.")
 
@@ -32,7 +37,7 @@ EXTRAS = ("fc.", "classifier.", "head.", "conv_head.", "bn2.")
 class Conviqt(QualityTeacher):
     """feature_B(2G): L2-normalized frame features at native and half scale, each through the GRU, mean over time.
 
-    Batch norms keep the statistics they come with: batches of one ladder are no fair sample of pictures.
+    The CNN's batch norms keep the statistics they come with: batches of one ladder are no fair sample of pictures.
     """
 
     def __init__(
@@ -43,7 +48,13 @@ class Conviqt(QualityTeacher):
         self.backbone = cast(Any, timm.create_model(backbone, pretrained=False, features_only=True))
         self.gru = nn.GRU(self.backbone.feature_info.channels()[-1], gru_dim, batch_first=True)
         self.projector = (
-            nn.Sequential(nn.Linear(gru_dim, gru_dim), nn.ReLU(), nn.Linear(gru_dim, contrast_dim))
+            nn.Sequential(
+                nn.Linear(gru_dim, gru_dim, bias=False),
+                nn.BatchNorm1d(gru_dim),
+                nn.ReLU(),
+                nn.Linear(gru_dim, contrast_dim, bias=False),
+                nn.BatchNorm1d(contrast_dim),
+            )
             if contrast_dim
             else None
         )
@@ -67,18 +78,24 @@ class Conviqt(QualityTeacher):
     def upper(self, hidden: Tensor) -> Prediction[Tensor]:
         """Score clips of frames_BTHWC uint8 RGB, with embeddings_B2Z while there is a projector."""
         x_NCHW = self.normalize(hidden)
-        clips = []
-        for x in (x_NCHW, functional.avg_pool2d(x_NCHW, 2)):
-            frames_NC = functional.normalize(self.backbone(x)[-1].mean((2, 3)), dim=-1)
-            states_BTG, _ = self.gru(frames_NC.unflatten(0, hidden.shape[:2]))
-            clips.append(states_BTG.mean(1))
-        feature = torch.cat(clips, -1)
+        native_BTC, half_BTC = (
+            functional.normalize(self.backbone(x)[-1].mean((2, 3)), dim=-1).unflatten(0, hidden.shape[:2])
+            for x in (x_NCHW, functional.avg_pool2d(x_NCHW, 2))
+        )
+        feature = torch.cat([self.over_time(native_BTC), self.over_time(half_BTC)], -1)
         embeddings = None
         if self.projector is not None:
-            embeddings = functional.normalize(self.projector(torch.stack(clips, 1)), dim=-1)
+            middle = hidden.shape[1] // 2
+            clips = self.over_time(native_BTC[:, : middle or 1]), self.over_time(half_BTC[:, middle:])
+            projected = self.projector(torch.stack(clips, 1).flatten(0, 1)).unflatten(0, (-1, 2))
+            embeddings = functional.normalize(projected, dim=-1)
         score = feature.float() @ self.weight + self.bias
         share = (score - self.minimum) / (self.maximum - self.minimum)
         return Prediction(score, vectorize(share, self.num_levels), feature, embeddings=embeddings)
+
+    def over_time(self, frame_BTC: Tensor) -> Tensor:
+        """Mean of the GRU's states_BG, chunk by chunk."""
+        return torch.cat([self.gru(chunk_BTC)[0] for chunk_BTC in frame_BTC.split(CHUNK, 1)], 1).mean(1)
 
     def fit_closed_form(self, prediction: Prediction[Tensor], score_N: Tensor) -> None:
         """Ridge regression of labels on features, alpha 0.1, intercept unpenalized (section 4)."""

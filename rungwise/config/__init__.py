@@ -21,6 +21,7 @@ from rungwise.config.students import (
     StudentSection,
     SwinShape,
     SwinStudent,
+    SwinV2Student,
 )
 from rungwise.config.teachers import (
     PATCH_LABEL,
@@ -42,6 +43,6 @@ __all__ = [
     "Execution", "Export", "FullReferenceTeacher", "InternVideo2Shape", "InternVideo2Student",
     "InternVideo2Teacher", "Ladder", "Lite0Teacher", "LossWeights", "MambaShape", "MambaStudent",
     "PixelStudentSection", "PromptedSection", "QClipTeacher", "QMambaStudent", "RunConfig", "RungSample", "Rungs",
-    "Sources", "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "Teacher", "TeacherSection",
-    "Training", "Views", "load_config",
+    "Sources", "Splits", "Student", "StudentSection", "SwinShape", "SwinStudent", "SwinV2Student", "Teacher",
+    "TeacherSection", "Training", "Views", "load_config",
 ]  # fmt: skip

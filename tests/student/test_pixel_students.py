@@ -14,14 +14,14 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from distill.predict import predict
-from rungwise.config import PixelStudentSection, Student
+from rungwise.config import QMambaStudent, Student, SwinV2Student
 from rungwise.score.contract import Contract, Scale
 from rungwise.score.views import ViewRecipe
 from student.export import parity, seal
 from student.gates import Labeled, loss_gates, rerun_gate
 from student.models import STUDENTS, cost, load_pretrained, student_settings
 from student.pixel_student import PixelStudent
-from student.swinv2 import SwinV2Student
+from student.swinv2 import SwinV2Student as SwinV2
 from student.targets import EXPORT_TARGETS, CalibrationInputs, Source
 from student.trace import trace
 
@@ -57,7 +57,7 @@ TRAINING: dict[str, Any] = {
 }
 
 
-def section(name: str, **changes: Any) -> PixelStudentSection:
+def section(name: str, **changes: Any) -> QMambaStudent | SwinV2Student:
     values: dict[str, Any] = {
         "model": name,
         "size": SIZES[name],
@@ -73,7 +73,7 @@ def section(name: str, **changes: Any) -> PixelStudentSection:
         "pretrain": None,
         "training": TRAINING,
     }
-    read: PixelStudentSection = TypeAdapter(Student).validate_python(values | changes)
+    read: QMambaStudent | SwinV2Student = TypeAdapter(Student).validate_python(values | changes)
     return read
 
 
@@ -223,7 +223,7 @@ def test_cost_is_counted_by_part(name: str) -> None:
 @torch.inference_mode()
 def test_swins_local_features_keep_their_places() -> None:
     model = make("swinv2")
-    assert isinstance(model, SwinV2Student)
+    assert isinstance(model, SwinV2)
     maps = [torch.zeros(1, 16, 8, 8), torch.zeros(1, 32, 4, 4)]
     before = model.local_features(maps)[0]
     maps[0][:, :, 2:4, 6:8] = torch.randn(16, 2, 2)  # the fine stage's cell over row 1, column 3 of the coarse one

@@ -240,6 +240,21 @@ def test_rebuilt_without_the_folder(clip: Path, kind: str) -> None:
 
 
 @torch.no_grad()
+def test_clipvqa_keeps_messages_as_tokens(clip: Path) -> None:
+    model, clips = clipvqa(clip).eval(), frames(1, 3, 16, 16)
+    first, *later = model.messages
+    with torch.no_grad():
+        for messages in later:  # these say nothing
+            for part in (messages.message[1], messages.attention.out_proj):
+                part.weight.zero_()
+                part.bias.zero_()
+        before = model.tokens(clips)
+        first.message[1].bias += torch.randn_like(first.message[1].bias)
+        after = model.tokens(clips)
+    assert before.shape[2] == 1 + 4 + 1  # class token, patches, message
+    assert (before - after)[:, :, -1].abs().max() > 0.1
+
+
 def test_clipvqa_scores_within_the_range(clip: Path) -> None:
     judged = clipvqa(clip)(frames(*CLIPS))
     expected = judged.logits.softmax(-1) @ torch.arange(6.0) * 100 / 5

@@ -83,6 +83,25 @@ def test_every_weight_trains_by_contrast_and_the_score_is_fitted(model: Conviqt)
         assert (model(frames(6)).score - labels).abs().max() < (judged.score - labels).abs().max()
 
 
+def test_long_views_go_through_the_gru_in_chunks_and_halves_are_contrasted(model: Conviqt) -> None:
+    generator = torch.Generator().manual_seed(1)
+    clip = torch.randint(0, 256, (2, 34, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    model.eval()
+    with torch.inference_mode():
+        judged = model(clip)
+        frames_BTC = torch.nn.functional.normalize(
+            model.backbone(model.normalize(clip))[-1].mean((2, 3)), dim=-1
+        ).unflatten(0, (2, 34))
+        states = [model.gru(frames_BTC[:, start : start + 16])[0] for start in (0, 16, 32)]
+        torch.testing.assert_close(judged.feature[:, :12], torch.cat(states, 1).mean(1))
+        assert judged.embeddings is not None
+        changed = clip.clone()
+        changed[:, 17:] = 0  # the first embedding is the first half's alone, the second the second half's
+        again = model(changed).embeddings
+        torch.testing.assert_close(again[:, 0], judged.embeddings[:, 0])
+        assert not torch.allclose(again[:, 1], judged.embeddings[:, 1], atol=1e-3)
+
+
 def test_the_projector_is_dropped_after_training(model: Conviqt) -> None:
     settings, state = without_projector(SETTINGS, model.state_dict())
     finished = Conviqt(**settings).eval()
