@@ -62,7 +62,9 @@ class QMambaStudent(PixelStudent):
         """All stages' statistics through one layer."""
         x_NCHW = self.backbone["patch_embed"](x_NCHW)
         statistics = []
-        for stage, scans, prompt in zip(self.backbone["stages"], self.scans, self.prompts, strict=True):
+        for stage, scans, prompt in zip(
+            cast(nn.ModuleList, self.backbone["stages"]), self.scans, self.prompts, strict=True
+        ):
             vim_stage = cast(EfficientViMStage, stage)
             for block, scan in zip(vim_stage.blocks, cast(nn.ModuleList, scans), strict=True):
                 x_NCHW = scan(block(x_NCHW)[0])

@@ -12,7 +12,7 @@ Shapes: N frames of all clips, S stages, P places, C channels, H W a map's sides
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Unpack
+from typing import ClassVar, Unpack, cast
 
 import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2, checkpoint_filter_fn
@@ -84,7 +84,7 @@ class SwinV2Student(PixelStudent):
     def maps(self, x_NCHW: Tensor) -> list[Tensor]:
         """Each stage's map_NCHW, styled."""
         x_NHWC, maps = self.backbone["patch_embed"](x_NCHW), []
-        for layer, prompt in zip(self.backbone["layers"], self.prompts, strict=True):
+        for layer, prompt in zip(cast(nn.ModuleList, self.backbone["layers"]), self.prompts, strict=True):
             maps.append(prompt(layer(x_NHWC).permute(0, 3, 1, 2)))
             x_NHWC = maps[-1].permute(0, 2, 3, 1)
         return maps

@@ -73,7 +73,8 @@ def section(name: str, **changes: Any) -> QMambaStudent | SwinV2Student:
         "pretrain": None,
         "training": TRAINING,
     }
-    read: QMambaStudent | SwinV2Student = TypeAdapter(Student).validate_python(values | changes)
+    read = TypeAdapter[Any](Student).validate_python(values | changes)
+    assert isinstance(read, QMambaStudent | SwinV2Student)
     return read
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -242,7 +242,7 @@ def test_rebuilt_without_the_folder(clip: Path, kind: str) -> None:
 @torch.no_grad()
 def test_clipvqa_keeps_messages_as_tokens(clip: Path) -> None:
     model, clips = clipvqa(clip).eval(), frames(1, 3, 16, 16)
-    first, *later = model.messages
+    first, *later = (cast(Any, messages) for messages in model.messages)
     with torch.no_grad():
         for messages in later:  # these say nothing
             for part in (messages.message[1], messages.attention.out_proj):
