@@ -52,7 +52,9 @@ def run_method(name: str) -> dict[str, Any]:
         "test_contents": predictors["student"]["contents"],
         "srcc": {predictor: predictors[predictor]["srcc"] for predictor in PREDICTORS},
         "gates": {"passed": sum(gate["passed"] for gate in gates), "all": len(gates)},
-        "seconds": {stage: round(seconds, 1) for stage, seconds in outcome.seconds.items() if stage != "ladder"},
+        "seconds": {
+            stage: round(artifact.seconds, 1) for stage, artifact in outcome.artifacts.items() if stage != "ladder"
+        },
     }
 
 

@@ -94,6 +94,13 @@ def fit(
     return state.history, {key.removeprefix("model."): best[key] for key in best if key.startswith("model.")}
 
 
+def batch_kinds(train: Examples, training: Training, groups: BitrateGroups | None) -> Sequence[str] | None:
+    """What the clips of a content should differ in within a batch, by row; null: in nothing."""
+    if groups is not None and groups.mix:
+        return [str(group) for group in train.groups]
+    return train.codecs if training.mix_codecs else None
+
+
 class Trainer:
     """One training: steps, epochs and validations."""
 
@@ -122,19 +129,12 @@ class Trainer:
             self.train.contents,
             contents_per_batch=self.training.contents_per_batch,
             clips_per_content=self.training.clips_per_content,
-            kinds=self._kinds(),
+            kinds=batch_kinds(self.train, self.training, self.objective.groups),
             seed=self.seed,
             epoch=epoch,
         )
         size = self.training.batches_per_step
         return [batches[start : start + size] for start in range(0, len(batches), size)]
-
-    def _kinds(self) -> Sequence[str] | None:
-        """What a content's clips in a batch should differ in, if in anything."""
-        groups = self.objective.groups
-        if groups is not None and groups.mix:
-            return [str(group) for group in self.train.groups]
-        return self.train.codecs if self.training.mix_codecs else None
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch; returns the mean of every loss term and of the gradient's norm."""

@@ -21,7 +21,8 @@ HYBRID_DIM: Final = 64
 def in_fp32(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """A function's output without autocast: bf16 has 8 bits, too few for a score of 0 to 100."""
     kind = inputs[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    # The meta device, on which operations are counted, knows no autocast.
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
         return layer(*inputs)
     with torch.autocast(kind, enabled=False):
         return layer(*(x.float() for x in inputs))

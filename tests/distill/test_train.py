@@ -14,13 +14,14 @@ import torch
 from torch.nn import functional
 
 import distill.train
+from distill.batches import epoch_batches
 from distill.data import Data
 from distill.engine import Engine
 from distill.examples import Examples, StoredRows, make_batch
 from distill.objective import Bundle, Embedder, LayerProjector, Objective, make_bundle
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
-from distill.train import Trainer, fit, parameter_groups
+from distill.train import Trainer, batch_kinds, fit, parameter_groups
 from distill.training_state import TrainingState
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment, BitrateGroups, LossWeights, Training
@@ -101,6 +102,16 @@ def train(
     history, state = fit(model, data, data, training, SCALE, seed=0, scratch=scratch, name="test")
     model.load_state_dict(state, strict=True)
     return model, history
+
+
+def test_a_batch_has_clips_of_every_bitrate_group_of_a_content() -> None:
+    data, groups = examples(), BitrateGroups(num_groups=2, temperature=0.1, margin=0.5, mix=True)
+    kinds = batch_kinds(data, TRAINING, groups)
+    batches = epoch_batches(data.contents, contents_per_batch=4, clips_per_content=2, seed=0, epoch=0, kinds=kinds)
+    hands = [{data.groups[row] for row in batch if data.contents[row] == name} for batch in batches for name in
+             set(data.contents)]  # fmt: skip
+    assert all(hand == {0, 1} for hand in hands)
+    assert batch_kinds(data, TRAINING, groups.model_copy(update={"mix": False})) is None
 
 
 def test_it_learns_and_names_every_term(tmp_path: Path) -> None:
