@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="encodes made side by side")
     arguments = parser.parse_args()
     config = load_config(arguments.config)
+    assert config.ladder is not None, "--config is of a run with masters"
     outcome = run(config, arguments.runs, until="ladder")
     table = read_ladder(outcome.artifacts["ladder"])
     splits = assign_splits(dict(zip(table["content"], table["group"], strict=True)), **config.splits.model_dump())

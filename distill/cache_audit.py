@@ -50,7 +50,8 @@ def verify_cache(
     weights = runs / "teach" / facts["teacher_artifact"] / "teacher.safetensors"
     if not weights.is_file():
         raise ValueError(f"{path}: its teacher is not at {weights}; verify needs the runs folder that made the cache")
-    teacher, ladder = open_artifact(weights.parent), open_artifact(runs / "ladder" / facts["ladder_artifact"])
+    labeled = [runs / stage / facts["ladder_artifact"] for stage in ("ladder", "dataset")]
+    teacher, ladder = open_artifact(weights.parent), open_artifact(labeled[not labeled[0].is_dir()])
     verify_files(teacher)
     predict, contract = open_teacher(
         weights, layers=tuple(params["layers"]), dtype=params["feature_dtype"],

@@ -24,6 +24,7 @@ from rungwise.bitstream.features import (
 from rungwise.bitstream.qp import QstepReader
 from rungwise.config import RunConfig
 from rungwise.dataset_table import assign_splits
+from rungwise.datasets.rated import split_sets
 from rungwise.ladder.make import read_ladder
 from rungwise.media.packets import read_packets
 from rungwise.progress import track
@@ -112,8 +113,9 @@ class Data:
         blank = np.full((len(rows), BITSTREAM_INPUT_DIM), np.nan, np.float32)
         groups = np.full(len(self.table), -1, dtype=np.int64)
         if num_groups is not None:
-            bitrates = self.table["bitrate_kbps"].to_numpy(float)
-            groups = bitrate_groups(list(self.table["content"]), bitrates, num_groups)
+            known = self.table[self.table["bitrate_kbps"].notna() | self.table["rate_control"].fillna("").ne("")]
+            bitrates = known["bitrate_kbps"].to_numpy(float)
+            groups[self.table.index.isin(known.index)] = bitrate_groups(list(known["content"]), bitrates, num_groups)
         return Examples(
             inputs=StoredRows(self.pixels if inputs is None else inputs, rows),
             scores=self.table["score"].to_numpy(np.float32)[rows],
@@ -147,8 +149,11 @@ def read_data(config: RunConfig, ladder: Artifact, views: Artifact) -> Data:
     """A ladder, split by source group, with its views."""
     table = read_ladder(ladder)
     labeled = table[table["score"].notna()]
-    groups = dict(zip(labeled["content"], labeled["group"], strict=True))
-    table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump())).fillna("train")
+    if config.sources.dataset:
+        table["split"] = split_sets(table, config.splits)
+    else:
+        groups = dict(zip(labeled["content"], labeled["group"], strict=True))
+        table["split"] = table["content"].map(assign_splits(groups, **config.splits.model_dump())).fillna("train")
     first = labeled.iloc[0]
     scale = Scale(
         kind=first["score_kind"],

@@ -23,6 +23,7 @@ from distill.teaching import build_cache, build_teacher, cache_params, teacher_p
 from distill.view_store import build_views, view_params
 from rungwise.artifact import Artifact, run_stage
 from rungwise.config import FullReferenceTeacher, RunConfig
+from rungwise.datasets.rated import join_datasets
 from rungwise.ladder import patch_parts
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import Master, find_unlabelled, make_masters
@@ -74,8 +75,7 @@ def run(
         ValueError: a user's mistake; the message says what, where and what to do.
     """
     started = time.monotonic()
-    masters = make_masters(config.sources, runs, held_out=config.splits.named)
-    ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
+    masters, ladder = make_dataset(config, runs)
     artifacts, seconds = {"ladder": ladder}, {"ladder": time.monotonic() - started}
     _report("ladder", ladder, seconds["ladder"])
     for stage in STAGES:
@@ -94,6 +94,18 @@ def run(
         _report(stage.name, artifacts[stage.name], seconds[stage.name])
     failures = read_failures(ladder) | (export_failures(artifacts["export"]) if "export" in artifacts else {})
     return Outcome(artifacts, failures, seconds, masters)
+
+
+def make_dataset(config: RunConfig, runs: Path) -> tuple[list[Master], Artifact]:
+    """The masters, and the table of all encodes with labels: the ladder's, joined with those of rated data sets."""
+    masters, ladder = [], None
+    if config.ladder is not None:
+        masters = make_masters(config.sources, runs, held_out=config.splits.named)
+        ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
+    if not config.sources.dataset:
+        assert ladder is not None, "the schema asks for a ladder or a dataset"
+        return masters, ladder
+    return masters, join_datasets(config.sources.dataset, runs, ladder=ladder)
 
 
 def _report(stage: str, artifact: Artifact, seconds: float) -> None:

@@ -117,14 +117,14 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def assign_splits(
-    groups: Mapping[str, str], *, validation: int | Sequence[str], test: int | Sequence[str], seed: int
+    groups: Mapping[str, str], *, validation: float | Sequence[str], test: float | Sequence[str], seed: int
 ) -> dict[str, str]:
     """Assign each content a split, by group.
 
     Args:
         groups: content -> group.
-        validation, test: number of groups to hold out, drawn by a seeded hash; or names of contents, whose whole
-            groups are held out.
+        validation, test: number of groups to hold out, drawn by a seeded hash; a fraction below 1 of them, at least
+            one; or names of contents, whose whole groups are held out.
         seed: of the draw. The same seed and groups give the same splits, in any order of contents.
 
     Raises:
@@ -132,6 +132,9 @@ def assign_splits(
     """
     ranked = sorted(set(groups.values()), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).hexdigest())
     held_out: dict[str, str] = {}
+    validation, test = (
+        max(1, round(part * len(ranked))) if isinstance(part, float) else part for part in (validation, test)
+    )
     for split, selection in (("test", test), ("validation", validation)):
         if not isinstance(selection, int):
             unknown = sorted(set(selection) - set(groups))

@@ -28,6 +28,8 @@ def make(
     from rungwise.ladder.sources import find_unlabelled, make_masters
 
     settings = load_config(config, sources=sources)
+    if settings.ladder is None:
+        raise ValueError(f"{config}: has no `ladder` to make, its encodes come from sources.dataset")
     made = make_masters(settings.sources, runs, held_out=settings.splits.named)
     share = None if shard is None else Shard.parse(shard)
     unlabelled = find_unlabelled(settings.sources, made)

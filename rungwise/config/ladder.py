@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rungwise.config.section import Positive, Rate, Section
 
 
+def _listed(value: Any) -> Any:
+    """One path as a list of one."""
+    return (value,) if isinstance(value, str | Path) else value
+
+
 class Sources(Section):
-    """Masters: built-in scenes, a folder of videos, photographs, or several of them."""
+    """Masters (built-in scenes, a folder of videos, photographs), rated data sets, or several of them."""
 
     builtin: Literal["all"] | tuple[str, ...] | None = None
     """built-in scenes by name, or all of them"""
@@ -28,6 +33,8 @@ class Sources(Section):
     that are named in `splits.test` get none"""
     unlabelled: Path | None = None
     """folder of videos without masters; students train on the teacher's outputs for them"""
+    dataset: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    """tables of rated videos, as `rungwise dataset import` writes them: one, or a list; they need no `ladder`"""
     groups: dict[str, tuple[str, ...]] = Field(default={})
     """contents that share footage, by group; a group stays in one split, other contents are groups of their own"""
     width: Positive | None = None
@@ -42,8 +49,11 @@ class Sources(Section):
     @model_validator(mode="after")
     def _some_kind(self) -> Sources:
         drawn = self.builtin or self.more_scenes or None
-        if drawn is None and self.folder is None and self.photographs is None:
-            raise ValueError("give `builtin`, `more_scenes`, `folder` or `photographs`, or several of them")
+        if not self.have_masters and not self.dataset:
+            raise ValueError("give `builtin`, `more_scenes`, `folder`, `photographs` or `dataset`, or several of them")
+        stems = [path.stem for path in self.dataset]
+        if len(set(stems)) < len(stems):
+            raise ValueError("`dataset`: two tables have one name; sets are told apart by it")
         made = {
             "built-in scenes": (drawn, ("width", "height", "num_frames", "fps")),
             "photographs": (self.photographs, ("num_frames", "fps")),
@@ -57,6 +67,11 @@ class Sources(Section):
         if self.variants and (self.folder is None or self.num_frames is None):
             raise ValueError("`variants` need `folder` and `num_frames`")
         return self
+
+    @property
+    def have_masters(self) -> bool:
+        """Whether there is anything to encode."""
+        return bool(self.builtin or self.more_scenes or self.folder or self.photographs)
 
 
 class Rungs(Section):

@@ -15,21 +15,24 @@ from rungwise.config.students import Student
 from rungwise.config.teachers import PATCH_LABEL, Cache, FullReferenceTeacher, Teacher
 from rungwise.score.views import ViewRecipe
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
 
 class Splits(Section):
-    """Source groups held out; the rest trains."""
+    """Source groups held out; the rest trains. Rated data sets keep their official splits; numbers and fractions are
+    of each data set, for the splits that it doesn't have."""
 
-    validation: Positive | tuple[str, ...]
-    """number of groups, or names of contents"""
-    test: Positive | tuple[str, ...]
-    """number of groups, or names of contents"""
+    validation: Positive | Fraction | tuple[str, ...]
+    """number of groups, fraction of them, or names of contents (`DATASET/CONTENT` of a rated one)"""
+    test: Positive | Fraction | tuple[str, ...]
+    """as `validation`"""
     seed: int
     """of the draw, where numbers are given"""
 
     @property
     def named(self) -> tuple[str, ...]:
         """The test contents that are named: no variants are made of them."""
-        return () if isinstance(self.test, int) else self.test
+        return self.test if isinstance(self.test, tuple) else ()
 
 
 class Views(Section):
@@ -73,9 +76,9 @@ class RunConfig(Section):
     seed: int
     """of training"""
     sources: Sources
-    """masters"""
-    ladder: Ladder
-    """encodes and labels"""
+    """masters, and rated data sets"""
+    ladder: Ladder | None = None
+    """encodes of the masters, and their labels; null: rated data sets alone"""
     splits: Splits
     """held-out contents"""
     views: Views
@@ -98,9 +101,20 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _masters_are_encoded(self) -> RunConfig:
+        if self.ladder is None and (self.sources.have_masters or self.sources.unlabelled):
+            raise ValueError("ladder: masters and unlabelled videos need it")
+        if self.ladder is not None and not self.sources.have_masters:
+            raise ValueError("ladder: there are no masters in `sources` to encode: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _masters_are_at_hand(self) -> RunConfig:
         if not isinstance(self.teacher, FullReferenceTeacher):
             return self
+        if self.sources.dataset or self.ladder is None:
+            raise ValueError("sources.dataset: full_reference compares every clip with its master, and rated videos"
+                             " have none: take another teacher")  # fmt: skip
         if self.sources.unlabelled is not None:
             raise ValueError("sources.unlabelled: full_reference compares every clip with its master: set it to null")
         if not self.views.recipe.pairs:

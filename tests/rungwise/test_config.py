@@ -34,7 +34,7 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
         "ladder.lable",
         "student.training.epochs",
         "seed: Field required",
-        "give `builtin`, `more_scenes`, `folder` or `photographs`",
+        "give `builtin`, `more_scenes`, `folder`, `photographs` or `dataset`",
     ):
         assert words in str(error.value)
 
