@@ -16,6 +16,7 @@ from rungwise.cli import dataset, stages
 from rungwise.cli.cache_verify import verify
 from rungwise.cli.crf_search import crf_search
 from rungwise.cli.distill import distill
+from rungwise.cli.export import export
 from rungwise.cli.golden import golden
 from rungwise.cli.help import Verb, VerbGroup
 from rungwise.cli.ladder_check import check
@@ -97,7 +98,7 @@ VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     (TRAIN, "distill", distill, (
         "configs/quickstart.yaml", "configs/quickstart.yaml --tune styleprompt --start student.safetensors",
     )),
-    (TRAIN, "export", stages.export, ("configs/quickstart.yaml",)),
+    (TRAIN, "export", export, ("configs/quickstart.yaml", "--web page", "--web page --model student.int8.onnx")),
     (TRAIN, "evaluate", stages.evaluate, ("configs/quickstart.yaml --json",)),
     (TRAIN, "golden", golden, ("student.onnx student.safetensors",)),
     (TRAIN, "teacher convert", convert, ("OpenGVLab/InternVideo2-Stage1-1B-224p-f8 internvideo2.safetensors",)),

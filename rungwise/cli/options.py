@@ -41,9 +41,14 @@ def parse_heights(text: str | None, option: str) -> tuple[int, ...]:
     return tuple(int(number) for number in parse_numbers(text, option, 8192)) if text else ()
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / name
+
+
 def trial_cache() -> Path:
     """The folder of trial encodes' results where none is given."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rungwise" / "trials"
+    return cache_folder("trials")
 
 
 def display_height_option(default: str, panel: str) -> Any:

@@ -1,4 +1,4 @@
-"""`rungwise teach`, `cache make`, `export` and `evaluate`: the run up to one stage; finished stages are reused."""
+"""`rungwise teach`, `cache make` and `evaluate`: the run up to one stage; finished stages are reused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOptio
 from rungwise.cli.pipeline import print_outcome, training_packages
 
 
+def run_until(until: str, config: Path, runs: Path, sources: Path | None, device: str, *, as_json: bool) -> None:
+    """Run a config's pipeline up to a stage, and print where its artifact lies."""
+    if config.suffix in (".csv", ".tsv", ".parquet"):
+        raise typer.BadParameter(f"{config} is a table, not a run's YAML; evaluate it by `rungwise metrics {config}`")
+    with training_packages():
+        from distill.pipeline import run
+    from rungwise.config import load_config
+
+    outcome = run(load_config(config, sources=sources), runs, until=until, device=device)
+    print_outcome(outcome, until, as_json)
+
+
 def _stage_verb(until: str, help_text: str) -> Callable[..., None]:
     def verb(
         config: Config,
@@ -20,16 +32,7 @@ def _stage_verb(until: str, help_text: str) -> Callable[..., None]:
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
-        if config.suffix in (".csv", ".tsv", ".parquet"):
-            raise typer.BadParameter(
-                f"{config} is a table, not a run's YAML; evaluate it by `rungwise metrics {config}`"
-            )
-        with training_packages():
-            from distill.pipeline import run
-        from rungwise.config import load_config
-
-        outcome = run(load_config(config, sources=sources), runs, until=until, device=device)
-        print_outcome(outcome, until, as_json)
+        run_until(until, config, runs, sources, device, as_json=as_json)
 
     verb.__doc__ = help_text
     return verb
@@ -37,7 +40,6 @@ def _stage_verb(until: str, help_text: str) -> Callable[..., None]:
 
 teach = _stage_verb("teach", "Tune the teacher on the train contents.")
 make_cache = _stage_verb("cache", "Run the teacher over every view once and keep its quality targets and features.")
-export = _stage_verb("export", "Write the student as fp32, fp16 and int8 ONNX files, each checked against its gates.")
 evaluate = _stage_verb(
     "evaluate",
     "Evaluate a run's teacher and student on its test contents; `metrics` evaluates any table of scores.",
