@@ -111,7 +111,7 @@ def _tarball(package: NpmPackage, cache: Path) -> bytes:
     note(f"downloading {url}, once")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-            content = answer.read()
+            content = bytes(answer.read())
     except OSError as error:
         raise ValueError(
             f"{url}: {error}; put it into {cache} by `npm pack {package.name}@{package.version}`"
