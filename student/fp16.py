@@ -9,6 +9,7 @@ and the same accuracy (mean deviation 0.029 points for 0.029), so that this func
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -32,7 +33,11 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.value_info)}
     kinds |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     kinds |= {name: tensor.data_type for name, tensor in weights.items()}
-    exact_nodes = {*_level_head(model), *(node.name for node in model.graph.node if node.name.startswith(EXACT))}
+    exact_nodes = {
+        *_level_head(model),
+        *_guards(model, weights),
+        *(node.name for node in model.graph.node if node.name.startswith(EXACT)),
+    }
     nodes: list[onnx.NodeProto] = []
     halves: dict[str, onnx.TensorProto] = {}
     cast: set[str] = set()
@@ -63,6 +68,18 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     model.graph.node.extend(nodes)
     model.graph.initializer.extend([*fp32_weights, *halves.values()])
     return model
+
+
+def _guards(graph: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> list[str]:
+    """Names of the nodes that keep a divisor off 0 by a bound too small for a half."""
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type == "Clip"
+        and len(node.input) > 1
+        and node.input[1] in weights
+        and 0 < onnx.numpy_helper.to_array(weights[node.input[1]]) < np.finfo(np.float16).tiny
+    ]
 
 
 def _level_head(graph: onnx.ModelProto) -> list[str]:

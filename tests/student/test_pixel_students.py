@@ -27,7 +27,7 @@ from student.trace import trace
 
 SIZES: dict[str, dict[str, Any]] = {
     "qmamba": {"embed_dim": (16, 32), "depths": (1, 1), "state_dim": (9, 4), "window": 2, "feature_dim": 32},
-    "swinv2": {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window": 4, "feature_dim": 32},
+    "swinv2": {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window": 3, "feature_dim": 32},
 }
 NAMED = {"qmamba": ("nano", 3), "swinv2": ("tiny", 4)}  # a size, and its stages
 HEADS: dict[str, Any] = {"num_levels": 5, "minimum": 0.0, "maximum": 100.0}
@@ -79,12 +79,13 @@ def section(name: str, **changes: Any) -> QMambaStudent | SwinV2Student:
 
 
 def make(name: str, **changes: Any) -> PixelStudent:
-    """A student whose residual branches are open, so that they don't hide what they do."""
+    """A student whose residual branches are open, so that they don't hide what they do. SwinV2's queries have no bias:
+    those of padded places are 0, and have no direction."""
     torch.manual_seed(0)
     model = STUDENTS[name](**student_settings(section(name, **changes), RECIPE), **HEADS)
     assert isinstance(model, PixelStudent)
     for key, parameter in model.named_parameters():
-        if not key.startswith("prompts.") and not parameter.any():
+        if not key.startswith("prompts.") and "q_bias" not in key and not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
