@@ -245,5 +245,6 @@ class InternVideo2Student(StudentSection):
 
 
 Student = Annotated[
-    MambaStudent | QMambaStudent | SwinStudent | SwinV2Student | InternVideo2Student, Field(discriminator="model")
+    MambaStudent | QMambaStudent | SwinStudent | SwinV2Student | InternVideo2Student,
+    Field(discriminator="model"),
 ]
