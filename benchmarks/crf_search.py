@@ -1,14 +1,15 @@
-"""`rungwise crf-search` beside bisection by VMAF alone: VMAF runs, CPU seconds, distance to the target.
+"""`rungwise crf-search` beside bisection by VMAF alone: trials, CPU seconds, distance to the target.
 
     python benchmarks/crf_search.py --masters MASTER ... --work DIR --out benchmarks/results/crf_search.json
 
-Every encode, model score and VMAF is measured once and appended to DIR/measurements.jsonl with its CPU seconds, so a
-run that was stopped continues. A method's seconds are the sum over what it used. Three methods search for the cheapest
+Every encode, rough trial and VMAF is measured once and appended to DIR/measurements.jsonl with its CPU seconds, so a
+run that was stopped continues. A method's seconds are the sum over what it used. Two methods search for the cheapest
 CRF of each codec:
 
-- search: as `rungwise crf-search`, where the model scores the first trial encode;
-- no model: the same without the model, VMAF from the first trial on;
+- search: as `rungwise crf-search`, with rough trials of a part first; their seconds include cutting the part;
 - bisection: linear interpolation between the ends of a bracket, as ab-av1 does.
+
+VMAF is libvmaf's alone for both, without PSNR and SSIM.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from rungwise.ladder.trials import Trials, with_rate
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.progress import note
 
-TOLERANCE = 0.25  # the verb's default
-METHODS = ("search", "no model", "bisection")
+TOLERANCE = 0.5  # the verb's default
+METHODS = ("search", "bisection")
 
 
 @dataclass
@@ -75,30 +76,38 @@ class Run:
     trials: Trials
     spec: EncodeSpec
     master_key: str
-    places: dict[str, set[int]] = field(default_factory=lambda: {"encode": set(), "model": set(), "vmaf": set()})
+    places: dict[str, set[int]] = field(default_factory=lambda: {"encode": set(), "rough": set(), "vmaf": set()})
     cpu_seconds: float = 0.0
 
     def key(self, crf: int, kind: str) -> str:
         """What a measurement is stored under."""
         return f"{self.master_key} {ffmpeg_version()} {with_rate(self.spec, 'crf', crf)} {kind}"
 
-    def score(self, kind: str, crf: int, place: int) -> float:
-        """The model's score or VMAF of a trial encode."""
+    def vmaf(self, crf: int, place: int) -> float:
+        """VMAF of a trial encode."""
         spec = with_rate(self.spec, "crf", crf)
-        measures: dict[str, Callable[[], float]] = {
-            "encode": lambda: float(self.trials.encoding(spec).num_bytes),
-            "model": lambda: self.trials.model_score(spec),
-            "vmaf": lambda: self.trials.vmaf(spec),
-        }
-        value = 0.0
-        for part in ("encode", kind):
-            key = self.key(crf, part)
-            if part != "encode" and key not in self.measurements.known:
-                self.trials.prepare(spec)  # an encode made again is not part of a score's seconds
-            value, cpu_seconds = self.measurements.get(key, measures[part])
-            if place not in self.places[part]:
-                self.places[part].add(place)
-                self.cpu_seconds += cpu_seconds
+        self._measure("encode", crf, place, lambda: float(self.trials.encoding(spec).num_bytes))
+        if self.key(crf, "vmaf") not in self.measurements.known:
+            self.trials.prepare(spec)  # an encode made again is not part of VMAF's seconds
+        return self._measure("vmaf", crf, place, lambda: self.trials.vmaf(spec))
+
+    def rough(self, crf: int, place: int) -> float:
+        """VMAF of a rough trial; the first one of a search pays for cutting the part."""
+        trials = self.trials.rough_trials
+        assert trials is not None
+        cut = f"{self.master_key} {ffmpeg_version()} part"
+        self.measurements.get(cut, lambda: float(len(trials.samples)))
+        if self.key(crf, "rough") not in self.measurements.known:
+            assert trials.samples  # cut now if an earlier run measured the cut
+        if not self.places["rough"]:
+            self.cpu_seconds += self.measurements.known[cut][1]
+        return self._measure("rough", crf, place, lambda: trials.vmaf(with_rate(self.spec, "crf", crf)))
+
+    def _measure(self, kind: str, crf: int, place: int, measure: Callable[[], float]) -> float:
+        value, cpu_seconds = self.measurements.get(self.key(crf, kind), measure)
+        if place not in self.places[kind]:
+            self.places[kind].add(place)
+            self.cpu_seconds += cpu_seconds
         return value
 
 
@@ -129,16 +138,16 @@ def search_row(method: str, run: Run, target: float) -> dict[str, Any]:
     """One search by one method."""
     axis = crf_axis(run.spec.codec, CODECS[run.spec.codec].crf_range)
 
-    def model(place: int) -> float:
-        return run.score("model", axis.values[place], place)
+    def rough(place: int) -> float:
+        return run.rough(axis.values[place], place)
 
     def vmaf(place: int) -> float:
-        return run.score("vmaf", axis.values[place], place)
+        return run.vmaf(axis.values[place], place)
 
     if method == "bisection":
         place = bisect_place(len(axis.values), target, vmaf)
     else:
-        place = find_place(Curve(axis), target, TOLERANCE, model if method == "search" else None, vmaf)
+        place = find_place(Curve(axis), target, TOLERANCE, rough if method == "search" else None, vmaf)
     return {
         "method": method,
         "master": run.trials.master.name,
@@ -147,7 +156,7 @@ def search_row(method: str, run: Run, target: float) -> dict[str, Any]:
         "crf": None if place is None else axis.values[place],
         "distance": None if place is None else vmaf(place) - target,
         "bytes": None if place is None else run.measurements.known[run.key(axis.values[place], "encode")][0],
-        "encodes": len(run.places["encode"]),
+        "rough_trials": len(run.places["rough"]),
         "vmaf_runs": len(run.places["vmaf"]),
         "cpu_seconds": run.cpu_seconds,
     }
@@ -166,7 +175,7 @@ def main() -> None:
     for master in arguments.masters:
         with tempfile.TemporaryDirectory() as scratch:
             trials = Trials(master, Path(scratch), Path(scratch) / "cache")
-            note(f"{master.name}, {trials.scorer.path.name}")  # loaded before its seconds count
+            note(master.name)
             for codec in arguments.codec.split(","):
                 spec = EncodeSpec(codec, trials.info.height // 2 * 2, bitrate_kbps=1)
                 for target in map(float, arguments.target.split(",")):
@@ -177,7 +186,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     least = table.groupby(["master", "codec", "target"])["bytes"].transform("min")
     table["percent_larger"] = 100 * (table["bytes"] / least - 1)
-    columns = ["vmaf_runs", "encodes", "cpu_seconds", "distance", "percent_larger"]
+    columns = ["rough_trials", "vmaf_runs", "cpu_seconds", "distance", "percent_larger"]
     means = table.groupby("method", sort=False)[columns].mean()
     print(means.round(2).to_string())
     if arguments.out is not None:

@@ -75,7 +75,7 @@ def crf_search(
     bitrate: Bitrate = False,
     no_reference: NoReference = False,
     display_height: DisplayHeight = None,
-    tolerance: Tolerance = 0.25,
+    tolerance: Tolerance = 0.5,
     samples: TrialSamples = None,
     jobs: TrialJobs = None,
     cache: TrialCache = None,

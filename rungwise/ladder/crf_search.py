@@ -25,7 +25,7 @@ class SearchRequest(TrialRequest):
     heights: tuple[int, ...] = ()
     bitrate: bool = False
     reference: bool = True
-    tolerance: float = 0.25
+    tolerance: float = 0.5
 
 
 class Choice(Frozen):
@@ -52,7 +52,10 @@ class Choice(Frozen):
 
 
 class SearchReport(Frozen):
-    """The result of a search. `runs` and `seconds` count encodes, model scores and VMAF runs that the cache lacked."""
+    """The result of a search.
+
+    `runs` and `seconds` count rough trials, encodes, model scores and VMAF runs that the cache lacked.
+    """
 
     master: str
     codec: str
@@ -106,21 +109,26 @@ def _search_height(request: SearchRequest, trials: Trials, spec: EncodeSpec) -> 
     def at(place: int) -> EncodeSpec:
         return with_rate(spec, axis.option, axis.values[place])
 
-    def model(place: int) -> float:
-        score = trials.model_score(at(place))
-        note(f"{spec.height}p {rate_name(at(place))}: the model scores {score:.1f}")
-        return score
-
     def measure(place: int) -> float:
         if not request.reference:
-            return model(place)
+            score = trials.model_score(at(place))
+            note(f"{spec.height}p {rate_name(at(place))}: the model scores {score:.1f}")
+            return score
         score = trials.vmaf(at(place))
         note(f"{spec.height}p {rate_name(at(place))}: VMAF v1 {score:.1f}")
         return score
 
+    rough_trials = trials.rough_trials if request.reference else None
+
+    def rough(place: int) -> float:
+        assert rough_trials is not None
+        score = rough_trials.vmaf(at(place))
+        note(f"{spec.height}p {rate_name(at(place))}: VMAF v1 of a part {score:.1f}")
+        return score
+
     curve, choices = Curve(axis), list[Choice]()
     for target in request.targets:
-        place = find_place(curve, target, request.tolerance, model if request.reference else None, measure)
+        place = find_place(curve, target, request.tolerance, rough if rough_trials else None, measure)
         best = min(curve.measured) if place is None else place
         choices.append(_choice(request, trials, curve, at(best), best, target, place is not None))
     return choices

@@ -95,6 +95,7 @@ def label(
     num_threads: int = 1,
     raw: RawVideo | None = None,
     crop: Crop | None = None,
+    psnr_ssim: bool = True,
 ) -> Labels:
     """Compare `distorted` with `reference` in one pass.
 
@@ -109,6 +110,7 @@ def label(
         num_threads: affects the running time only.
         raw: format of whichever video is a `.yuv` file.
         crop: part of the reference that the encode shows.
+        psnr_ssim: False leaves PSNR and SSIM out, which take longer than VMAF v1.
 
     Raises:
         ValueError: the numbers of frames differ, a model is not built in or needs larger pictures, or another
@@ -117,7 +119,7 @@ def label(
     """
     _check_arguments(models, display_height, num_threads)
     comparison = _comparison(reference, distorted, display_height, raw, crop)
-    command = _command(comparison, models, num_threads, raw)
+    command = _command(comparison, models, num_threads, raw, psnr_ssim=psnr_ssim)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)  # also ffmpeg's working folder, because full paths inside filters need escaping
         try:
@@ -131,7 +133,7 @@ def label(
                 f"paired by index, so the counts must be equal{_field_hint(num_distorted, num_reference)}"
             )
         pooled = json.loads((folder / _SCORES_FILE).read_text())["pooled_metrics"]
-    return Labels(_metrics(pooled, models), num_distorted, comparison.height)
+    return Labels(_metrics(pooled, models, psnr_ssim=psnr_ssim), num_distorted, comparison.height)
 
 
 def _check_arguments(models: Sequence[str], display_height: int | None, num_threads: int) -> None:
@@ -168,7 +170,9 @@ def _comparison(
     return _Comparison(distorted, reference, distorted_format, reference_format, crop, width, height)
 
 
-def _command(comparison: _Comparison, models: Sequence[str], num_threads: int, raw: RawVideo | None) -> list[str]:
+def _command(
+    comparison: _Comparison, models: Sequence[str], num_threads: int, raw: RawVideo | None, *, psnr_ssim: bool
+) -> list[str]:
     """ffmpeg's arguments: libvmaf writes `_SCORES_FILE`, and each decoder one line per frame to `_COUNT_FILES`."""
     command = ["-filter_complex_threads", "1"]
     # The encode is compared without the container's crop, as it is scored.
@@ -176,7 +180,7 @@ def _command(comparison: _Comparison, models: Sequence[str], num_threads: int, r
     for path, cropping in ((comparison.distorted, uncropped), (comparison.reference, [])):
         input_format = _raw_arguments(raw) if raw is not None and path.suffix.lower() == ".yuv" else []
         command += ["-threads", str(num_threads), *input_format, *cropping, "-i", str(path.absolute())]
-    command += ["-filter_complex", _filter_graph(comparison, models, num_threads)]
+    command += ["-filter_complex", _filter_graph(comparison, models, num_threads, psnr_ssim=psnr_ssim)]
     command += ["-map", "[scored]", "-fps_mode", "passthrough", "-f", "null", "-"]
     for stream, log in zip(comparison.streams, _COUNT_FILES, strict=True):
         command += ["-map", stream, "-vf", "settb=1/25,setpts=N", "-fps_mode", "passthrough"]
@@ -189,7 +193,7 @@ def _raw_arguments(raw: RawVideo) -> list[str]:
     return ["-f", "rawvideo", "-video_size", size, "-pixel_format", raw.pix_fmt, "-framerate", str(raw.fps)]
 
 
-def _filter_graph(comparison: _Comparison, models: Sequence[str], num_threads: int) -> str:
+def _filter_graph(comparison: _Comparison, models: Sequence[str], num_threads: int, *, psnr_ssim: bool) -> str:
     """The filter graph that converts both videos and ends in libvmaf's output [scored]."""
     distorted, reference = comparison.distorted_format, comparison.reference_format
     size, pix_fmt = (comparison.width, comparison.height), "yuv420p" if reference.bit_depth <= 8 else "yuv420p10le"
@@ -200,8 +204,9 @@ def _filter_graph(comparison: _Comparison, models: Sequence[str], num_threads: i
     distorted_filters = f"[{distorted_stream}]{filters(distorted, size, pix_fmt, matrix)},{tags}"
     reference_filters = f"[{reference_stream}]{filters(reference, size, pix_fmt, matrix, comparison.crop)},{tags}"
     model_list = "|".join(rf"version={model}\:name={model}" for model in models)
+    features = ":feature='name=psnr|name=float_ssim'" if psnr_ssim else ""
     libvmaf = (
-        f"libvmaf=model='{model_list}':feature='name=psnr|name=float_ssim':n_threads={num_threads}"
+        f"libvmaf=model='{model_list}'{features}:n_threads={num_threads}"
         f":shortest=1:log_fmt=json:log_path={_SCORES_FILE}"
     )
     return f"{distorted_filters}[d];{reference_filters}[r];[d][r]{libvmaf}[scored]"
@@ -230,9 +235,9 @@ def _field_hint(num_distorted: int, num_reference: int) -> str:
     return ""
 
 
-def _metrics(pooled: dict[str, Any], models: Sequence[str]) -> dict[str, Pooled]:
+def _metrics(pooled: dict[str, Any], models: Sequence[str], *, psnr_ssim: bool) -> dict[str, Pooled]:
     """libvmaf's pooled metrics by our names."""
-    names = {**{model: model for model in models}, "psnr": "psnr_y", "ssim": "float_ssim"}
+    names = {model: model for model in models} | ({"psnr": "psnr_y", "ssim": "float_ssim"} if psnr_ssim else {})
     # libvmaf rounds scores to 6 decimals, but not harmonic means.
     return {
         key: Pooled(*(round(pooled[name][pool], 6) for pool in ("mean", "harmonic_mean", "min")))

@@ -1,8 +1,8 @@
 """Search one encoder setting, CRF or bitrate, for a target quality. Reads no file.
 
 Places number the settings from the best quality to the cheapest. The loss, 100 minus the score, is nearly exponential
-in them, so scores are interpolated in log2 of the loss. The model scores a first trial encode, to begin VMAF near the
-target: its level need not be right.
+in them, so scores are interpolated in log2 of the loss. Rough trials, of a part of the video, come first: the first
+trial of the whole is then near the target, and tells how far the part's level is off.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MIN_LOSS = 0.5  # points; scores above 100 minus this are not told apart
 TYPICAL_LOSS = 7.0  # at an axis' `start`
 MIN_SPAN = 0.3  # doublings between two places that give a slope
 MIN_SLOPE, MAX_SLOPE = 0.02, 3.0  # of the log loss, relative to the typical one
-NEAR = 0.7  # doublings: VMAF measures the model's trial itself if the proposal is no further from it
+NEAR = 0.6  # doublings: no rough trial where another trial is so near
+MAX_ROUGH = 2
 BITRATE_STEPS = 32  # an octave: steps of 2.2 %
 # CRF of a typical loss, and by how much it rises where the loss doubles: rough, as the search corrects both.
 TYPICAL_CRF = {
@@ -77,29 +78,44 @@ class Curve:
 
     Attributes:
         axis: the setting.
-        model: the model's scores.
+        rough: scores of a part.
         measured: scores by which the target is met: VMAF's, or the model's where there is no reference.
     """
 
     axis: Axis
-    model: dict[int, float] = field(default_factory=dict)
+    rough: dict[int, float] = field(default_factory=dict)
     measured: dict[int, float] = field(default_factory=dict)
 
     def estimate(self, places: ArrayLike) -> NDArray[np.float64]:
         """Estimated score at places; exact where it is measured.
 
-        Through the measured scores if there are any, else through the model's: a monotone cubic between two of them,
-        and beyond the last one the slope of the last two, or the typical slope of one alone.
+        Through the measured scores if they span enough to give a slope, else through the rough ones, shifted to the
+        measured.
         """
-        scores, x = self.measured or self.model, np.asarray(places, np.float64)
+        x, known = np.asarray(places, np.float64), sorted(self.measured)
+        if known and (not self.rough or known[-1] - known[0] >= MIN_SPAN * self.axis.doubling):
+            loss = self._through(self.measured, x)
+        else:
+            loss = self._through(self.rough, x)
+            if known:
+                losses = np.array([log_loss(self.measured[place]) for place in known])
+                loss += np.interp(x, known, losses - self._through(self.rough, np.array(known, np.float64)))
+        estimates: NDArray[np.float64] = 100 - 2**loss
+        return estimates
+
+    def _through(self, scores: Mapping[int, float], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The log loss at places, from any number of scores.
+
+        A monotone cubic between two scores, and beyond the last one the slope of the last two, or the typical slope of
+        one alone. Without scores all is typical.
+        """
         known = sorted(scores) or [self.axis.start]
         losses = [log_loss(scores[place]) for place in known] if scores else [float(np.log2(TYPICAL_LOSS))]
         inside = np.clip(x, known[0], known[-1])
         loss = PchipInterpolator(known, losses)(inside) if len(known) > 1 else np.full(x.shape, losses[0])
         loss += self._slope(known, losses) * np.minimum(x - known[0], 0)
         loss += self._slope(known[::-1], losses[::-1]) * np.maximum(x - known[-1], 0)
-        estimates: NDArray[np.float64] = 100 - 2**loss
-        return estimates
+        return np.asarray(loss, np.float64)
 
     def _slope(self, known: Sequence[int], losses: Sequence[float]) -> float:
         """Rise of the log loss a place, at the first of `known`; near neighbors are passed over, as they are noisy."""
@@ -117,7 +133,7 @@ def log_loss(score: float) -> float:
     return float(np.log2(max(100 - score, MIN_LOSS)))
 
 
-def find_place(curve: Curve, target: float, tolerance: float, model: Score | None, measure: Score) -> int | None:
+def find_place(curve: Curve, target: float, tolerance: float, rough: Score | None, measure: Score) -> int | None:
     """The cheapest place whose measured score reaches `target`; None if not even the best quality does.
 
     A place is taken without measuring the next one if it is at most `tolerance` above the target, or if the next one is
@@ -127,25 +143,37 @@ def find_place(curve: Curve, target: float, tolerance: float, model: Score | Non
         curve: gets all scores; those of an earlier target are used.
         target: the least score.
         tolerance: in points.
-        model: scores a first trial encode; None measures every trial.
+        rough: scores a rough trial; None measures every trial.
         measure: measures a trial encode.
     """
     runs = 0
     while True:
         reached, missed = _bracket(curve.measured, target, len(curve.axis.values))
-        inside = list(range(reached + 1, missed))
         near = reached >= 0 and curve.measured[reached] <= target + tolerance * 2 ** max(0, runs - 2)
-        above = list(takewhile(lambda pair: pair[1] >= target, zip(inside, curve.estimate(inside), strict=True)))
-        if not inside or near or (reached >= 0 and not above):
+        place = _cheapest(curve, target, range(reached + 1, missed))
+        if reached + 1 == missed or near or (reached >= 0 and place is None):
             return reached if reached >= 0 else None
-        place = above[-1][0] if above else 0
-        if curve.model and not curve.measured:
-            (trial,) = curve.model
-            place = trial if abs(place - trial) <= NEAR * curve.axis.doubling else place
-        if model is not None and not curve.model and not curve.measured:
-            curve.model[place] = model(place)
-        else:
-            curve.measured[place], runs = measure(place), runs + 1
+        if rough is not None:
+            _try_roughly(curve, target, rough)
+            rough = None
+            continue
+        place = 0 if place is None else place
+        curve.measured[place], runs = measure(place), runs + 1
+
+
+def _try_roughly(curve: Curve, target: float, rough: Score) -> None:
+    """Rough trials until one, or an earlier trial, is near the place that the estimate proposes."""
+    for _ in range(MAX_ROUGH):
+        place = _cheapest(curve, target, range(len(curve.axis.values))) or 0
+        if any(abs(place - trial) <= NEAR * curve.axis.doubling for trial in (*curve.rough, *curve.measured)):
+            return
+        curve.rough[place] = rough(place)
+
+
+def _cheapest(curve: Curve, target: float, places: Sequence[int]) -> int | None:
+    """The last place before the first that is estimated to miss the target."""
+    above = list(takewhile(lambda pair: pair[1] >= target, zip(places, curve.estimate(places), strict=True)))
+    return above[-1][0] if above else None
 
 
 def _bracket(measured: Mapping[int, float], target: float, count: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Trial encodes of one master: encoded once, scored by the model, compared by VMAF, all cached by content.
 
 A long master is represented by samples: parts at even steps, copied without re-encoding, each from a key frame on. A
-trial encodes every sample; its score is their mean, weighted by frames.
+trial encodes every sample; its score is their mean, weighted by frames. A rough trial encodes a part of that only.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ TRIALS_VERSION = 1
 SAMPLE_SECONDS = 8.0
 SECONDS_PER_SAMPLE = 120.0  # one sample for so much of a long master
 MIN_SAMPLES, MAX_SAMPLES = 3, 12
+SAMPLES_PER_ROUGH = 3  # a rough trial encodes one sample of so many
+ROUGH_FRACTION, MIN_ROUGH_FRAMES, MAX_ROUGH_FRAMES = 0.2, 12, 48  # of a master without samples
 Measurement = Literal["encode", "model", "vmaf"]
 
 
@@ -44,7 +46,10 @@ class Encoding:
 
 @dataclass
 class Counts:
-    """What was run, not read from the cache: times and seconds of each kind."""
+    """What was run, not read from the cache: times and seconds of each kind.
+
+    A rough trial is counted as one, its encode and its VMAF together.
+    """
 
     runs: dict[str, int]
     seconds: dict[str, float]
@@ -52,7 +57,7 @@ class Counts:
     @classmethod
     def zero(cls) -> Counts:
         """Nothing run yet."""
-        kinds = ("encode", "model", "vmaf")
+        kinds = ("rough", "encode", "model", "vmaf")
         return cls(dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0.0))
 
 
@@ -98,6 +103,7 @@ class Trials:
         display_height: at which quality is measured; None for the master's own height.
         num_samples: None for all of a short master, and a sample every two minutes of a long one.
         jobs: samples at a time.
+        rough: see `rough_trials`.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Trials:
         display_height: int | None = None,
         num_samples: int | None = None,
         jobs: int = 1,
+        rough: bool = False,
     ) -> None:
         self.master, self.scratch, self.cache, self.jobs = master, scratch, cache, jobs
         self.info: VideoInfo = probe(master)
@@ -118,16 +125,40 @@ class Trials:
             )
         self.display_height = display_height or self.info.height
         self.starts = sample_starts(self.info.duration_seconds, num_samples)
+        self.rough = rough
         self.counts = Counts.zero()
         self._encodings: dict[EncodeSpec, list[Path]] = {}
 
     @cached_property
     def samples(self) -> list[tuple[Path, VideoInfo]]:
         """The samples as files; the master itself if it is short."""
-        if not self.starts:
+        if not self.starts and not self.rough:
             return [(self.master, self.info)]
+        if not self.starts:
+            part = cut_part(self.master, self.scratch / "part.mkv", self.info.duration_seconds / 2, self._rough_frames)
+            return [(part, probe(part))]
         paths = [cut_sample(self.master, self.scratch / f"sample{i}.mkv", start) for i, start in enumerate(self.starts)]
         return [(path, probe(path)) for path in paths]
+
+    @cached_property
+    def rough_trials(self) -> Trials | None:
+        """Trials of a third of the samples, or of a fifth of a short master; None where that is too few frames.
+
+        Their VMAF is near that of the whole, and falls with CRF in the same way.
+        """
+        if len(self.starts) == 1 or (not self.starts and self._rough_frames < MIN_ROUGH_FRAMES):
+            return None
+        scratch = self.scratch / "rough"
+        scratch.mkdir()
+        trials = Trials(
+            self.master, scratch, self.cache, display_height=self.display_height, jobs=self.jobs, rough=True
+        )
+        trials.starts, trials.counts = self.starts[1::SAMPLES_PER_ROUGH], self.counts
+        return trials
+
+    @property
+    def _rough_frames(self) -> int:
+        return min(MAX_ROUGH_FRAMES, int(self.info.num_frames * ROUGH_FRACTION))
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -143,7 +174,8 @@ class Trials:
     def _source_key(self) -> dict[str, Any]:
         seconds = SAMPLE_SECONDS if self.starts else None
         starts = [round(start, 3) for start in self.starts]
-        return {"version": TRIALS_VERSION, "master": sha256_file(self.master), "starts": starts, "seconds": seconds}
+        key = {"version": TRIALS_VERSION, "master": sha256_file(self.master), "starts": starts, "seconds": seconds}
+        return key | ({"rough_frames": self._rough_frames} if self.rough else {})
 
     def encoding(self, spec: EncodeSpec) -> Encoding:
         """Size and time of a trial encode."""
@@ -170,14 +202,15 @@ class Trials:
 
         def compare(path: Path, number: int) -> float:
             reference = self.samples[number][0]
-            labels = label(reference, path, display_height=self.display_height, num_threads=threads)
+            labels = label(reference, path, display_height=self.display_height, num_threads=threads, psnr_ssim=False)
             return labels.metrics[name].mean
 
         return float(self._cached("vmaf", spec, settings, lambda: self._mean(spec, compare)))
 
     def sampled_seconds(self) -> float:
         """Duration of what a trial encodes."""
-        return sum(info.duration_seconds for _, info in self.samples) if self.starts else self.info.duration_seconds
+        whole = not self.starts and not self.rough
+        return self.info.duration_seconds if whole else sum(info.duration_seconds for _, info in self.samples)
 
     def facts(self) -> dict[str, Any]:
         """What every report says: the master, how it was sampled, and what was run."""
@@ -206,8 +239,8 @@ class Trials:
             self.prepare(spec)  # timed on its own
         started = time.monotonic()
         value = make()
-        self.counts.runs[kind] += 1
-        self.counts.seconds[kind] += time.monotonic() - started
+        self.counts.runs["rough" if self.rough else kind] += not self.rough or kind != "encode"
+        self.counts.seconds["rough" if self.rough else kind] += time.monotonic() - started
         write_json(path, value)
         return value
 
@@ -258,7 +291,7 @@ class Trials:
 
 
 def counts_text(runs: Mapping[str, int], seconds: Mapping[str, float]) -> str:
-    """Such as "run: 3 encodes, 1 model, 2 vmaf; 9.3 s"."""
+    """Such as "run: 2 rough, 3 encodes, 2 vmaf; 9.3 s"."""
     counted = [f"{n} {kind}{'s' * (n != 1 and kind == 'encode')}" for kind, n in runs.items() if n]
     return f"run: {', '.join(counted)}; {sum(seconds.values()):.1f} s" if counted else "all from the cache"
 
@@ -289,6 +322,21 @@ def cut_sample(master: Path, destination: Path, start_seconds: float) -> Path:
         run_ffmpeg(command, writes=destination)
     except FfmpegError as error:
         raise FfmpegError(f"{master}: no sample can be copied at {start_seconds:.0f} s", error.stderr) from error
+    return destination
+
+
+def cut_part(master: Path, destination: Path, start_seconds: float, num_frames: int) -> Path:
+    """Copy frames from `start_seconds` on, losslessly and fast.
+
+    Raises:
+        FfmpegError: ffmpeg fails; the message names the master.
+    """
+    command = ["-y", "-threads", "1", "-ss", f"{start_seconds:.3f}", "-i", str(master.absolute()), "-map", "0:V:0"]
+    command += ["-map_metadata", "-1", "-frames:v", str(num_frames), "-fps_mode", "passthrough"]
+    try:
+        run_ffmpeg([*command, "-c:v", "ffvhuff", "-bitexact", str(destination.absolute())], writes=destination)
+    except FfmpegError as error:
+        raise FfmpegError(f"{master}: no part can be copied at {start_seconds:.0f} s", error.stderr) from error
     return destination
 
 

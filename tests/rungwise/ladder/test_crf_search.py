@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_the_crf_is_confirmed_by_vmaf_and_the_next_one_misses(street: Path, tria
         (tmp_path / "e.mp4").unlink()
     assert choice["score"] == pytest.approx(scores[choice["crf"]])
     assert scores[choice["crf"]] >= 85 > scores[choice["crf"] + 1]
-    assert report["runs"]["model"] == 1
+    assert report["runs"]["rough"] == report["runs"]["model"] == 0
     assert report["runs"]["vmaf"] <= 5
     assert choice["predicted_bytes"] == pytest.approx(choice["measured_kbps"] * 1000 / 8 * 8 / 12, rel=0.01)
     command = shlex.split(choice["command"])
@@ -59,7 +60,7 @@ def test_a_second_run_is_all_from_the_cache_and_a_copy_too(street: Path, trial_c
     copy = tmp_path / "copy.mkv"
     copy.write_bytes(street.read_bytes())
     again = search(copy, "--target", "85,70", "--cache", trial_cache)
-    assert again["runs"] == {"encode": 0, "model": 0, "vmaf": 0}
+    assert set(again["runs"].values()) == {0}
     assert [c["crf"] for c in again["choices"]] == [c["crf"] for c in first["choices"]]
     text = run(street, "--target", "85,70", "--cache", trial_cache).stdout
     assert "all from the cache" in text
@@ -127,3 +128,9 @@ def test_a_long_master_is_sampled(street: Path, trial_cache: Path, tmp_path: Pat
     assert trials.encoding(spec).num_bytes > 0
     assert trials.sampled_seconds() == pytest.approx(SAMPLE_SECONDS, abs=1.1)
     assert trials.info.duration_seconds > 15
+    assert trials.rough_trials is None
+    whole = Trials(long, tmp_path, trial_cache)
+    assert whole.rough_trials is not None
+    assert 0 < whole.rough_trials.vmaf(replace(spec, height=216)) < 100
+    assert whole.rough_trials.samples[0][1].num_frames == 48
+    assert whole.counts.runs == {"rough": 1, "encode": 0, "model": 0, "vmaf": 0}
