@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from rungwise.failures import failure
 from rungwise.ladder.rungs import Rung
 from rungwise.media.codec_names import codec_name
 from rungwise.media.container import field_problem
+from rungwise.media.limits import is_absurd_aspect
 from rungwise.media.playlists import is_playlist, read_playlist, write_whole
 from rungwise.media.remote import Network, is_url
 from rungwise.media.suffixes import PLAYLIST_SUFFIXES, VIDEO_SUFFIXES, is_video_name, unread_files
-from rungwise.media.video import probe
+from rungwise.media.video import VideoInfo, probe
 from rungwise.progress import warn
 from rungwise.tables import TABLE_SUFFIXES, read_table_file, to_numbers
 
@@ -30,6 +32,7 @@ CODEC_ORDER = ("h264", "hevc", "vp9", "av1", "vvc")
 LOWER_IS_BETTER = ("dmos", "lpips", "dists", "mse", "rmse", "niqe", "brisque", "flip")
 LADDER_COLUMNS = ("codec", "height", "width", "bitrate_kbps", "content", "clip", "name", "path")
 MAX_LENGTH_SPREAD = 0.02  # longest over shortest encode of one title, minus 1
+MAX_ASPECT_SPREAD = 0.02  # of display aspects of one title; widths and heights are rounded to even ones
 DECLARED_SLACK = 1.1
 
 
@@ -41,6 +44,7 @@ class Encode:
     path: Path | None
     row: int = 0
     seconds: float | None = None
+    display_aspect: float | None = None
 
 
 @dataclass
@@ -95,6 +99,7 @@ def find_encodes(
         raise ValueError(f"{source}: expected a folder of encodes, or a file that ends in {endings}")
     if content is not None and title.table is None:
         raise ValueError(f"--content {content}: only a table holds more than one title")
+    _leave_out_other_aspects(title)
     if not title.encodes:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in title.failures.items())
         raise ValueError(f"{address}: holds no rung that can be read{': ' if reasons else ''}{reasons}")
@@ -103,6 +108,19 @@ def find_encodes(
     if seconds and max(seconds) > min(seconds) * (1 + MAX_LENGTH_SPREAD):
         title.notes.append(f"encodes last from {min(seconds):.2f} to {max(seconds):.2f} s; are they of one title?")
     return title
+
+
+def _leave_out_other_aspects(title: TitleEncodes) -> None:
+    """Move rungs that are shown wider or narrower than most to the failures."""
+    aspects = sorted(encode.display_aspect for encode in title.encodes if encode.display_aspect)
+    usual = aspects[len(aspects) // 2] if aspects else 0.0
+    for encode in list(title.encodes):
+        aspect = encode.display_aspect
+        if aspect and abs(aspect / usual - 1) > MAX_ASPECT_SPREAD:
+            title.encodes.remove(encode)
+            title.failures[encode.rung.name] = (
+                f"is shown at an aspect ratio of {aspect:.3g}:1, the title's other rungs at {usual:.3g}:1"
+            )
 
 
 def _codec_place(codec: str) -> tuple[int, str]:
@@ -150,7 +168,16 @@ def _probed(path: Path, name: str, notes: list[str], declared_kbps: float | None
         bitrate_kbps=video.bitrate_kbps,
         declared_kbps=declared_kbps,
     )
-    return Encode(rung, path, seconds=video.duration_seconds)
+    return Encode(rung, path, seconds=video.duration_seconds, display_aspect=_display_aspect(video))
+
+
+def _display_aspect(video: VideoInfo) -> float:
+    sample_aspect = Fraction(video.sample_aspect_ratio)
+    if is_absurd_aspect(sample_aspect):
+        sample_aspect = Fraction(1)
+    elif video.rotation_degrees % 180:
+        sample_aspect = 1 / sample_aspect
+    return float(video.width * sample_aspect / video.height)
 
 
 def _playlist(address: str, scratch: Path, network: Network | None) -> TitleEncodes:

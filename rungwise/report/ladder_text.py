@@ -154,8 +154,8 @@ def to_text(report: Report) -> str:
 
 def _findings(metric: MetricReport) -> Iterator[str]:
     for finding in metric.check.findings:
-        yield f"{finding.number:4}  {finding_title(finding):14}  {finding.text}"
-        yield f"{'':22}{score_text(metric, finding)}: {finding.action}"
+        yield f"{finding.number:4}  {finding_title(finding):15}  {finding.text}"
+        yield f"{'':23}{score_text(metric, finding)}: {finding.action}"
 
 
 def _codec(report: Report, place: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ from rungwise.cli.ladder_check import check
 from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.ladder.encodes import find_encodes
 from rungwise.ladder.paired_views import Place, RungScores, choose_places, score_at
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.video import probe
@@ -292,6 +293,17 @@ def test_bitrates_are_of_the_video_stream(folder: Path, tmp_path: Path, contrast
         check_source(CheckRequest(folder, quality="vmaf"))
     with pytest.raises(ValueError, match=r"--reference .*no such file"):
         check_source(CheckRequest(folder, truth="vmaf", reference=folder / "none.mkv"))
+
+
+def test_a_rung_at_another_display_aspect_is_left_out(folder: Path, tmp_path: Path) -> None:
+    for name in ("h264-216-24.mp4", "h264-216-40.mp4", "h264-108-30.mp4"):
+        shutil.copy(folder / name, tmp_path / name)
+    run_ffmpeg(["-i", str(folder / "h264-216-24.mp4"), "-c", "copy", "-aspect", "4:3", str(tmp_path / "squeezed.mp4")])
+    title = find_encodes(tmp_path, tmp_path)
+    assert len(title.encodes) == 3
+    assert title.failures == {
+        "squeezed.mp4": "is shown at an aspect ratio of 1.33:1, the title's other rungs at 1.78:1"
+    }
 
 
 def test_interlaced_rungs_are_deinterlaced(folder: Path, tmp_path: Path, model: Path) -> None:

@@ -1,0 +1,392 @@
+"""Fidelity of `rungwise ladder check`: its decisions by a metric beside those by VMAF v1, on test contents.
+
+    python benchmarks/ladder_encodes.py --masters FOLDER --work DIR
+    python benchmarks/ladder_fidelity.py --work DIR --out benchmarks/results/ladder_fidelity.json
+
+The first command makes the encodes. The second scores them at paired places, as the check does, and needs minutes: run
+it again for another packaged file (`--model` for one that is not packaged). Scores lie in DIR, by content and model.
+
+- Sound ladders: rungs of one content and codec that VMAF v1 recommends, so it finds no fault.
+- Faulty ladders: a sound one with one planted fault that VMAF v1 finds.
+- Errors of a difference, from which the check's tolerances follow: of each content from all others; `errors` in the
+  output, over all contents, are HYBRID_ERRORS and PIXEL_ONLY_ERRORS of rungwise/ladder/rungs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ladder_encodes import CONTENTS, VMAF_V1, Pool
+from numpy.typing import NDArray
+
+from rungwise.artifact import sha256_file, write_json
+from rungwise.ladder.advice import recommend
+from rungwise.ladder.faults import check_ladder
+from rungwise.ladder.paired_views import choose_places, score_at
+from rungwise.ladder.rungs import GAP_STEPS, LadderCheck, Metric, Rung, make_metric
+from rungwise.media.ffmpeg import ffmpeg_version, probe
+from rungwise.metrics.ladder_fidelity import Ladders, ladder_fidelity
+from rungwise.progress import track
+from rungwise.score.scorer import SHIPPED_MODEL, Scorer
+
+GRID_SIZE = 15  # 3 heights, 5 CRFs
+NUM_VIEWS = 8  # the check's default
+NEAR_RATIO = 3.0  # bitrates of two rungs whose difference counts in the errors
+COUNT = 5  # rungs of a recommended ladder
+CAPS = (0.4, 0.7, 1.0)  # quantiles of a content's and codec's bitrates
+BD_FLOOR = 5.0  # percent, above which the sign of a BD-rate counts
+TRUTH = make_metric("VMAF v1", VMAF_V1, "vmaf")
+FloatArray = NDArray[np.float64]
+Errors = tuple[float, float]
+
+
+def read_table(work: Path, model: Path) -> pd.DataFrame:
+    """One row an encode: measurements and the model's scores; only of contents and codecs whose grid is complete."""
+    scorer, parts = Scorer(model), list[pd.DataFrame]()
+    for content in track(CONTENTS, "scoring", total=len(CONTENTS)):
+        pool = Pool.read(work / content)
+        if len(pool.rows) >= GRID_SIZE:
+            scores = _scores(pool, scorer)
+            rows = [row | {"content": content} | scores[row["file"]] for row in pool.rows.values()]
+            parts.append(pd.DataFrame(rows))
+    table = pd.concat(parts, ignore_index=True)
+    grid_size = (table["role"] == "grid").groupby([table["content"], table["codec"]]).transform("sum")
+    return table[grid_size == GRID_SIZE].reset_index(drop=True)
+
+
+def _scores(pool: Pool, scorer: Scorer) -> dict[str, dict[str, float]]:
+    """Mean scores of a content's encodes by file, measured unless known."""
+    path = pool.folder / f"scores-{sha256_file(scorer.path)[:16]}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    known = {row.pop("file"): row for row in map(json.loads, lines)}
+    height = probe(pool.master).height
+    top = max(pool.rows.values(), key=lambda row: (row["height"], row["bitrate_kbps"]))
+    places = choose_places(scorer, pool.folder / top["file"], NUM_VIEWS, height)
+    with path.open("a", encoding="utf-8") as file:
+        for name in (row["file"] for row in pool.rows.values() if row["file"] not in known):
+            scores = score_at(scorer, pool.folder / name, places)
+            hybrid = [score for score in scores.hybrid if score is not None]
+            assert len(hybrid) == NUM_VIEWS, name
+            known[name] = {"hybrid": float(np.mean(hybrid)), "pixel_only": float(np.mean(scores.pixel))}
+            file.write(json.dumps({"file": name} | known[name]) + "\n")
+            file.flush()
+    return known
+
+
+def log_bitrate(table: pd.DataFrame) -> FloatArray:
+    """VMAF v1 by a line through log-bitrate, of each content from all others."""
+    x, y = np.log(table["bitrate_kbps"].to_numpy()), table["vmaf_v1"].to_numpy()
+    values = np.empty(len(table))
+    for content in table["content"].unique():
+        own = (table["content"] == content).to_numpy()
+        values[own] = np.polyval(np.polyfit(x[~own], y[~own], 1), x[own])
+    return values
+
+
+def difference_errors(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Squared errors of differences between two rungs of a content and codec, near in bitrate: one row a pair."""
+    rows = []
+    usual = table[table["role"].isin(["grid", "vbr", "capped"])]
+    for content, part in usual.groupby("content", sort=False):
+        for _, codec in part.groupby("codec", sort=False):
+            rate, height = codec["bitrate_kbps"].to_numpy(), codec["height"].to_numpy()
+            error = (codec[column] - codec["vmaf_v1"]).to_numpy()
+            a, b = np.triu_indices(len(codec), 1)
+            near = np.abs(np.log(rate[a] / rate[b])) <= np.log(NEAR_RATIO)
+            a, b = a[near], b[near]
+            squares = (error[a] - error[b]) ** 2
+            rows.append(pd.DataFrame({"content": content, "square": squares, "across": height[a] != height[b]}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def error_pair(pairs: pd.DataFrame) -> Errors:
+    """RMSE at one height and across heights."""
+    one, two = (float(np.sqrt(pairs["square"][pairs["across"] == across].mean())) for across in (False, True))
+    return one, two
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A row of the result: quality of all encodes, and the metric with its tolerances by content."""
+
+    name: str
+    quality: FloatArray
+    metric: Callable[[str], Metric]
+
+
+def predictors(table: pd.DataFrame) -> list[Predictor]:
+    """The baseline, the model's two scores, and VMAF v0."""
+    rows = [Predictor("log-bitrate", log_bitrate(table), lambda _: make_metric("log-bitrate", "vmaf", "column"))]
+    for name, column in (("pixel-only", "pixel_only"), ("hybrid", "hybrid")):
+        rows.append(_model_row(table, name, column))
+    v0 = make_metric("VMAF v0", "vmaf_v0.6.1", "vmaf")
+    return [*rows, Predictor("VMAF v0", table["vmaf_v0"].to_numpy(np.float64), lambda _: v0)]
+
+
+def _model_row(table: pd.DataFrame, name: str, column: str) -> Predictor:
+    pairs = difference_errors(table, column)
+    errors = {content: error_pair(pairs[pairs["content"] != content]) for content in table["content"].unique()}
+    return Predictor(
+        name,
+        table[column].to_numpy(np.float64),
+        lambda content: make_metric(name, "vmaf", "model", errors=errors[content]),
+    )
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs of one content and codec by their row in the table.
+
+    `base` is the number of the sound ladder it comes from, `fault` what is planted in it, in rung `planted` if it is in
+    one.
+    """
+
+    content: str
+    codec: str
+    base: int
+    fault: str
+    rows: tuple[int, ...]
+    planted: int | None = None
+
+
+def rungs_of(table: pd.DataFrame, rows: Sequence[int]) -> list[Rung]:
+    """Rungs of the table's rows."""
+    return [
+        Rung(name=row["name"], codec=row["codec"], height=row["height"], bitrate_kbps=row["bitrate_kbps"])
+        for _, row in table.loc[list(rows)].iterrows()
+    ]
+
+
+def check(table: pd.DataFrame, rows: Sequence[int], quality: FloatArray, metric: Metric) -> LadderCheck:
+    """The check of these rows; rungs of the result are places in `rows`."""
+    return check_ladder(rungs_of(table, rows), quality[list(rows)], metric)
+
+
+def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
+    """What VMAF v1 recommends of the grid of each content and codec, and of H.264 by VBR and by capped CRF."""
+    truth, ladders = table["vmaf_v1"].to_numpy(np.float64), []
+    for (content, codec, role), part in table.groupby(["content", "codec", "role"], sort=False):
+        if role not in ("grid", "vbr", "capped"):
+            continue
+        rows = part.index.tolist()
+        advice = recommend(rungs_of(table, rows), check(table, rows, truth, TRUTH))[0]
+        kept = tuple(rows[i] for i in advice.keep)
+        sound = check(table, kept, truth, TRUTH)
+        if len(kept) > 2 and not sound.findings:
+            ladders.append(Ladder(content, codec, len(ladders), "", kept))
+    return ladders
+
+
+def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
+    """One for each kind of fault that the content's encodes can give this ladder."""
+    same = table[(table["content"] == ladder.content) & (table["codec"] == ladder.codec)]
+    truth = table["vmaf_v1"].to_numpy(np.float64)
+    others: dict[str, list[tuple[float, int]]] = {}
+    for row in same.index.difference(list(ladder.rows)):
+        role = str(same["role"][row])
+        rows = (*ladder.rows, int(row))
+        verdict = check(table, rows, truth, TRUTH).verdicts[-1]
+        if verdict.flags:
+            kind = role if role in ("saturated", "reencode", "blurred") else verdict.flags[0]
+            others.setdefault(kind, []).append((verdict.below_hull, int(row)))
+    for kind, candidates in others.items():
+        _, row = sorted(candidates)[len(candidates) // 2]  # neither the plainest nor the faintest
+        yield replace(ladder, fault=kind, rows=(*ladder.rows, row), planted=row)
+    for place in range(1, len(ladder.rows) - 1):
+        rows = ladder.rows[:place] + ladder.rows[place + 1 :]
+        if gaps_of(rows, check(table, rows, truth, TRUTH), TRUTH.noise) - gaps_of(
+            ladder.rows, check(table, ladder.rows, truth, TRUTH), -TRUTH.noise
+        ):
+            yield replace(ladder, fault="gap", rows=rows)
+            break
+
+
+def gaps_of(rows: Sequence[int], result: LadderCheck, margin: float) -> set[tuple[int, int]]:
+    """Rungs without a fault between them, more than two steps and a margin apart."""
+    faulty = {i for i, verdict in enumerate(result.verdicts) if verdict.flags or verdict.doubts}
+    pairs = [pair for codec in result.codecs for pair in codec.neighbors]
+    least = GAP_STEPS * result.metric.step + margin
+    return {
+        (rows[pair.lower], rows[pair.upper])
+        for pair in pairs
+        if pair.points > least and not faulty & {pair.lower, pair.upper}
+    }
+
+
+def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> pd.DataFrame:
+    """One row a fault of the truth, whether found, uncertain or missed, and one a false alarm.
+
+    What ladders share with the sound one that they come from counts once. A gap within the noise of two steps is
+    neither a fault nor a false alarm.
+    """
+    truth, rows = table["vmaf_v1"].to_numpy(np.float64), list[tuple[Any, ...]]()
+    for ladder in ladders:
+        by_truth = check(table, ladder.rows, truth, TRUTH)
+        result = check(table, ladder.rows, predictor.quality, predictor.metric(ladder.content))
+        head = ladder.content, ladder.base, ladder.fault
+        for row, true, own in zip(ladder.rows, by_truth.verdicts, result.verdicts, strict=True):
+            if true.flags:
+                found, doubted = (bool(set(true.flags) & set(flags)) for flags in (own.flags, own.doubts))
+                outcome = "found" if found else "uncertain" if doubted else "missed"
+                rows.append((*head, str(row), true.flags[0], outcome, row == ladder.planted))
+            elif own.flags:
+                rows.append((*head, str(row), own.flags[0], "false", False))
+        plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (TRUTH.noise, -TRUTH.noise))
+        gaps = gaps_of(ladder.rows, result, 0.0)
+        outcomes = [(pair, "found" if pair in gaps else "missed") for pair in plain]
+        outcomes += [(pair, "false") for pair in gaps - possible]
+        rows += [(*head, str(pair), "gap", outcome, ladder.fault == "gap") for pair, outcome in outcomes]
+    columns = ["content", "base", "fault", "place", "kind", "outcome", "is_plant"]
+    counts = pd.DataFrame(rows, columns=columns)
+    return counts.drop_duplicates(["base", "place", "kind", "outcome"]).reset_index(drop=True)
+
+
+def rates(counts: pd.DataFrame) -> dict[str, float | int | None]:
+    """Numbers of faults by outcome, precision, recall and F1."""
+    found, uncertain, missed, false = (
+        int((counts["outcome"] == outcome).sum()) for outcome in ("found", "uncertain", "missed", "false")
+    )
+    true = found + uncertain + missed
+    precision, recall = found / (found + false) if found + false else None, found / true if true else None
+    f1 = 2 * found / (2 * found + false + uncertain + missed) if found + false + true else None
+    return {
+        "found": found, "uncertain": uncertain, "missed": missed, "false": false,
+        "precision": precision, "recall": recall, "f1": f1,
+    }  # fmt: skip
+
+
+def fault_figures(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> dict[str, Any]:
+    """Faults found and false, by kind and by what was planted, and false alarms on sound ladders."""
+    counts = fault_counts(table, ladders, predictor)
+    sound = sum(not ladder.fault for ladder in ladders)
+    alarms = int(((counts["fault"] == "") & (counts["outcome"] == "false")).sum())
+    outcomes = ["found", "uncertain", "missed"]
+    return {
+        "faults": rates(counts),
+        "by_kind": {kind: rates(part) for kind, part in counts.groupby("kind")},
+        "planted": {
+            kind: part["outcome"].value_counts().reindex(outcomes, fill_value=0).to_dict()
+            for kind, part in counts[counts["is_plant"]].groupby("fault")
+        },
+        "sound_ladders": sound,
+        "false_alarms": alarms,
+        "false_alarms_on_20": 20 * alarms / sound,
+    }
+
+
+def grids(table: pd.DataFrame) -> Iterator[tuple[str, str, list[int]]]:
+    """Content, codec and rows of each grid."""
+    for (content, codec), part in table[table["role"] == "grid"].groupby(["content", "codec"], sort=False):
+        yield str(content), str(codec), part.index.tolist()
+
+
+def curve_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
+    """Hull agreement and BD-rates between codecs on the grids."""
+    grid = table[table["role"] == "grid"]
+    codes, names = pd.factorize(grid["content"])
+    series = pd.factorize(grid["content"] + grid["codec"] + grid["height"].astype(str))[0]
+    ladders = Ladders(
+        grid["vmaf_v1"].to_numpy(np.float64), predictor.quality[grid.index], grid["bitrate_kbps"].to_numpy(np.float64),
+        codes, list(names), grid["codec"].tolist(), series,
+    )  # fmt: skip
+    result = ladder_fidelity(predictor.name, ladders, 200, 0, {})
+    pairs = [(p.truth_percent, p.predictor_percent) for p in result.bd_pairs if not p.refused]
+    true, own = np.asarray(pairs, np.float64).reshape(-1, 2).T
+    plain = np.abs(true) > BD_FLOOR
+    return {
+        "hull_agreement": result.hull_agreement.model_dump(),
+        "bd_pairs": len(true),
+        "bd_refused": sum(result.bd_refused.values()),
+        "bd_mean_error": float(np.abs(own - true).mean()) if len(true) else None,
+        "bd_median_error": float(np.median(np.abs(own - true))) if len(true) else None,
+        "bd_same_sign": float((np.sign(own) == np.sign(true))[plain].mean()) if plain.any() else None,
+        "bd_signs": int(plain.sum()),
+    }
+
+
+def crossover_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
+    """Errors of the bitrates at which heights cross, where both have one crossing, and how often only one has."""
+    truth, octaves, differing = table["vmaf_v1"].to_numpy(np.float64), list[float](), 0
+    for content, _, rows in grids(table):
+        by_truth = check(table, rows, truth, TRUTH).codecs[0].crossovers
+        own = check(table, rows, predictor.quality, predictor.metric(content)).codecs[0].crossovers
+        for a, b in zip(by_truth, own, strict=True):
+            if len(a.bitrates_kbps) == len(b.bitrates_kbps) == 1:
+                octaves.append(abs(float(np.log2(b.bitrates_kbps[0] / a.bitrates_kbps[0]))))
+            else:
+                differing += (a.better_height, a.bitrates_kbps != ()) != (b.better_height, b.bitrates_kbps != ())
+    return {
+        "crossovers": len(octaves),
+        "crossover_mean_octaves": float(np.mean(octaves)) if octaves else None,
+        "crossover_median_octaves": float(np.median(octaves)) if octaves else None,
+        "crossovers_of_one": differing,
+    }
+
+
+def recommendation_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
+    """VMAF v1 lost by COUNT recommended rungs of a grid in place of those that VMAF v1 would choose under the cap."""
+    truth, losses = table["vmaf_v1"].to_numpy(np.float64), list[tuple[str, float]]()
+    for content, _, rows in grids(table):
+        rate = table["bitrate_kbps"].to_numpy()[rows]
+        for cap in np.quantile(rate, CAPS):
+            kept = []
+            for quality, metric in ((truth, TRUTH), (predictor.quality, predictor.metric(content))):
+                result = check(table, rows, quality, metric)
+                advice = recommend(rungs_of(table, rows), result, count=COUNT, cap_kbps=float(cap))[0]
+                kept.append([rows[i] for i in advice.keep])
+            if all(kept):
+                least = max(rate[[rows.index(row) for row in ladder]].min() for ladder in kept)
+                best, own = (delivered(table, ladder, least, float(cap)) for ladder in kept)
+                losses.append((content, best - own))
+    values = pd.DataFrame(losses, columns=["content", "points"])
+    return {
+        "ladders_recommended": len(values),
+        "vmaf_lost": float(values["points"].mean()),
+        "vmaf_lost_worst_content": float(values.groupby("content")["points"].mean().max()),
+        "vmaf_lost_within_1": float((values["points"] <= 1).mean()),
+    }
+
+
+def delivered(table: pd.DataFrame, rows: Sequence[int], least: float, cap: float) -> float:
+    """Mean VMAF v1 of the dearest rung that fits, over log-uniform bandwidths from one that both ladders can use."""
+    bandwidth = np.geomspace(least, cap, 200) * (1 + 1e-9)
+    rate, quality = table["bitrate_kbps"].to_numpy()[list(rows)], table["vmaf_v1"].to_numpy()[list(rows)]
+    order = np.argsort(rate)
+    return float(quality[order][np.searchsorted(rate[order], bandwidth, side="right") - 1].mean())
+
+
+def main() -> None:
+    """Score the encodes and write all figures."""
+    parser = argparse.ArgumentParser(description="Fidelity of `rungwise ladder check`")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    table = read_table(arguments.work, arguments.model)
+    sound = sound_ladders(table)
+    ladders = sound + [faulty for ladder in sound for faulty in faulty_ladders(table, ladder)]
+    rows = {}
+    for predictor in predictors(table):
+        rows[predictor.name] = (
+            fault_figures(table, ladders, predictor) | curve_figures(table, predictor)
+            | crossover_figures(table, predictor) | recommendation_figures(table, predictor)
+        )  # fmt: skip
+    errors = {name: error_pair(difference_errors(table, name)) for name in ("hybrid", "pixel_only")}
+    result = {
+        "ffmpeg": ffmpeg_version(), "model": sha256_file(arguments.model)[:16], "contents": table["content"].nunique(),
+        "encodes": len(table), "ladders": len(ladders), "errors": errors, "rows": rows,
+    }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    if arguments.out is not None:
+        write_json(arguments.out, result)
+
+
+if __name__ == "__main__":
+    main()
