@@ -171,7 +171,7 @@ def check(table: pd.DataFrame, rows: Sequence[int], quality: FloatArray, metric:
 
 def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
     """What VMAF v1 recommends of the grid of each content and codec, and of H.264 by VBR and by capped CRF."""
-    truth, ladders = table["vmaf_v1"].to_numpy(np.float64), []
+    truth, ladders = table["vmaf_v1"].to_numpy(np.float64), list[Ladder]()
     for (content, codec, role), part in table.groupby(["content", "codec", "role"], sort=False):
         if role not in ("grid", "vbr", "capped"):
             continue
@@ -180,7 +180,7 @@ def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
         kept = tuple(rows[i] for i in advice.keep)
         sound = check(table, kept, truth, TRUTH)
         if len(kept) > 2 and not sound.findings:
-            ladders.append(Ladder(content, codec, len(ladders), "", kept))
+            ladders.append(Ladder(str(content), str(codec), len(ladders), "", kept))
     return ladders
 
 
