@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ladder_encodes import CONTENTS, VMAF_V1, Pool
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rungwise.artifact import sha256_file, write_json
 from rungwise.ladder.advice import recommend
 from rungwise.ladder.faults import check_ladder
+from rungwise.ladder.joint import joint_scores
 from rungwise.ladder.paired_views import choose_places, score_at
-from rungwise.ladder.rungs import GAP_STEPS, LadderCheck, Metric, Rung, make_metric
+from rungwise.ladder.rungs import GAP_STEPS, VMAF_TOLERANCE, LadderCheck, Metric, Rung, make_metric
 from rungwise.media.ffmpeg import ffmpeg_version, probe
 from rungwise.metrics.ladder_fidelity import Ladders, ladder_fidelity
 from rungwise.progress import track
@@ -42,7 +43,6 @@ NEAR_RATIO = 3.0  # bitrates of two rungs whose difference counts in the errors
 COUNT = 5  # rungs of a recommended ladder
 CAPS = (0.4, 0.7, 1.0)  # quantiles of a content's and codec's bitrates
 BD_FLOOR = 5.0  # percent, above which the sign of a BD-rate counts
-TRUTH = make_metric("VMAF v1", VMAF_V1, "vmaf")
 FloatArray = NDArray[np.float64]
 Errors = tuple[float, float]
 
@@ -90,19 +90,18 @@ def log_bitrate(table: pd.DataFrame) -> FloatArray:
     return values
 
 
-def difference_errors(table: pd.DataFrame, column: str) -> pd.DataFrame:
+def difference_errors(table: pd.DataFrame, quality: Callable[[Sequence[int]], FloatArray]) -> pd.DataFrame:
     """Squared errors of differences between two rungs of a content and codec, near in bitrate: one row a pair."""
     rows = []
     usual = table[table["role"].isin(["grid", "vbr", "capped"])]
-    for content, part in usual.groupby("content", sort=False):
-        for _, codec in part.groupby("codec", sort=False):
-            rate, height = codec["bitrate_kbps"].to_numpy(), codec["height"].to_numpy()
-            error = (codec[column] - codec["vmaf_v1"]).to_numpy()
-            a, b = np.triu_indices(len(codec), 1)
-            near = np.abs(np.log(rate[a] / rate[b])) <= np.log(NEAR_RATIO)
-            a, b = a[near], b[near]
-            squares = (error[a] - error[b]) ** 2
-            rows.append(pd.DataFrame({"content": content, "square": squares, "across": height[a] != height[b]}))
+    for (content, _), codec in usual.groupby(["content", "codec"], sort=False):
+        rate, height = codec["bitrate_kbps"].to_numpy(), codec["height"].to_numpy()
+        error = quality(codec.index.tolist()) - codec["vmaf_v1"].to_numpy()
+        a, b = np.triu_indices(len(codec), 1)
+        near = np.abs(np.log(rate[a] / rate[b])) <= np.log(NEAR_RATIO)
+        a, b = a[near], b[near]
+        squares = (error[a] - error[b]) ** 2
+        rows.append(pd.DataFrame({"content": content, "square": squares, "across": height[a] != height[b]}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -114,30 +113,49 @@ def error_pair(pairs: pd.DataFrame) -> Errors:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A row of the result: quality of all encodes, and the metric with its tolerances by content."""
+    """A row of the result: quality of some rows of the table, and the metric with its tolerances by content."""
 
     name: str
-    quality: FloatArray
+    quality: Callable[[Sequence[int]], FloatArray]
     metric: Callable[[str], Metric]
 
 
 def predictors(table: pd.DataFrame) -> list[Predictor]:
-    """The baseline, the model's two scores, and VMAF v0."""
-    rows = [Predictor("log-bitrate", log_bitrate(table), lambda _: make_metric("log-bitrate", "vmaf", "column"))]
-    for name, column in (("pixel-only", "pixel_only"), ("hybrid", "hybrid")):
-        rows.append(_model_row(table, name, column))
+    """The baseline, the model's scores, and VMAF v0; "hybrid" is what the check uses."""
     v0 = make_metric("VMAF v0", "vmaf_v0.6.1", "vmaf")
-    return [*rows, Predictor("VMAF v0", table["vmaf_v0"].to_numpy(np.float64), lambda _: v0)]
+    baseline = make_metric("log-bitrate", "vmaf", "column")
+    return [
+        Predictor("log-bitrate", _column(log_bitrate(table)), lambda _: baseline),
+        _model_row(table, "pixel-only", _column(table["pixel_only"])),
+        _model_row(table, "hybrid, each rung by itself", _column(table["hybrid"])),
+        _model_row(table, "hybrid", joint_column(table)),
+        Predictor("VMAF v0", _column(table["vmaf_v0"]), lambda _: v0),
+    ]
 
 
-def _model_row(table: pd.DataFrame, name: str, column: str) -> Predictor:
-    pairs = difference_errors(table, column)
-    errors = {content: error_pair(pairs[pairs["content"] != content]) for content in table["content"].unique()}
-    return Predictor(
-        name,
-        table[column].to_numpy(np.float64),
-        lambda content: make_metric(name, "vmaf", "model", errors=errors[content]),
-    )
+def _column(values: ArrayLike) -> Callable[[Sequence[int]], FloatArray]:
+    array = np.asarray(values, np.float64)
+    return lambda rows: array[list(rows)]
+
+
+def joint_column(table: pd.DataFrame) -> Callable[[Sequence[int]], FloatArray]:
+    """Hybrid scores, estimated jointly over the rows that are asked for."""
+    hybrid, pixel, height = (table[name].to_numpy() for name in ("hybrid", "pixel_only", "height"))
+
+    def joint(rows: Sequence[int]) -> FloatArray:
+        own = list(rows)
+        return np.clip(joint_scores(hybrid[own], pixel[own], height[own]), 0.0, 100.0)
+
+    return joint
+
+
+def _model_row(table: pd.DataFrame, name: str, quality: Callable[[Sequence[int]], FloatArray]) -> Predictor:
+    pairs = difference_errors(table, quality)
+    metrics = {
+        content: make_metric(name, "vmaf", "model", errors=error_pair(pairs[pairs["content"] != content]))
+        for content in table["content"].unique()
+    }
+    return Predictor(name, quality, metrics.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -164,21 +182,27 @@ def rungs_of(table: pd.DataFrame, rows: Sequence[int]) -> list[Rung]:
     ]
 
 
-def check(table: pd.DataFrame, rows: Sequence[int], quality: FloatArray, metric: Metric) -> LadderCheck:
+def check(table: pd.DataFrame, rows: Sequence[int], predictor: Predictor, content: str = "") -> LadderCheck:
     """The check of these rows; rungs of the result are places in `rows`."""
-    return check_ladder(rungs_of(table, rows), quality[list(rows)], metric)
+    return check_ladder(rungs_of(table, rows), predictor.quality(rows), predictor.metric(content))
+
+
+def truth_of(table: pd.DataFrame) -> Predictor:
+    """VMAF v1 itself."""
+    metric = make_metric("VMAF v1", VMAF_V1, "vmaf")
+    return Predictor("VMAF v1", _column(table["vmaf_v1"]), lambda _: metric)
 
 
 def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
     """What VMAF v1 recommends of the grid of each content and codec, and of H.264 by VBR and by capped CRF."""
-    truth, ladders = table["vmaf_v1"].to_numpy(np.float64), list[Ladder]()
+    truth, ladders = truth_of(table), list[Ladder]()
     for (content, codec, role), part in table.groupby(["content", "codec", "role"], sort=False):
         if role not in ("grid", "vbr", "capped"):
             continue
         rows = part.index.tolist()
-        advice = recommend(rungs_of(table, rows), check(table, rows, truth, TRUTH))[0]
+        advice = recommend(rungs_of(table, rows), check(table, rows, truth))[0]
         kept = tuple(rows[i] for i in advice.keep)
-        sound = check(table, kept, truth, TRUTH)
+        sound = check(table, kept, truth)
         if len(kept) > 2 and not sound.findings:
             ladders.append(Ladder(str(content), str(codec), len(ladders), "", kept))
     return ladders
@@ -187,12 +211,12 @@ def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
 def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
     """One for each kind of fault that the content's encodes can give this ladder."""
     same = table[(table["content"] == ladder.content) & (table["codec"] == ladder.codec)]
-    truth = table["vmaf_v1"].to_numpy(np.float64)
+    truth = truth_of(table)
     others: dict[str, list[tuple[float, int]]] = {}
     for row in same.index.difference(list(ladder.rows)):
         role = str(same["role"][row])
         rows = (*ladder.rows, int(row))
-        verdict = check(table, rows, truth, TRUTH).verdicts[-1]
+        verdict = check(table, rows, truth).verdicts[-1]
         if verdict.flags:
             kind = role if role in ("saturated", "reencode", "blurred") else verdict.flags[0]
             others.setdefault(kind, []).append((verdict.below_hull, int(row)))
@@ -201,8 +225,8 @@ def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
         yield replace(ladder, fault=kind, rows=(*ladder.rows, row), planted=row)
     for place in range(1, len(ladder.rows) - 1):
         rows = ladder.rows[:place] + ladder.rows[place + 1 :]
-        if gaps_of(rows, check(table, rows, truth, TRUTH), TRUTH.noise) - gaps_of(
-            ladder.rows, check(table, ladder.rows, truth, TRUTH), -TRUTH.noise
+        if gaps_of(rows, check(table, rows, truth), VMAF_TOLERANCE) - gaps_of(
+            ladder.rows, check(table, ladder.rows, truth), -VMAF_TOLERANCE
         ):
             yield replace(ladder, fault="gap", rows=rows)
             break
@@ -226,10 +250,10 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
     What ladders share with the sound one that they come from counts once. A gap within the noise of two steps is
     neither a fault nor a false alarm.
     """
-    truth, rows = table["vmaf_v1"].to_numpy(np.float64), list[tuple[Any, ...]]()
+    truth, rows = truth_of(table), list[tuple[Any, ...]]()
     for ladder in ladders:
-        by_truth = check(table, ladder.rows, truth, TRUTH)
-        result = check(table, ladder.rows, predictor.quality, predictor.metric(ladder.content))
+        by_truth = check(table, ladder.rows, truth)
+        result = check(table, ladder.rows, predictor, ladder.content)
         head = ladder.content, ladder.base, ladder.fault
         for row, true, own in zip(ladder.rows, by_truth.verdicts, result.verdicts, strict=True):
             if true.flags:
@@ -238,7 +262,7 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
                 rows.append((*head, str(row), true.flags[0], outcome, row == ladder.planted))
             elif own.flags:
                 rows.append((*head, str(row), own.flags[0], "false", False))
-        plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (TRUTH.noise, -TRUTH.noise))
+        plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (VMAF_TOLERANCE, -VMAF_TOLERANCE))
         gaps = gaps_of(ladder.rows, result, 0.0)
         outcomes = [(pair, "found" if pair in gaps else "missed") for pair in plain]
         outcomes += [(pair, "false") for pair in gaps - possible]
@@ -291,9 +315,12 @@ def curve_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
     """Hull agreement and BD-rates between codecs on the grids."""
     grid = table[table["role"] == "grid"]
     codes, names = pd.factorize(grid["content"])
+    quality = np.empty(len(grid))
+    for code in range(len(names)):  # all codecs of a title at once, as in the check
+        quality[codes == code] = predictor.quality(grid.index[codes == code].tolist())
     series = pd.factorize(grid["content"] + grid["codec"] + grid["height"].astype(str))[0]
     ladders = Ladders(
-        grid["vmaf_v1"].to_numpy(np.float64), predictor.quality[grid.index], grid["bitrate_kbps"].to_numpy(np.float64),
+        grid["vmaf_v1"].to_numpy(np.float64), quality, grid["bitrate_kbps"].to_numpy(np.float64),
         codes, list(names), grid["codec"].tolist(), series,
     )  # fmt: skip
     result = ladder_fidelity(predictor.name, ladders, 200, 0, {})
@@ -313,10 +340,10 @@ def curve_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
 
 def crossover_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
     """Errors of the bitrates at which heights cross, where both have one crossing, and how often only one has."""
-    truth, octaves, differing = table["vmaf_v1"].to_numpy(np.float64), list[float](), 0
+    truth, octaves, differing = truth_of(table), list[float](), 0
     for content, _, rows in grids(table):
-        by_truth = check(table, rows, truth, TRUTH).codecs[0].crossovers
-        own = check(table, rows, predictor.quality, predictor.metric(content)).codecs[0].crossovers
+        by_truth = check(table, rows, truth).codecs[0].crossovers
+        own = check(table, rows, predictor, content).codecs[0].crossovers
         for a, b in zip(by_truth, own, strict=True):
             if len(a.bitrates_kbps) == len(b.bitrates_kbps) == 1:
                 octaves.append(abs(float(np.log2(b.bitrates_kbps[0] / a.bitrates_kbps[0]))))
@@ -332,13 +359,13 @@ def crossover_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, An
 
 def recommendation_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
     """VMAF v1 lost by COUNT recommended rungs of a grid in place of those that VMAF v1 would choose under the cap."""
-    truth, losses = table["vmaf_v1"].to_numpy(np.float64), list[tuple[str, float]]()
+    truth, losses = truth_of(table), list[tuple[str, float]]()
     for content, _, rows in grids(table):
         rate = table["bitrate_kbps"].to_numpy()[rows]
         for cap in np.quantile(rate, CAPS):
             kept = []
-            for quality, metric in ((truth, TRUTH), (predictor.quality, predictor.metric(content))):
-                result = check(table, rows, quality, metric)
+            for metric in (truth, predictor):
+                result = check(table, rows, metric, content)
                 advice = recommend(rungs_of(table, rows), result, count=COUNT, cap_kbps=float(cap))[0]
                 kept.append([rows[i] for i in advice.keep])
             if all(kept):
@@ -378,7 +405,8 @@ def main() -> None:
             fault_figures(table, ladders, predictor) | curve_figures(table, predictor)
             | crossover_figures(table, predictor) | recommendation_figures(table, predictor)
         )  # fmt: skip
-    errors = {name: error_pair(difference_errors(table, name)) for name in ("hybrid", "pixel_only")}
+    qualities = {"hybrid": joint_column(table), "pixel_only": _column(table["pixel_only"])}
+    errors = {name: error_pair(difference_errors(table, quality)) for name, quality in qualities.items()}
     result = {
         "ffmpeg": ffmpeg_version(), "model": sha256_file(arguments.model)[:16], "contents": table["content"].nunique(),
         "encodes": len(table), "ladders": len(ladders), "errors": errors, "rows": rows,

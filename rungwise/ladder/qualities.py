@@ -14,6 +14,7 @@ import numpy as np
 from rungwise.artifact import sha256_file, sha256_json, write_json
 from rungwise.failures import failure
 from rungwise.ladder.encodes import MAX_LENGTH_SPREAD, Column, Encode
+from rungwise.ladder.joint import joint_scores
 from rungwise.ladder.paired_views import RungScores, choose_places, score_at, score_flat_at, shows_flat
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
 from rungwise.ladder.rungs import HYBRID_ERRORS, PIXEL_ONLY_ERRORS, Metric, make_metric
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rungwise.score.contract import Calibration, Scale
 
 CACHE = "scores.json"
+NOTED_POINTS = 3.0  # a correction by more is noted
 Interval = tuple[float | None, float | None]
 
 
@@ -133,6 +135,8 @@ def model_qualities(
     stream = scorer.contract.stream
     is_hybrid = _hybrid_places(by_rung, encodes, notes) if stream and not pixel_only else []
     means = {i: _mean_score(scores, is_hybrid) for i, scores in by_rung.items()}
+    if is_hybrid:
+        means = _joint_means(means, by_rung, encodes, scale, notes)
     calibration = stream.calibration if stream and is_hybrid else scorer.contract.calibration
     intervals = {i: _interval(scale, calibration, mean) for i, mean in means.items()}
     scoring = "" if stream is None else ", hybrid" if is_hybrid else ", pixel-only"
@@ -176,6 +180,24 @@ def _mean_score(scores: RungScores, is_hybrid: Sequence[bool]) -> float:
         return float(np.mean(scores.pixel))
     chosen = zip(scores.pixel, scores.hybrid, is_hybrid, strict=True)
     return float(np.mean([hybrid if use_hybrid else pixel for pixel, hybrid, use_hybrid in chosen]))
+
+
+def _joint_means(
+    means: dict[int, float], scores: dict[int, RungScores], encodes: Sequence[Encode], scale: Scale, notes: list[str]
+) -> dict[int, float]:
+    """Hybrid means, corrected by pixel-only scores beside the title's other rungs."""
+    sign = -1.0 if scale.polarity == "lower_is_better" else 1.0
+    hybrid = [sign * mean for mean in means.values()]
+    pixel = [sign * float(np.mean(scores[i].pixel)) for i in means]
+    joint = joint_scores(hybrid, pixel, [encodes[i].rung.height for i in means])
+    for i, before, after in zip(means, hybrid, joint, strict=True):
+        if before - after > NOTED_POINTS:
+            notes.append(
+                f"{encodes[i].rung.name}: looks worse than its bitstream says, as re-encoded or blurred videos do; its "
+                f"score is {before - after:.1f} points lower for it"
+            )
+    values = np.clip(sign * joint, scale.minimum, scale.maximum)
+    return dict(zip(means, values.tolist(), strict=True))
 
 
 def _interval(scale: Scale, calibration: Calibration | None, score: float) -> Interval:
