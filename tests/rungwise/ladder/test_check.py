@@ -22,6 +22,7 @@ from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.ladder.encodes import find_encodes
+from rungwise.ladder.joint import joint_scores
 from rungwise.ladder.paired_views import Place, RungScores, choose_places, score_at
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.video import probe
@@ -71,7 +72,7 @@ def test_a_table_with_a_quality_column(tmp_path: Path, sound: Rows) -> None:
     assert [rung.codec for rung in report.rungs] == ["h264"] * 7 + ["hevc"] * 6
     text = run(path, "--quality", "vmaf").stdout
     assert "column vmaf: 1 of 13 rungs needs attention" in text
-    assert "out of order    h264 720p at 5000 kbps: 720p at 4500 kbps scores 7.0 points higher" in text
+    assert "out of order     h264 720p at 5000 kbps: 720p at 4500 kbps scores 7.0 points higher" in text
     assert "hevc   vs h264   -30.0 %" in text
     assert "step 6 points (one just-noticeable difference)" in text
     rows = list(csv.DictReader(io.StringIO(run(path, "--quality", "vmaf", "--csv").stdout)))
@@ -345,10 +346,23 @@ def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: P
         shutil.copy(path, tmp_path)
     report = check_source(CheckRequest(tmp_path, model=SHIPPED_MODEL))
     assert report.metrics[0].name == "default.onnx, hybrid"
-    row = next(i for i, rung in enumerate(report.rungs) if rung.name == top.name)
-    assert report.metrics[0].check.verdicts[row].quality == pytest.approx(
-        np.mean([score for score in score_at(scorer, top, places).hybrid if score is not None])
+    scores = [score_at(scorer, folder / rung.name, places) for rung in report.rungs]
+    hybrid = [float(np.mean([score for score in rung.hybrid if score is not None])) for rung in scores]
+    joint = joint_scores(
+        hybrid, [float(np.mean(rung.pixel)) for rung in scores], [rung.height for rung in report.rungs]
     )
+    assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == pytest.approx(joint)
+
+
+def test_a_rung_that_looks_worse_than_its_qp_says_is_lowered() -> None:
+    hybrid, heights = np.array([60.0, 70, 80, 88, 94, 91]), [180, 270, 270, 360, 360, 360]
+    pixel = hybrid - 4 - 0.1 * (hybrid - 80)
+    assert joint_scores(hybrid, pixel, heights) == pytest.approx(hybrid, abs=0.5)
+    pixel[-1] -= 10  # a re-encode
+    change = joint_scores(hybrid, pixel, heights) - hybrid
+    assert change[-1] == pytest.approx(-8, abs=2)
+    assert np.abs(change[:-1]).max() < 1
+    assert (joint_scores(hybrid[:3], pixel[-3:], heights[:3]) == hybrid[:3]).all()
 
 
 def test_one_rung_without_qp_makes_the_whole_title_pixel_only(
