@@ -8,10 +8,8 @@ the hybrid score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MIN_RUNGS = 4  # fewer have no trend
 # Parts of a rung's own difference that correct its score: where its pixels look worse than the other rungs suggest, and
@@ -20,7 +18,7 @@ WORSE_PART, BETTER_PART = 0.8, 0.2
 _OUTLIER_SCALE = 2.0  # points, from which on a rung pulls on the trend less than by the square
 
 
-def joint_scores(hybrid: Sequence[float], pixel: Sequence[float], heights: Sequence[int]) -> NDArray[np.float64]:
+def joint_scores(hybrid: ArrayLike, pixel: ArrayLike, heights: ArrayLike) -> NDArray[np.float64]:
     """Hybrid scores (n,), corrected by what pixel-only scores say of each rung beside the others; higher is better."""
     scores = np.asarray(hybrid, np.float64)
     if len(scores) < MIN_RUNGS:
