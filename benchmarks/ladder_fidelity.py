@@ -233,15 +233,11 @@ def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
 
 
 def gaps_of(rows: Sequence[int], result: LadderCheck, margin: float) -> set[tuple[int, int]]:
-    """Rungs without a fault between them, more than two steps and a margin apart."""
+    """Rungs without a fault between them, which are a margin more than a gap apart."""
     faulty = {i for i, verdict in enumerate(result.verdicts) if verdict.flags or verdict.doubts}
-    pairs = [pair for codec in result.codecs for pair in codec.neighbors]
+    pairs = [pair for codec in result.codecs for pair in codec.neighbors if not faulty & {pair.lower, pair.upper}]
     least = GAP_STEPS * result.metric.step + margin
-    return {
-        (rows[pair.lower], rows[pair.upper])
-        for pair in pairs
-        if pair.points > least and not faulty & {pair.lower, pair.upper}
-    }
+    return {(rows[pair.lower], rows[pair.upper]) for pair in pairs if pair.points > least}
 
 
 def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> pd.DataFrame:
@@ -263,7 +259,7 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
             elif own.flags:
                 rows.append((*head, str(row), own.flags[0], "false", False))
         plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (VMAF_TOLERANCE, -VMAF_TOLERANCE))
-        gaps = gaps_of(ladder.rows, result, 0.0)
+        gaps = {(ladder.rows[gap.lower], ladder.rows[gap.upper]) for gap in result.codecs[0].gaps}
         outcomes = [(pair, "found" if pair in gaps else "missed") for pair in plain]
         outcomes += [(pair, "false") for pair in gaps - possible]
         rows += [(*head, str(pair), "gap", outcome, ladder.fault == "gap") for pair, outcome in outcomes]
