@@ -365,9 +365,9 @@ FIDELITY_ROWS = ("log-bitrate", "pixel-only", "hybrid, each rung by itself", "hy
 
 def ladder_fidelity() -> str:
     """Decisions of `ladder check` by each metric beside those by VMAF v1."""
-    rows = []
+    facts, rows = read("ladder_fidelity.json"), []
     for name in FIDELITY_ROWS:
-        row = read("ladder_fidelity.json")["rows"][name]
+        row = facts["rows"][name]
         faults, missed = row["faults"], row["faults"]["missed"]
         rows.append((
             f"**{name}**" if name == "hybrid" else name,
@@ -377,8 +377,12 @@ def ladder_fidelity() -> str:
             _decimals(row["crossover_mean_octaves"], 2), _decimals(row["bd_mean_error"], 0),
             "" if row["bd_same_sign"] is None else f"{100 * row['bd_same_sign']:.0f} %", _decimals(row["vmaf_lost"], 2),
         ))  # fmt: skip
+    sound = facts["rows"]["hybrid"]["sound_ladders"]
+    size = (
+        f"{facts['contents']} contents, {facts['encodes']} encodes, {sound} sound ladders, {facts['ladders'] - sound}"
+    )
     header = (
-        "check by", "faults found, uncertain, missed", "false", "precision", "recall", "F1",
+        f"{size} faulty", "faults found, uncertain, missed", "false", "precision", "recall", "F1",
         "false alarms on 20 sound ladders", "hull agreement", "crossover error, octaves", "BD-rate error, points",
         "BD-rate sign", "VMAF v1 lost",
     )  # fmt: skip
