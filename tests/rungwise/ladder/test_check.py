@@ -346,11 +346,10 @@ def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: P
         shutil.copy(path, tmp_path)
     report = check_source(CheckRequest(tmp_path, model=SHIPPED_MODEL))
     assert report.metrics[0].name == "default.onnx, hybrid"
-    scores = [score_at(scorer, folder / rung.name, places) for rung in report.rungs]
-    hybrid = [float(np.mean([score for score in rung.hybrid if score is not None])) for rung in scores]
-    joint = joint_scores(
-        hybrid, [float(np.mean(rung.pixel)) for rung in scores], [rung.height for rung in report.rungs]
-    )
+    by_rung = [score_at(scorer, folder / rung.name, places) for rung in report.rungs]
+    hybrid = [float(np.mean([score for score in rung.hybrid if score is not None])) for rung in by_rung]
+    pixel = [float(np.mean(rung.pixel)) for rung in by_rung]
+    joint = joint_scores(hybrid, pixel, [rung.height for rung in report.rungs])
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == pytest.approx(joint)
 
 
