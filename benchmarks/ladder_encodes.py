@@ -17,11 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from rungwise.artifact import sha256_file
 from rungwise.ladder.encode import CODECS, EncodeSpec, cut_master, encode, encoder_arguments
 from rungwise.ladder.label import label
+from rungwise.ladder.paired_views import choose_places, score_at
 from rungwise.media.ffmpeg import probe, run_ffmpeg
 from rungwise.media.video import probe as probe_video
-from rungwise.progress import note
+from rungwise.progress import note, track
+from rungwise.score.scorer import Scorer
 
 # Test contents of benchmarks/default.yaml that move; small and large ones are mixed, as a run may be stopped.
 CONTENTS = (
@@ -44,6 +50,8 @@ RATE_PLACES = ((0, 3), (0, 2), (1, 2), (2, 2), (2, 1))
 SCALES = {True: (320 / 720, 480 / 720, 1.0), False: (0.5, 0.75, 1.0)}  # by whether the master is large
 BLUR_LINES = 450  # a standard deviation of one pixel at this height
 LARGE_LINES, MAX_LINES, MAX_FPS, NUM_FRAMES = 600, 720, 30.5, 24
+GRID_SIZE = 15  # 3 heights, 5 CRFs
+NUM_VIEWS = 8  # the check's default
 VMAF_V1, VMAF_V0 = "vmaf_v1.0.16_3d0h", "vmaf_v0.6.1"
 
 
@@ -180,6 +188,39 @@ def open_pool(source: Path, folder: Path) -> tuple[Pool, list[int]]:
         make_master(source, pool.master)
     lines = probe(pool.master).height
     return pool, [2 * round(lines * scale / 2) for scale in SCALES[lines >= LARGE_LINES]]
+
+
+def read_table(work: Path, model: Path) -> pd.DataFrame:
+    """One row an encode: measurements and the model's scores; only of contents and codecs whose grid is complete."""
+    scorer, parts = Scorer(model), list[pd.DataFrame]()
+    for content in track(CONTENTS, "scoring", total=len(CONTENTS)):
+        pool = Pool.read(work / content)
+        if len(pool.rows) >= GRID_SIZE:
+            scores = _scores(pool, scorer)
+            rows = [row | {"content": content} | scores[row["file"]] for row in pool.rows.values()]
+            parts.append(pd.DataFrame(rows))
+    table = pd.concat(parts, ignore_index=True)
+    grid_size = (table["role"] == "grid").groupby([table["content"], table["codec"]]).transform("sum")
+    return table[grid_size == GRID_SIZE].reset_index(drop=True)
+
+
+def _scores(pool: Pool, scorer: Scorer) -> dict[str, dict[str, float]]:
+    """Mean scores of a content's encodes by file, measured unless known."""
+    path = pool.folder / f"scores-{sha256_file(scorer.path)[:16]}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    known = {row.pop("file"): row for row in map(json.loads, lines)}
+    height = probe(pool.master).height
+    top = max(pool.rows.values(), key=lambda row: (row["height"], row["bitrate_kbps"]))
+    places = choose_places(scorer, pool.folder / top["file"], NUM_VIEWS, height)
+    with path.open("a", encoding="utf-8") as file:
+        for name in (row["file"] for row in pool.rows.values() if row["file"] not in known):
+            scores = score_at(scorer, pool.folder / name, places)
+            hybrid = [score for score in scores.hybrid if score is not None]
+            assert len(hybrid) == NUM_VIEWS, name
+            known[name] = {"hybrid": float(np.mean(hybrid)), "pixel_only": float(np.mean(scores.pixel))}
+            file.write(json.dumps({"file": name} | known[name]) + "\n")
+            file.flush()
+    return known
 
 
 def main() -> None:

@@ -23,61 +23,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ladder_encodes import CONTENTS, VMAF_V1, Pool
+from ladder_encodes import VMAF_V1, read_table
 from numpy.typing import ArrayLike, NDArray
 
 from rungwise.artifact import sha256_file, write_json
 from rungwise.ladder.advice import recommend
 from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.joint import joint_scores
-from rungwise.ladder.paired_views import choose_places, score_at
 from rungwise.ladder.rungs import GAP_STEPS, VMAF_TOLERANCE, LadderCheck, Metric, Rung, make_metric
-from rungwise.media.ffmpeg import ffmpeg_version, probe
+from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.metrics.ladder_fidelity import Ladders, ladder_fidelity
-from rungwise.progress import track
-from rungwise.score.scorer import SHIPPED_MODEL, Scorer
+from rungwise.score.scorer import SHIPPED_MODEL
 
-GRID_SIZE = 15  # 3 heights, 5 CRFs
-NUM_VIEWS = 8  # the check's default
 NEAR_RATIO = 3.0  # bitrates of two rungs whose difference counts in the errors
 COUNT = 5  # rungs of a recommended ladder
 CAPS = (0.4, 0.7, 1.0)  # quantiles of a content's and codec's bitrates
 BD_FLOOR = 5.0  # percent, above which the sign of a BD-rate counts
 FloatArray = NDArray[np.float64]
 Errors = tuple[float, float]
-
-
-def read_table(work: Path, model: Path) -> pd.DataFrame:
-    """One row an encode: measurements and the model's scores; only of contents and codecs whose grid is complete."""
-    scorer, parts = Scorer(model), list[pd.DataFrame]()
-    for content in track(CONTENTS, "scoring", total=len(CONTENTS)):
-        pool = Pool.read(work / content)
-        if len(pool.rows) >= GRID_SIZE:
-            scores = _scores(pool, scorer)
-            rows = [row | {"content": content} | scores[row["file"]] for row in pool.rows.values()]
-            parts.append(pd.DataFrame(rows))
-    table = pd.concat(parts, ignore_index=True)
-    grid_size = (table["role"] == "grid").groupby([table["content"], table["codec"]]).transform("sum")
-    return table[grid_size == GRID_SIZE].reset_index(drop=True)
-
-
-def _scores(pool: Pool, scorer: Scorer) -> dict[str, dict[str, float]]:
-    """Mean scores of a content's encodes by file, measured unless known."""
-    path = pool.folder / f"scores-{sha256_file(scorer.path)[:16]}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    known = {row.pop("file"): row for row in map(json.loads, lines)}
-    height = probe(pool.master).height
-    top = max(pool.rows.values(), key=lambda row: (row["height"], row["bitrate_kbps"]))
-    places = choose_places(scorer, pool.folder / top["file"], NUM_VIEWS, height)
-    with path.open("a", encoding="utf-8") as file:
-        for name in (row["file"] for row in pool.rows.values() if row["file"] not in known):
-            scores = score_at(scorer, pool.folder / name, places)
-            hybrid = [score for score in scores.hybrid if score is not None]
-            assert len(hybrid) == NUM_VIEWS, name
-            known[name] = {"hybrid": float(np.mean(hybrid)), "pixel_only": float(np.mean(scores.pixel))}
-            file.write(json.dumps({"file": name} | known[name]) + "\n")
-            file.flush()
-    return known
 
 
 def log_bitrate(table: pd.DataFrame) -> FloatArray:
@@ -253,8 +216,8 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
         head = ladder.content, ladder.base, ladder.fault
         for row, true, own in zip(ladder.rows, by_truth.verdicts, result.verdicts, strict=True):
             if true.flags:
-                found, doubted = (bool(set(true.flags) & set(flags)) for flags in (own.flags, own.doubts))
-                outcome = "found" if found else "uncertain" if doubted else "missed"
+                is_certain, is_doubtful = (bool(set(true.flags) & set(flags)) for flags in (own.flags, own.doubts))
+                outcome = "found" if is_certain else "uncertain" if is_doubtful else "missed"
                 rows.append((*head, str(row), true.flags[0], outcome, row == ladder.planted))
             elif own.flags:
                 rows.append((*head, str(row), own.flags[0], "false", False))
@@ -270,16 +233,11 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
 
 def rates(counts: pd.DataFrame) -> dict[str, float | int | None]:
     """Numbers of faults by outcome, precision, recall and F1."""
-    found, uncertain, missed, false = (
-        int((counts["outcome"] == outcome).sum()) for outcome in ("found", "uncertain", "missed", "false")
-    )
-    true = found + uncertain + missed
-    precision, recall = found / (found + false) if found + false else None, found / true if true else None
-    f1 = 2 * found / (2 * found + false + uncertain + missed) if found + false + true else None
-    return {
-        "found": found, "uncertain": uncertain, "missed": missed, "false": false,
-        "precision": precision, "recall": recall, "f1": f1,
-    }  # fmt: skip
+    numbers = {name: int((counts["outcome"] == name).sum()) for name in ("found", "uncertain", "missed", "false")}
+    hits, false, true = numbers["found"], numbers["false"], sum(numbers.values()) - numbers["false"]
+    precision, recall = hits / (hits + false) if hits + false else None, hits / true if true else None
+    f1 = 2 * hits / (hits + false + true) if hits + false + true else None
+    return numbers | {"precision": precision, "recall": recall, "f1": f1}
 
 
 def fault_figures(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import fidelity_tables
 import references
 import result_tables as tables
 
@@ -28,9 +29,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluation time": tables.evaluation_time,
     "frozen": tables.frozen,
     "gates": tables.gates,
-    "ladder fidelity": tables.ladder_fidelity,
+    "ladder fidelity": fidelity_tables.ladder_fidelity,
     "methods": tables.methods,
-    "planted faults": tables.planted_faults,
+    "planted faults": fidelity_tables.planted_faults,
     "precisions": tables.precisions,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,

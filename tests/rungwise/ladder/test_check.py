@@ -353,17 +353,6 @@ def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: P
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == pytest.approx(joint)
 
 
-def test_a_rung_that_looks_worse_than_its_qp_says_is_lowered() -> None:
-    hybrid, heights = np.array([60.0, 70, 80, 88, 94, 91]), [180, 270, 270, 360, 360, 360]
-    pixel = hybrid - 4 - 0.1 * (hybrid - 80)
-    assert joint_scores(hybrid, pixel, heights) == pytest.approx(hybrid, abs=0.5)
-    pixel[-1] -= 10  # a re-encode
-    change = joint_scores(hybrid, pixel, heights) - hybrid
-    assert change[-1] == pytest.approx(-8, abs=2)
-    assert np.abs(change[:-1]).max() < 1
-    assert (joint_scores(hybrid[:3], pixel[-3:], heights[:3]) == hybrid[:3]).all()
-
-
 def test_one_rung_without_qp_makes_the_whole_title_pixel_only(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
