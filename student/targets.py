@@ -17,10 +17,11 @@ from student.int8 import Quantizer
 
 # Everything our students are made of. Plain operators that other runtimes have too; a new one is a decision.
 FLOAT_OPERATORS = frozenset({
-    "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Erf", "Exp", "Expand",
-    "Gather", "GatherND", "Gelu", "Gemm", "Greater", "LayerNormalization", "Log", "MatMul", "Max", "Mul", "Neg", "Pad",
-    "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice",
-    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "CumSum", "Div", "Einsum", "Equal", "Erf", "Exp",
+    "Expand", "Gather", "GatherND", "Gelu", "Gemm", "Greater", "LayerNormalization", "Log", "MatMul", "Max", "Mul",
+    "Neg", "Not", "Pad", "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape",
+    "Shape", "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose",
+    "Unsqueeze", "Where",
 })  # fmt: skip
 INTEGER_OPERATORS = FLOAT_OPERATORS | {"QuantizeLinear", "DequantizeLinear"}
 
