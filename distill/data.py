@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from distill import rated_maps
 from distill.batches import bitrate_groups
 from distill.examples import Examples, StoredRows
+from distill.stage import constants
 from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
 from rungwise.bitstream.features import (
@@ -28,7 +31,7 @@ from rungwise.datasets.rated import split_sets
 from rungwise.ladder.make import read_ladder
 from rungwise.media.packets import read_packets
 from rungwise.progress import track
-from rungwise.score.contract import Contract, Scale
+from rungwise.score.contract import Contract, Scale, SetMap
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,35 @@ class Data:
     def range(self) -> dict[str, float]:
         """The scale's ends, as models take them."""
         return {"minimum": self.scale.minimum, "maximum": self.scale.maximum}
+
+    @property
+    def sets(self) -> tuple[SetMap, ...]:
+        """The data sets that are trained on together, none moved yet; empty where there is one alone."""
+        if "dataset" not in self.table or self.table["dataset"].nunique() < 2:
+            return ()
+        columns = ["own_score_kind", "own_score_polarity", "own_score_min", "own_score_max"]
+        first = self.table.drop_duplicates("dataset")
+        scales = zip(*(first[name] for name in columns), strict=True)
+        return tuple(
+            SetMap(name=name, own=Scale(kind=kind, polarity=polarity, minimum=minimum, maximum=maximum))
+            for name, (kind, polarity, minimum, maximum) in zip(first["dataset"], scales, strict=True)
+        )
+
+    @property
+    def set_numbers(self) -> NDArray[np.int64]:
+        """Each row's number in `sets`, (N,)."""
+        return np.asarray(self.table["dataset"].map({each.name: number for number, each in enumerate(self.sets)}))
+
+    def on_set_scales(
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], sets: tuple[SetMap, ...]
+    ) -> NDArray[np.float32]:
+        """Scores of these rows as their own sets' labels have them, by a model's maps."""
+        if not sets:
+            return scores
+        scale, offset = np.array([(each.scale, each.offset) for each in sets]).T[:, self.set_numbers[rows]]
+        low, span = self.scale.minimum, self.scale.maximum - self.scale.minimum
+        mapped: NDArray[np.float32] = low + span * ((scores - low) / span * scale + offset)
+        return mapped.astype(np.float32)
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -128,6 +160,7 @@ class Data:
             stream=blank if reencoded_weight is None else self.terms(rows),
             stream_weights=np.where(self.reencoded[rows], reencoded_weight or 1, 1).astype(np.float32),
             targets={name: values[rows] for name, values in (targets or {}).items()},
+            sets=self.set_numbers[rows] if self.sets else None,
         )
 
 
@@ -167,11 +200,14 @@ def read_data(config: RunConfig, ladder: Artifact, views: Artifact) -> Data:
 
 def training_params(config: RunConfig) -> dict[str, Any]:
     """What of the config changes the result of any stage that trains."""
-    return {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
+    params = {"seed": config.seed, "splits": config.splits.model_dump(mode="json")}
+    return params | ({"rated_maps": constants(rated_maps)} if config.sources.dataset else {})
 
 
-def make_contract(config: RunConfig, data: Data, key: StageKey, model: str) -> Contract:
-    """What a trained model carries, before calibration and golden output."""
+def make_contract(
+    config: RunConfig, data: Data, key: StageKey, model: str, history: Sequence[Mapping[str, float]]
+) -> Contract:
+    """What a trained model carries, before calibration and golden output; `history` is its training's."""
     return Contract(
         model=model,
         view=config.views.recipe,
@@ -180,4 +216,5 @@ def make_contract(config: RunConfig, data: Data, key: StageKey, model: str) -> C
         golden=None,
         training_id=key.id,
         dataset_sha256=data.ladder.content_sha256,
+        sets=rated_maps.best_maps(data.sets, history),
     )

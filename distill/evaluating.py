@@ -17,7 +17,7 @@ from distill.stage import Artifacts, Inputs
 from rungwise.artifact import write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors
-from rungwise.metrics.evaluation_result import format_table, to_json
+from rungwise.metrics.evaluation_result import Evaluation, format_table, to_json
 from rungwise.metrics.pairs import PairRule
 from rungwise.report.evaluation_page import write_report
 from rungwise.score.scorer import Scorer
@@ -36,17 +36,38 @@ def build_evaluation(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     data = read_data(config, inputs["dataset"], inputs["views"])
     scorer = Scorer(inputs["export"].path / EXPORT_TARGETS[REFERENCE].file)
     table, predictors = predictions(data, inputs, scorer)
-    result = evaluate_predictors(
+    result = evaluate_table(table, predictors, config)
+    text = format_table(result) + "\n"
+    for name, rows in _by_set(table):
+        own = evaluate_table(rows, predictors, config)
+        write_text(folder / f"evaluation-{name}.json", to_json(own))
+        text += f"\nData set {name}\n\n{format_table(own)}\n"
+    table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
+    write_text(folder / "evaluation.json", to_json(result))
+    write_text(folder / "table.txt", text)
+    facts = report_facts(config, data, inputs, scorer, table)
+    write_report(folder / "report.html", result, table, title=f"{config.name}: held-out contents", facts=facts)
+
+
+def evaluate_table(table: pd.DataFrame, predictors: list[str], config: RunConfig) -> Evaluation:
+    """The statistics of a table; ratings also get the median over splits, as papers report it, and those of several
+    sets one by one."""
+    is_rated, contents = "dataset" in table, table["content"].nunique()
+    return evaluate_predictors(
         table,
         predictors,
         num_resamples=config.evaluate.num_resamples,
         pair_rule=PairRule("label-range", PAIR_GAP_SHARE),
+        protocols=("split-median",) if is_rated and contents > 1 else (),
+        by=("dataset",) if is_rated and table["dataset"].nunique() > 1 else (),
     )
-    table.drop(columns="path").to_csv(folder / "predictions.csv", index=False)
-    write_text(folder / "evaluation.json", to_json(result))
-    write_text(folder / "table.txt", format_table(result) + "\n")
-    facts = report_facts(config, data, inputs, scorer, table)
-    write_report(folder / "report.html", result, table, title=f"{config.name}: held-out contents", facts=facts)
+
+
+def _by_set(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each data set, where there are several."""
+    if "dataset" not in table or table["dataset"].nunique() < 2:
+        return []
+    return [(str(name), rows.reset_index(drop=True)) for name, rows in table.groupby("dataset", sort=False)]
 
 
 def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFrame, list[str]]:
@@ -80,7 +101,9 @@ def report_facts(config: RunConfig, data: Data, inputs: Inputs, scorer: Scorer, 
     covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
     calibration = (scorer.contract.stream or scorer.contract).calibration
     assert calibration is not None
-    return {
+    sets = {f"set {each.name}": f"label = {each.scale:.3f} x score {each.offset:+.3f}, as fractions of the scales"
+            for each in scorer.contract.sets}  # fmt: skip
+    return sets | {
         "run": config.name,
         "label": f"{data.scale.kind} ({data.scale.minimum:g} to {data.scale.maximum:g})",
         "test contents": ", ".join(sorted(set(table["content"]))),

@@ -65,6 +65,7 @@ class Examples:
     # "levels" (N, V, K), "features" (N, V, D), "layer.NAME" (N, V, D'), "scores" (N, V), and "patch_scores"
     # (N, V, U, P) of U pairs of frames and P patches where the teacher gives them
     targets: Mapping[str, NDArray[np.float32]]
+    sets: NDArray[np.int64] | None = None  # (N,), number of the rated set, where there are several
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -107,6 +108,8 @@ def make_batch(
         "bitstream": torch.from_numpy(terms).to(device),
         "content": torch.from_numpy(np.unique(contents, return_inverse=True)[1]).to(device),
     }
+    if train.sets is not None:
+        batch["set"] = torch.from_numpy(train.sets[rows]).to(device)
     layers = (name for name in train.targets if name.startswith(LAYER))
     for field in ("scores", "levels", "features", *layers):
         if field in train.targets:

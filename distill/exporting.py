@@ -249,7 +249,8 @@ class _Export:
         if "origin" in self.data.table:
             whole = (self.data.table["origin"].iloc[self.rows] == "master").to_numpy() & among
             among = whole if whole.any() else among
-        residuals = np.abs(scores - self.validation.labels).astype(np.float32)[among]
+        own = self.data.on_set_scales(scores, self.rows, self.contract.sets)
+        residuals = np.abs(own - self.validation.labels).astype(np.float32)[among]
         contents = self.validation.contents[among]
         coverage = self.config.export.interval_coverage
         content_half_width, promised = conformal_by_content(residuals, contents, coverage)

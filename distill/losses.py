@@ -48,13 +48,13 @@ def register(
     return enter
 
 
-@register("label", "score", "label", clips="labeled")
+@register("label", "set_score", "label", clips="labeled")
 def label_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean squared error, mean((s - y)^2) (InternVQA, arXiv 2502.19026)."""
     return (score_B - label_B).square().mean()
 
 
-@register("plcc", "score", "label", clips="labeled")
+@register("plcc", "set_score", "label", clips="labeled")
 def plcc_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """(1 - rho) / 2 with rho the Pearson correlation, in 0..1; 0 where a side is constant (methods, section 7).
 
@@ -67,7 +67,7 @@ def plcc_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return torch.where(power > 1e-10, (1 - rho) / 2, 0 * rho)
 
 
-@register("rank", "score", "label", clips="labeled")
+@register("rank", "set_score", "label", clips="labeled")
 def rank_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean over i, j of relu((s_i - s_j) sign(y_j - y_i)); ties in the label cost nothing (section 7)."""
     score_gap = score_B.unsqueeze(1) - score_B.unsqueeze(0)
@@ -75,7 +75,7 @@ def rank_loss(score_B: Tensor, label_B: Tensor) -> Tensor:
     return (score_gap * label_order).relu().mean()
 
 
-@register("vector", "logits", "label", clips="labeled")
+@register("vector", "logits", "level_label", clips="labeled")
 def vector_loss(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     """Mean of 1 - cos(softmax(logits), p), p_k = softmax_k(-(y - k)^2), y = label * (K - 1) (CLIPVQA, section 3)."""
     levels = torch.arange(logits_BK.shape[1], dtype=label_B.dtype, device=label_B.device)
@@ -121,7 +121,7 @@ def coarse_loss(
     return (terms * anchor_B).sum() / anchor_B.sum().clamp(min=1)
 
 
-@register("fine", "score", "order", "group", "margin", clips="ordered")
+@register("fine", "set_score", "order", "group", "margin", clips="ordered")
 def fine_loss(score_B: Tensor, label_B: Tensor, group_B: Tensor, margin: float = 0.5) -> Tensor:
     """Mean of relu(margin |y_i - y_j| - sign(y_i - y_j)(s_i - s_j)) over pairs of one bitrate group (SwinV2).
 
@@ -135,7 +135,7 @@ def fine_loss(score_B: Tensor, label_B: Tensor, group_B: Tensor, margin: float =
     return (cost * pair_BB).sum() / pair_BB.sum().clamp(min=1)
 
 
-@register("likelihood", "score", "deviation", "label", clips="labeled")
+@register("likelihood", "set_score", "deviation", "label", clips="labeled")
 def likelihood_loss(score_B: Tensor, deviation_B: Tensor, label_B: Tensor) -> Tensor:
     """Mean of log d + (s - y)^2 / (2 d^2), d > 0: Gaussian negative log likelihood up to a constant; may be < 0."""
     return (deviation_B.log() + (score_B - label_B).square() / (2 * deviation_B.square())).mean()

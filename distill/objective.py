@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from distill import rated_maps
 from distill.examples import LAYER, Examples
 from distill.losses import LOSSES, TEMPERATURE, total_loss
 from distill.predict import predict_batches
@@ -32,8 +33,15 @@ TARGETS = {
 class Objective:
     """The weighted losses of one training."""
 
-    def __init__(self, weights: Mapping[str, float], scale: Scale, groups: BitrateGroups | None = None) -> None:
-        self.weights, self.scale, self.groups = weights, scale, groups
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        scale: Scale,
+        groups: BitrateGroups | None = None,
+        sets: Sequence[str] = (),
+    ) -> None:
+        """`sets`: names of the rated sets, where there are several."""
+        self.weights, self.scale, self.groups, self.sets = weights, scale, groups, sets
         self.needs = {need for name in weights for need in LOSSES[name].needs}
 
     def check_targets(self, train: Examples, name: str) -> None:
@@ -99,6 +107,7 @@ class Objective:
         if "scores" in batch:
             values["teacher_score"] = fraction(batch["scores"])
             values["order"] = torch.where(label.isnan(), values["teacher_score"], label)
+        values["level_label"], values["set_score"] = label, values["score"]
         if prediction.patch_scores is not None:
             values["patch_score"] = fraction(prediction.patch_scores)
         if prediction.fused_patch_scores is not None:
@@ -109,6 +118,13 @@ class Objective:
             values["projected_layers"] = prediction.projected_layers.float()
             layers = [batch[field] for field in batch if field.startswith(LAYER)]
             values["teacher_layers"] = torch.cat([_normalized(layer) for layer in layers], 1)
+        if prediction.set_maps is not None and "set" in batch:
+            scale_B, offset_B = rated_maps.of_rows(prediction.set_maps, batch["set"])
+            for need in ("set_score", "hybrid_score"):
+                if need in values:
+                    values[need] = values[need] * scale_B + offset_B
+            shared = (label - offset_B.detach()) / scale_B.detach().clamp(min=rated_maps.LOWEST_SCALE)
+            values["level_label"] = shared.clamp(0, 1)
         values |= {
             need: batch[TARGETS[need]] for need in ("teacher_levels", "teacher_feature") if TARGETS[need] in batch
         }
@@ -131,7 +147,8 @@ def make_bundle(model: nn.Module, train: Examples, objective: Objective) -> Bund
             projector = LayerProjector(projector, width, widths)
         if objective.needs & {"embedding", "embeddings"} and first.embeddings is None:
             embedder = Embedder(width, objective.groups.temperature if objective.groups else TEMPERATURE)
-    return Bundle(model, projector, embedder, half_scale="embeddings" in objective.needs)
+    half_scale = "embeddings" in objective.needs
+    return Bundle(model, projector, embedder, half_scale=half_scale, num_sets=len(objective.sets))
 
 
 class Embedder(nn.Module):
@@ -181,13 +198,21 @@ class Bundle(nn.Module):
 
     `projector` takes the feature to the teacher's width, and to those of its layers. `embedder` makes embeddings where
     the model gives none; `half_scale` adds a second view of each clip to them, its frames at half their size (CONVIQT).
+    `sets` maps the score to the labels of several rated sets.
     """
 
     def __init__(
-        self, model: nn.Module, projector: nn.Module, embedder: nn.Module | None = None, *, half_scale: bool = False
+        self,
+        model: nn.Module,
+        projector: nn.Module,
+        embedder: nn.Module | None = None,
+        *,
+        half_scale: bool = False,
+        num_sets: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.projector, self.embedder, self.half_scale = model, projector, embedder, half_scale
+        self.sets = rated_maps.SetMaps(num_sets) if num_sets > 1 else None
 
     def train(self, mode: bool = True) -> Bundle:
         """Training mode, but frozen batch norms keep their statistics."""
@@ -208,6 +233,8 @@ class Bundle(nn.Module):
             embeddings = torch.stack([self.embedder(feature) for feature in features], 1)
         if isinstance(self.projector, LayerProjector):
             prediction = prediction._replace(projected_layers=self.projector.project_layers(prediction.feature))
+        if self.sets is not None:
+            prediction = prediction._replace(set_maps=self.sets(prediction.score))
         projected = self.projector(prediction.feature)
         return prediction._replace(frame_scores=None, embeddings=embeddings, projected=projected)
 

@@ -22,6 +22,7 @@ from distill.examples import Examples
 from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
 from distill.predict import predict_batches
+from distill.rated_maps import best_maps
 from distill.stage import Artifacts, Inputs, constants
 from distill.teaching import content_hash
 from distill.train import fit
@@ -83,7 +84,7 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         fit_student, config, data, student.training, folder=folder, device=inputs.device, watch=_watch_folder(inputs)
     )
     fitted, history = fit_examples(model, examples("train"), validation, name="distill")
-    held_out = {}
+    held_out, maps = {}, best_maps(data.sets, history)
     if ranks().rank == 0:
         hybrid = student.training.losses.is_hybrid
         held_out = predict_held_out(fitted, validation, data.terms(data.rows("validation")) if hybrid else None)
@@ -93,8 +94,8 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         history += refit_history
     if ranks().rank > 0:
         return
-    residuals = np.abs(held_out["scores"] - validation.scores)
-    contract = make_contract(config, data, inputs.key, student.model).model_copy(
+    residuals = np.abs(data.on_set_scales(held_out["scores"], data.rows("validation"), maps) - validation.scores)
+    contract = make_contract(config, data, inputs.key, student.model, history).model_copy(
         update={"calibration": conformal(residuals, config.export.interval_coverage)}
     )
     write_json(folder / "history.json", history)
@@ -149,7 +150,7 @@ def build_pretrained(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     if ranks().rank > 0:
         return
     write_json(folder / "history.json", history)
-    contract = make_contract(config, data, inputs.key, config.student.model)
+    contract = make_contract(config, data, inputs.key, config.student.model, history)
     save_checkpoint(folder / "student.safetensors", model, settings, contract)
 
 
@@ -169,6 +170,8 @@ def new_student(config: RunConfig, data: Data, start: Path | None) -> QualityStu
         load_start(model, start)
     if config.student.tune == "styleprompt":
         model.tune_prompts()
+    elif config.student.tune == "head" and not isinstance(config.student, InternVideo2Student):
+        model.tune_head()
     if config.student.execution.gradient_checkpointing:
         model.recompute_activations()
     return model
@@ -224,6 +227,7 @@ def fit_student(
         precision=student.precision,
         execution=student.execution,
         coarse_to_fine=student.bitrate_groups,
+        sets=[each.name for each in data.sets],
         watch=None if watch is None else make_watch(watch.with_name(f"{name}-{watch.name}"), fitted, validation),
     )
     if ranks().rank == 0:

@@ -110,7 +110,7 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     finished = kind.build(**final_settings)
     finished.load_state_dict(state, strict=True)
     write_json(folder / "history.json", history)
-    contract = make_contract(config, data, inputs.key, section.model)
+    contract = make_contract(config, data, inputs.key, section.model, history)
     save_checkpoint(folder / "teacher.safetensors", finished, final_settings, contract)
 
 
@@ -158,6 +158,7 @@ def fit_teacher(
         device=device,
         precision=config.teacher.precision,
         execution=config.teacher.execution,
+        sets=[each.name for each in data.sets],
     )
 
 

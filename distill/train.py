@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from distill import rated_maps
 from distill.batches import epoch_batches
 from distill.engine import ONE_PROCESS, Engine, make_engine
 from distill.examples import Examples, make_batch
@@ -48,6 +49,7 @@ def fit(
     execution: Execution = ONE_PROCESS,
     coarse_to_fine: BitrateGroups | None = None,
     watch: Watch | None = None,
+    sets: Sequence[str] = (),
 ) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     """Train `model`; return its history and the state dict with the averaged weights of the best epoch.
 
@@ -55,7 +57,8 @@ def fit(
     threads, ends in the same bits. The best epoch is the one of least validation RMSE: with few validation contents
     SRCC jumps more. A teacher that `has_closed_form` has a part that is fitted in closed form (ridge, an affine map)
     on the whole train split before each validation. Without `validation` the last epoch is taken. `watch` is
-    called with every epoch's figures, the model being as it then is.
+    called with every epoch's figures, the model being as it then is. `sets` names the rated sets, where there are
+    several: each gets a map of the score, whose figures are in the history.
 
     Returns:
         One dict an epoch: mean of every loss term and of the gradient's norm before clipping and, where validated,
@@ -64,7 +67,7 @@ def fit(
     Raises:
         ValueError: a loss needs a teacher's targets and there are none, or several processes without DeepSpeed.
     """
-    objective = Objective(training.losses.used, scale, coarse_to_fine)
+    objective = Objective(training.losses.used, scale, coarse_to_fine, sets)
     objective.check_targets(train, name)
     torch.manual_seed(seed)
     bundle = make_bundle(model, train, objective)
@@ -174,23 +177,30 @@ class Trainer:
         `validation` they are."""
         with self.state.averaged():
             self.fit_closed_form()
+            maps = rated_maps.figures(self.objective.sets, self.state.average)
             if validation is None:
                 self.state.save_best()
-                return {}
+                return maps
             scores = self.predict_scores(validation)
         rmse = float(np.sqrt(np.mean((scores - validation.scores) ** 2)))
         if rmse <= min((row.get("validation_rmse", math.inf) for row in self.state.history), default=math.inf):
             self.state.save_best()
-        return {"validation_srcc": srcc(validation.scores, scores), "validation_rmse": rmse}
+        return {"validation_srcc": srcc(validation.scores, scores), "validation_rmse": rmse} | maps
 
     def predict_scores(self, validation: Examples) -> NDArray[np.float32]:
         """scores_N by which epochs are compared: hybrid ones where steps train them and a clip has its features."""
         terms = "hybrid_score" in self.objective.needs
         prediction = predict_all(self.engine, validation, terms=terms)
         scores: NDArray[np.float32] = prediction.score.cpu().numpy()
-        if prediction.fused is None:
+        if prediction.fused is not None:
+            scores = np.where(np.isnan(validation.stream).any(1), scores, prediction.fused.cpu().numpy())
+        if prediction.set_maps is None or validation.sets is None:
             return scores
-        return np.where(np.isnan(validation.stream).any(1), scores, prediction.fused.cpu().numpy())
+        scale_N, offset_N = rated_maps.of_rows(prediction.set_maps.cpu(), torch.from_numpy(validation.sets))
+        label = self.objective.scale
+        low, span = label.minimum, label.maximum - label.minimum
+        mapped: NDArray[np.float32] = low + span * ((scores - low) / span * scale_N.numpy() + offset_N.numpy())
+        return mapped
 
     def fit_closed_form(self) -> None:
         """Fit what the model fits in closed form, in the averaged weights."""
@@ -213,6 +223,11 @@ def parameter_groups(bundle: Bundle, training: Training) -> list[dict[str, Any]]
         (heads, training.learning_rate, True),
         ([*bundle.projector.parameters()], training.learning_rate, False),
         (embedder, training.learning_rate, False),
+        (
+            [] if bundle.sets is None else [*bundle.sets.parameters()],
+            training.learning_rate * rated_maps.MAP_RATE,
+            False,
+        ),
     )
     return [{"params": params, "lr": peak, "initial_lr": peak, "clip": clip} for params, peak, clip in groups if params]
 

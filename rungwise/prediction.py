@@ -37,3 +37,5 @@ class Prediction(NamedTuple, Generic[Array]):
     """(B, U, P), of hybrid students that score patches, given bitstream features"""
     projected_layers: Array | None = None
     """(B, E), in training with the loss of layers: the feature at the width of each, normalized one by one"""
+    set_maps: Array | None = None
+    """(B, 2, K), in training on K rated sets: the scale and the offset of the score in each"""

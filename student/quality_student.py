@@ -56,6 +56,12 @@ class QualityStudent(nn.Module, Student):
         for module in (*prompts, *self.last_layers):
             module.requires_grad_(True)
 
+    def tune_head(self) -> None:
+        """Freeze everything but `head`, what comes after the pooled feature, and the other heads' last layers."""
+        self.requires_grad_(False)
+        for module in (self.get_submodule("head"), *self.last_layers):
+            module.requires_grad_(True)
+
     @property
     def last_layers(self) -> tuple[nn.Module, ...]:
         """The heads' last layers."""

@@ -65,7 +65,7 @@ def _options(
 USE, JUDGE, TRAIN = "Use", "Judge", "Train"
 GROUPS = {
     "ladder": (JUDGE, "Check one title's ladder, propose one, or make a ladder to train on."),
-    "dataset": (JUDGE, "Import rated data sets as tables, and check tables."),
+    "dataset": (JUDGE, "Import rated data sets as tables, check tables, recover scores from single ratings."),
     "cache": (TRAIN, "Make and verify the cache of the teacher's targets and features."),
     "teacher": (TRAIN, "Convert teacher checkpoints."),
     "student": (TRAIN, "Inspect student models."),
@@ -89,6 +89,7 @@ VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     (JUDGE, "dataset list", dataset.list_, ("--json",)),
     (JUDGE, "dataset import", dataset.import_, ("konvid_1k /data/KoNViD_1k --out konvid.parquet",)),
     (JUDGE, "dataset check", dataset.check, ("konvid.parquet",)),
+    (JUDGE, "dataset aggregate", dataset.aggregate, ("konvid.parquet ratings.csv --out recovered.parquet",)),
     (TRAIN, "quickstart", quickstart, ("configs/quickstart.yaml",)),
     (TRAIN, "masters", masters, ("masters/ fog_a water_17 --height 720 --sheet",)),
     (TRAIN, "ladder make", make, ("configs/quickstart.yaml", "configs/quickstart.yaml --shard 2/8")),

@@ -85,3 +85,41 @@ def check(
         print(f"{clips - wrong} of {clips} clips are as the table says")
     if problems:
         raise typer.Exit(1)
+
+
+def aggregate(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="dataset table, .parquet or .csv")],
+    ratings: Annotated[
+        Path, typer.Argument(metavar="RATINGS", help="single ratings: columns clip, rater, score; .parquet or .csv")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="TABLE", help="table to write, .parquet or .csv")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a table with scores recovered from single ratings: each rater's bias off, careless raters weighed down."""
+    from rungwise.datasets.raters import aggregate as aggregate_ratings
+    from rungwise.metrics.statistics import srcc
+
+    if out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{out}: the extension of a table must be .parquet or .csv")
+    rows, means, recovery = aggregate_ratings(table, ratings, out)
+    bias, inconsistency = recovery.bias, recovery.inconsistency
+    (low, high), (least, most) = (bias.min(), bias.max()), (inconsistency.min(), inconsistency.max())
+    facts = {
+        "table": str(out),
+        "clips": len(rows),
+        "raters": len(recovery.bias),
+        "ratings": int(rows["score_raters"].sum()),
+        "bias": [float(low), float(high)],
+        "inconsistency": [float(least), float(most)],
+        "mean_ci95": float(rows["score_ci95"].mean()),
+        "srcc_to_means": srcc(means.to_numpy(float), rows["score"].to_numpy(float)),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"ratings:        {facts['ratings']} of {facts['clips']} clips by {facts['raters']} raters")
+    print(f"bias:           {low:+.2f} to {high:+.2f} by rater")
+    print(f"inconsistency:  {least:.2f} to {most:.2f} by rater")
+    print(f"scores:         +/- {facts['mean_ci95']:.2f} on average, SRCC {facts['srcc_to_means']:.3f} to plain means")
+    print(f"table:          {out}")

@@ -16,8 +16,11 @@ def distill(
     runs: Runs = Path("runs"),
     sources: SourcesOption = None,
     tune: Annotated[
-        Literal["all", "styleprompt"] | None,
-        typer.Option(help="train all weights, or the prompts of a trained student alone", show_default="as in CONFIG"),
+        Literal["all", "styleprompt", "head"] | None,
+        typer.Option(
+            help="train all weights, or the prompts or the heads of a trained student alone",
+            show_default="as in CONFIG",
+        ),
     ] = None,
     start: Annotated[
         Path | None,

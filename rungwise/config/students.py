@@ -68,8 +68,8 @@ class PromptedSection(StudentSection):
     """size of each StylePrompt's bank; 0: none"""
     aleatoric: bool
     """also predict the expected error; needs `losses.likelihood`"""
-    tune: Literal["all", "styleprompt"]
-    """styleprompt: only the prompts and the last layer are trained"""
+    tune: Literal["all", "styleprompt", "head"]
+    """styleprompt: only the prompts and the last layer are trained; head: only the layers after the pooled feature"""
     pretrain: Training | None
     """a first run by contrast between encoder settings, without labels; null: none"""
     reencoded_weight: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -81,6 +81,8 @@ class PromptedSection(StudentSection):
             problems += self.pretrain.losses.misplaced("pretrain")
         if self.tune == "styleprompt" and (self.start is None or not self.prompts):
             problems.append("`tune: styleprompt` needs `start`, a trained student, and `prompts` above 0")
+        if self.tune == "head" and self.start is None:
+            problems.append("`tune: head` needs `start`, a trained student")
         if self.start is not None and self.pretrain is not None:
             problems.append("give `start` or `pretrain`, not both")
         return problems

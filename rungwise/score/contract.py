@@ -7,10 +7,11 @@ has golden outputs for a fixed input, which are re-run on load to verify that ev
 from __future__ import annotations
 
 import hashlib
+from operator import not_
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
 
@@ -34,6 +35,19 @@ class Scale(BaseModel):
     def best(self) -> float:
         """The end of the scale that means no visible loss."""
         return self.minimum if self.polarity == "lower_is_better" else self.maximum
+
+
+class SetMap(BaseModel):
+    """A data set that a model was trained on, where there were several: its own scale, and how its labels follow the
+    score: label = scale * score + offset, both as fractions of their scales and higher is better.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    own: Scale
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 class Calibration(BaseModel):
@@ -97,6 +111,7 @@ class Contract(BaseModel):
         precision, opset: of an ONNX export.
         left_in_float: operators of an int8 export that are not quantized.
         stream: bitstream part of a hybrid model, else None.
+        sets: data sets that it was trained on together, the one whose scale the score has first; empty for one alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,6 +131,7 @@ class Contract(BaseModel):
     inputs_sha256: dict[str, str] = {}
     left_in_float: tuple[str, ...] = ()
     stream: BitstreamContract | None = None
+    sets: tuple[SetMap, ...] = Field(default=(), exclude_if=not_)
 
 
 def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from distill.checkpoint import load_checkpoint
+from distill.examples import Examples
 from distill.pipeline import Outcome, run
-from rungwise.config import load_config
+from distill.rated_maps import best_maps
+from distill.train import fit
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
+from rungwise.config import Training, load_config
 from rungwise.dataset_table import write_table
 from rungwise.ladder.make import read_ladder
+from rungwise.prediction import Prediction
+from rungwise.score.contract import Scale, SetMap
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +35,43 @@ def mos(unbroken: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFactory
     return path
 
 
+class Brightness(torch.nn.Module):
+    """A model whose score can follow the brightness of frames exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(1, 1)
+
+    def forward(self, frames_BTHWC: torch.Tensor) -> Prediction[torch.Tensor]:
+        feature_B1 = frames_BTHWC.float().mean((1, 2, 3, 4), keepdim=True).flatten(1) / 255
+        score_B1 = self.head(feature_B1)
+        return Prediction(100 * score_B1.squeeze(1), score_B1, feature_B1)
+
+
+def test_a_scale_and_an_offset_are_found_for_each_set_but_the_first(tmp_path: Path) -> None:
+    """The second set's raters use 20 to 70 of its scale of 0 to 100 for what the first rates 0 to 100."""
+    quality_N = np.linspace(0, 1, 24, dtype=np.float32)
+    sets_N = np.arange(24) % 2
+    pixels = np.broadcast_to((quality_N * 255).astype(np.uint8)[:, None, None, None, None, None], (24, 1, 1, 4, 4, 3))
+    zeros, blank = np.zeros(24, np.int64), np.full((24, BITSTREAM_INPUT_DIM), np.nan, np.float32)
+    scores = np.where(sets_N == 0, 100 * quality_N, 20 + 50 * quality_N).astype(np.float32)
+    contents = tuple(f"{row % 6}" for row in range(24))
+    train = Examples(
+        pixels, scores, contents, ("h264",) * 24, zeros, zeros, 4, 1, blank, np.ones(24, np.float32), {}, sets_N
+    )
+    training = Training.model_validate({
+        "epochs": 300, "augment": None, "validate_every": 150, "contents_per_batch": 6, "clips_per_content": 4,
+        "mix_codecs": False, "batches_per_step": 1, "learning_rate": 0.03, "backbone_learning_rate": 0,
+        "weight_decay": 0, "ema_decay": 0.5, "losses": {"label": 1.0}})  # fmt: skip
+    scale = Scale(kind="universal", polarity="higher_is_better", minimum=0, maximum=100)
+    arguments: dict[str, Any] = {"seed": 0, "scratch": tmp_path, "name": "sets", "sets": ["first", "second"]}
+    history, _ = fit(Brightness(), train, train, training, scale, **arguments)  # type: ignore[arg-type]
+    first, second = best_maps([SetMap(name=name, own=scale) for name in arguments["sets"]], history)
+    assert (first.scale, first.offset) == (1, 0)
+    assert [second.scale, second.offset] == pytest.approx([0.5, 0.2], abs=0.03)
+    assert history[-1]["validation_rmse"] < 2
+
+
 def test_a_rated_set_trains_beside_a_ladder(
     config_path: Path, mos: Path, unbroken: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
@@ -37,3 +83,9 @@ def test_a_rated_set_trains_beside_a_ladder(
     predictions = pd.read_csv(outcome.artifacts["evaluate"].path / "predictions.csv")
     assert set(predictions["dataset"]) == {"ladder", "mos"}
     assert set(predictions["content"][predictions["dataset"] == "mos"]) == {"mos/fog_b"}
+    folder = outcome.artifacts["evaluate"].path
+    assert "Data set mos" in (folder / "table.txt").read_text()
+    assert (folder / "evaluation-ladder.json").is_file()
+    ladder, mos_map = load_checkpoint(outcome.artifacts["distill"].path / "student.safetensors")[1].sets
+    assert (ladder.name, ladder.scale, mos_map.own.kind, mos_map.own.maximum) == ("ladder", 1.0, "mos", 5.0)
+    assert mos_map.scale != 1.0

@@ -190,6 +190,7 @@ def test_clips_without_a_label_teach_the_teachers_view_of_them(
     ("student", "words"),
     [
         ({"tune": "styleprompt"}, "needs `start`"),
+        ({"tune": "head"}, "needs `start`"),
         ({"training": {"losses": {"coarse": 1.0}}}, "go together"),
         ({"training": {"losses": {"contrast": 1.0}}}, "is for teach and pretrain, not for distill"),
         ({"training": {"losses": {"label": 0.0}}}, "nothing would train"),

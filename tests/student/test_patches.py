@@ -100,6 +100,8 @@ def test_the_stem_run_apart_and_tuned_prompts_go_on_as_before(name: str) -> None
     assert trained == {"prompts", "head", "hybrid"}
     assert student.hybrid is not None
     assert not student.hybrid.patches.first.weight.requires_grad
+    student.tune_head()
+    assert {key.split(".")[0] for key, p in student.named_parameters() if p.requires_grad} == {"head", "hybrid"}
 
 
 @pytest.mark.parametrize("name", STUDENTS)

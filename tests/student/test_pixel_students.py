@@ -133,6 +133,9 @@ def test_prompts_stand_on_every_stage_and_are_a_twentieth(name: str) -> None:
     prompted.load_state_dict(plain.state_dict(), strict=False)
     with torch.inference_mode():
         torch.testing.assert_close(plain.eval()(clips(1)).score, prompted.eval()(clips(1)).score, rtol=0, atol=0)
+    prompted.tune_head()
+    assert {key.split(".")[0] for key, p in prompted.named_parameters() if p.requires_grad} == {"head"}
+    prompted.requires_grad_(True)
     prompted.tune_prompts()
     tuned = {key for key, p in prompted.named_parameters() if p.requires_grad}
     assert {".".join(key.split(".")[:2]) for key in tuned} == {"head.levels"} | {

@@ -1,16 +1,22 @@
-"""Rated data sets as a source: one scale for their labels, their official splits, links to their videos."""
+"""Rated data sets as a source: one scale, official splits, links to videos; and scores from single ratings."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from rungwise.cli import app
 from rungwise.config import Sources, Splits
 from rungwise.dataset_table import NUMBER_COLUMNS, TEXT_COLUMNS, write_table
 from rungwise.datasets.rated import join_datasets, split_sets
+from rungwise.datasets.raters import recover
+from rungwise.metrics.statistics import srcc
 
 QUALITY = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 SPLITS = Splits(validation=0.2, test=1, seed=0)
@@ -109,3 +115,42 @@ def test_one_table_or_a_list_and_no_two_of_one_name() -> None:
     assert Sources.model_validate({"dataset": "konvid.parquet"}).dataset == (Path("konvid.parquet"),)
     with pytest.raises(ValueError, match="two tables have one name"):
         Sources.model_validate({"dataset": ["a/x.parquet", "b/x.csv"]})
+
+
+def test_bias_and_inconsistency_are_recovered_and_the_order_is_better_than_by_means() -> None:
+    rng = np.random.default_rng(0)
+    truth, bias = rng.uniform(1, 5, 300), rng.normal(0, 0.6, 24)
+    spread = np.where(np.arange(24) < 5, 2.0, 0.4)  # five careless raters
+    ratings = truth + bias[:, None] + spread[:, None] * rng.normal(size=(24, 300))
+    ratings[rng.random(ratings.shape) < 0.6] = np.nan
+    recovery, means = recover(ratings), np.nanmean(ratings, 0)
+    assert np.abs(recovery.bias - (bias - bias.mean())).max() < 0.5
+    assert np.abs(recovery.bias - (bias - bias.mean()))[5:].max() < 0.15
+    assert recovery.inconsistency[5:].max() < 0.6 < 1.5 < recovery.inconsistency[:5].min()
+    assert srcc(truth, recovery.score) > 0.985 > srcc(truth, means) + 0.02
+    inside = np.abs(recovery.score - recovery.score.mean() - truth + truth.mean()) < recovery.ci95
+    assert 0.85 < inside.mean() < 0.99
+
+
+def test_equal_raters_give_the_mean() -> None:
+    ratings = np.array([[1.0, 3.0, 5.0], [2.0, 3.0, 4.0]])
+    assert recover(ratings).score == pytest.approx([1.5, 3.0, 4.5])
+    with pytest.raises(ValueError, match="every clip needs a rating"):
+        recover(np.array([[1.0, np.nan], [2.0, np.nan]]))
+
+
+def test_the_verb_writes_the_table_with_recovered_scores(tmp_path: Path) -> None:
+    table = write_mos(tmp_path / "mos.parquet")
+    clips = pd.read_parquet(table)["clip"]
+    marks = {"strict": [1, 1, 2, 3, 3, 4], "mild": [2, 3, 4, 4, 5, 5], "asleep": [5, 1, 3, 1, 4, 2]}
+    rows = [(clip, rater, mark) for rater, scores in marks.items() for clip, mark in zip(clips, scores, strict=True)]
+    pd.DataFrame(rows, columns=["clip", "rater", "score"]).to_csv(tmp_path / "ratings.csv", index=False)
+    out = tmp_path / "out.parquet"
+    arguments = ["dataset", "aggregate", str(table), str(tmp_path / "ratings.csv"), "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert (facts["clips"], facts["raters"], facts["ratings"]) == (6, 3, 18)
+    recovered = pd.read_parquet(out)
+    assert recovered["score"].is_monotonic_increasing
+    assert set(recovered["score_raters"]) == {3}
