@@ -7,15 +7,18 @@ from result_tables import read, table
 FIDELITY_ROWS = ("log-bitrate", "pixel-only", "hybrid, each rung by itself", "hybrid", "VMAF v0")
 
 
+OUTCOMES = ("found", "uncertain", "missed")
+
+
 def ladder_fidelity() -> str:
     """Decisions of `ladder check` by each metric beside those by VMAF v1."""
     facts, rows = read("ladder_fidelity.json"), []
     for name in FIDELITY_ROWS:
         row = facts["rows"][name]
-        faults, missed = row["faults"], row["faults"]["missed"]
+        faults = row["faults"]
         rows.append((
             f"**{name}**" if name == "hybrid" else name,
-            f"{faults['found']}, {faults['uncertain']}, {missed}", str(faults["false"]),
+            ", ".join(str(faults[key]) for key in OUTCOMES), str(faults["false"]),
             *(_decimals(faults[key], 2) for key in ("precision", "recall", "f1")),
             _decimals(row["false_alarms_on_20"], 1), _decimals(row["hull_agreement"]["value"], 2),
             _decimals(row["crossover_mean_octaves"], 2), _decimals(row["bd_mean_error"], 0),
@@ -39,7 +42,7 @@ def planted_faults() -> str:
     lines = []
     for fault, title in PLANTED_FAULTS.items():
         cells = [rows[name]["planted"].get(fault) for name in FIDELITY_ROWS]
-        counts = (", ".join(map(str, cell.values())) if cell else "" for cell in cells)
+        counts = (", ".join(str(cell[key]) for key in OUTCOMES) if cell else "" for cell in cells)
         lines.append((title, *counts))
     return table(("planted: found, uncertain, missed", *FIDELITY_ROWS), lines)
 
