@@ -164,10 +164,10 @@ def sound_ladders(table: pd.DataFrame) -> list[Ladder]:
             continue
         rows = part.index.tolist()
         advice = recommend(rungs_of(table, rows), check(table, rows, truth))[0]
-        kept = tuple(rows[i] for i in advice.keep)
-        sound = check(table, kept, truth)
-        if len(kept) > 2 and not sound.findings:
-            ladders.append(Ladder(str(content), str(codec), len(ladders), "", kept))
+        chosen = tuple(rows[i] for i in advice.keep)
+        sound = check(table, chosen, truth)
+        if len(chosen) > 2 and not sound.findings:
+            ladders.append(Ladder(str(content), str(codec), len(ladders), "", chosen))
     return ladders
 
 
@@ -317,14 +317,14 @@ def recommendation_figures(table: pd.DataFrame, predictor: Predictor) -> dict[st
     for content, _, rows in grids(table):
         rate = table["bitrate_kbps"].to_numpy()[rows]
         for cap in np.quantile(rate, CAPS):
-            kept = []
+            chosen = []
             for metric in (truth, predictor):
                 result = check(table, rows, metric, content)
                 advice = recommend(rungs_of(table, rows), result, count=COUNT, cap_kbps=float(cap))[0]
-                kept.append([rows[i] for i in advice.keep])
-            if all(kept):
-                least = max(rate[[rows.index(row) for row in ladder]].min() for ladder in kept)
-                best, own = (delivered(table, ladder, least, float(cap)) for ladder in kept)
+                chosen.append([rows[i] for i in advice.keep])
+            if all(chosen):
+                least = max(rate[[rows.index(row) for row in ladder]].min() for ladder in chosen)
+                best, own = (delivered(table, ladder, least, float(cap)) for ladder in chosen)
                 losses.append((content, best - own))
     values = pd.DataFrame(losses, columns=["content", "points"])
     return {

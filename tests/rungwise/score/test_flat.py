@@ -208,7 +208,7 @@ def test_a_ladder_of_a_flat_title(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "title"
     folder.mkdir()
     make(folder / "top.mkv", "color=c=gray:d=1", size="128x96")
-    make(folder / "low.mkv", "color=c=gray:d=1")
+    make(folder / "low.mkv", "color=c=gray:d=1", size="96x72")
     request = CheckRequest(folder, model=model, views=1)
     report = check_source(request)
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == [100, 100]
