@@ -11,7 +11,14 @@ from typing import Any
 import rungwise
 from rungwise.ladder.advice import OBJECTIVE, recommend, savings
 from rungwise.ladder.compare import MetricReport, Report, compare
-from rungwise.ladder.encodes import Column, Encode, TitleEncodes, find_encodes, read_column
+from rungwise.ladder.encodes import (
+    Column,
+    Encode,
+    TitleEncodes,
+    find_encodes,
+    leave_out_other_aspects,
+    read_column,
+)
 from rungwise.ladder.faults import check_ladder
 from rungwise.ladder.pairing import Crop
 from rungwise.ladder.qualities import (
@@ -78,6 +85,8 @@ def check_source(request: CheckRequest) -> Report:
             title.encodes = comparable_encodes(
                 title.encodes, request.reference, request.crop, title.failures, title.notes
             )
+        else:
+            leave_out_other_aspects(title)
         columns = _columns(request, title)
         height = _display_height(request, title.encodes, list(columns.values()))
         measured = _measure(request, title, columns, height)

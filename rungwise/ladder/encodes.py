@@ -99,7 +99,6 @@ def find_encodes(
         raise ValueError(f"{source}: expected a folder of encodes, or a file that ends in {endings}")
     if content is not None and title.table is None:
         raise ValueError(f"--content {content}: only a table holds more than one title")
-    _leave_out_other_aspects(title)
     if not title.encodes:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in title.failures.items())
         raise ValueError(f"{address}: holds no rung that can be read{': ' if reasons else ''}{reasons}")
@@ -110,7 +109,7 @@ def find_encodes(
     return title
 
 
-def _leave_out_other_aspects(title: TitleEncodes) -> None:
+def leave_out_other_aspects(title: TitleEncodes) -> None:
     """Move rungs that are shown wider or narrower than most to the failures."""
     aspects = sorted(encode.display_aspect for encode in title.encodes if encode.display_aspect)
     usual = aspects[len(aspects) // 2] if aspects else 0.0
