@@ -65,6 +65,14 @@ def propose(
             rich_help_panel=LADDER,
         ),
     ] = None,
+    per_shot: Annotated[
+        bool,
+        typer.Option(
+            "--per-shot",
+            help="one CRF for each shot of a rung, at the same average VMAF and fewer bits",
+            rich_help_panel=LADDER,
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="folder for propose.html, .json and .txt", rich_help_panel=OUTPUT),
@@ -92,6 +100,7 @@ def propose(
             ceiling=ceiling,
             step=step,
             encode=encode,
+            per_shot=per_shot,
             display_height=display_height,
             num_samples=samples,
             jobs=jobs or os.cpu_count() or 1,

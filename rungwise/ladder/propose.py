@@ -23,6 +23,7 @@ from rungwise.ladder.height_curve import HeightCurve
 from rungwise.ladder.package import check_codecs, check_folder, package
 from rungwise.ladder.rungs import VMAF_STEP, Crossover, Frozen, make_crossover
 from rungwise.ladder.search import crf_axis
+from rungwise.ladder.shots import ShotCrfs, Shots
 from rungwise.ladder.trials import TrialRequest, Trials, rate_name
 from rungwise.metrics.curves import crossovers, hull_quality, pareto_front
 
@@ -36,7 +37,7 @@ HEIGHT_RATIOS = (1.0, 2 / 3, 1 / 2, 1 / 3)  # of the master's height
 class ProposeRequest(TrialRequest):
     """The options of `rungwise ladder propose`; `codecs` are (codec, preset), `heights` empty for the usual ratios.
 
-    `encode` is a new folder for the renditions and their manifests.
+    `encode` is a new folder for the renditions and their manifests. `per_shot` chooses a CRF for each shot of a rung.
     """
 
     codecs: tuple[tuple[str, str], ...]
@@ -47,6 +48,7 @@ class ProposeRequest(TrialRequest):
     ceiling: float = 95.0
     step: float = VMAF_STEP
     encode: Path | None = None
+    per_shot: bool = False
 
     @property
     def limit_kbps(self) -> float:
@@ -55,13 +57,14 @@ class ProposeRequest(TrialRequest):
 
 
 class ProposedRung(Frozen):
-    """A rung that VMAF measured, and the ffmpeg command that encodes it."""
+    """A rung that VMAF measured, the ffmpeg command that encodes it, and one CRF a shot if there are several."""
 
     height: int
     crf: int
     bitrate_kbps: float
     vmaf: float
     command: str
+    per_shot: ShotCrfs | None = None
 
 
 class TrialPoint(Frozen):
@@ -92,7 +95,11 @@ class CodecLadder(Frozen):
 
 
 class Proposal(Frozen):
-    """A proposed ladder. `runs` and `seconds` count what the cache lacked; `manifests` are those of the renditions."""
+    """A proposed ladder.
+
+    `runs` and `seconds` count what the cache lacked; `manifests` are those of the renditions, `shots` the shots' first
+    frames if each shot has its CRF.
+    """
 
     master: str
     display_height: int
@@ -101,6 +108,7 @@ class Proposal(Frozen):
     step: float
     ladders: tuple[CodecLadder, ...]
     manifests: tuple[str, ...]
+    shots: tuple[int, ...]
     runs: dict[str, int]
     seconds: dict[str, float]
 
@@ -129,22 +137,46 @@ def propose(request: ProposeRequest) -> Proposal:
         check_codecs([spec.codec for spec in specs])
     with request.open_trials() as trials:
         ladders = tuple(_codec_ladder(request, trials, spec) for spec in specs)
-        manifests = _encode(trials, ladders, request.encode) if request.encode is not None else ()
-        return Proposal(**trials.facts(), step=request.step, ladders=ladders, manifests=manifests)
+        shots = Shots.of(trials) if request.per_shot else None
+        if shots is not None and len(shots.trials) > 1:
+            ladders = tuple(_per_shot(ladder, shots) for ladder in ladders)
+        manifests = _encode(trials, ladders, shots, request.encode) if request.encode is not None else ()
+        return Proposal(
+            **trials.facts(),
+            step=request.step,
+            ladders=ladders,
+            manifests=manifests,
+            shots=shots.first_frames if shots is not None else (),
+        )
 
 
-def _encode(trials: Trials, ladders: Sequence[CodecLadder], folder: Path) -> tuple[str, ...]:
+def _spec(ladder: CodecLadder, rung: ProposedRung) -> EncodeSpec:
+    return EncodeSpec(ladder.codec, rung.height, crf=rung.crf, preset=ladder.preset)
+
+
+def _per_shot(ladder: CodecLadder, shots: Shots) -> CodecLadder:
+    """The ladder with a CRF for each shot of every rung."""
+    rungs = [rung.model_copy(update={"per_shot": shots.choose(_spec(ladder, rung))}) for rung in ladder.rungs]
+    return ladder.model_copy(update={"rungs": tuple(rungs)})
+
+
+def _encode(trials: Trials, ladders: Sequence[CodecLadder], shots: Shots | None, folder: Path) -> tuple[str, ...]:
     """Encode and package all rungs; no manifest if there is none."""
-    specs = [
-        EncodeSpec(ladder.codec, rung.height, crf=rung.crf, preset=ladder.preset)
-        for ladder in ladders
-        for rung in ladder.rungs
-    ]
-    if not specs:
+    pairs = [(_spec(ladder, rung), rung) for ladder in ladders for rung in ladder.rungs]
+    if not pairs:
         return ()
+    specs = [spec for spec, _ in pairs]
     names = [f"{spec.codec}_{spec.height}p_{rate_name(spec)}" for spec in specs]
-    videos = dict(zip(names, trials.encode_whole(specs), strict=True))
-    return tuple(str(path) for path in package(videos, [spec.codec for spec in specs], folder))
+    if shots is not None and pairs[0][1].per_shot is not None:
+        videos = [
+            shots.join(spec, rung.per_shot.crfs, trials.scratch / f"{name}{CODECS[spec.codec].suffix}")
+            for name, (spec, rung) in zip(names, pairs, strict=True)
+            if rung.per_shot is not None
+        ]
+    else:
+        videos = trials.encode_whole(specs)
+    renditions = dict(zip(names, videos, strict=True))
+    return tuple(str(path) for path in package(renditions, [spec.codec for spec in specs], folder))
 
 
 def _codec_ladder(request: ProposeRequest, trials: Trials, spec: EncodeSpec) -> CodecLadder:

@@ -50,10 +50,22 @@ def proposal_text(proposal: Proposal) -> str:
             f"{rung.bitrate_kbps:>8.0f}{f'{rung.height}p':>8}{rung.crf:>6}{rung.vmaf:>8.1f}{rise:>8}"
             for rung, rise in zip(ladder.rungs, rises, strict=False)
         ]
+        lines += [f"  {line}" for line in _shot_lines(ladder)]
         lines += [f"  {line}" for line in (*(each.text for each in ladder.crossovers), ladder.note) if line]
         lines += ["", *(rung.command for rung in ladder.rungs)]
     lines += ["", *(f"encoded: {manifest}" for manifest in proposal.manifests)] if proposal.manifests else []
     return "\n".join([*lines, "", counts_text(proposal.runs, proposal.seconds)])
+
+
+def _shot_lines(ladder: CodecLadder) -> Iterator[str]:
+    """What one CRF a shot saves on each rung."""
+    for rung in ladder.rungs:
+        if rung.per_shot is not None:
+            crfs = " ".join(map(str, rung.per_shot.crfs))
+            yield (
+                f"{rung.height}p crf {rung.crf} per shot: crf {crfs}; {rung.per_shot.bitrate_kbps:.0f} kbps, VMAF "
+                f"{rung.per_shot.vmaf:.1f}, {rung.per_shot.saved_percent:.1f} % less than one CRF for all shots"
+            )
 
 
 def make_page(proposal: Proposal) -> str:
@@ -112,5 +124,10 @@ def _notes(proposal: Proposal) -> Iterator[str]:
             f"Bitrates and scores are of {proposal.sampled_seconds:.0f} seconds of samples of a master of "
             f"{proposal.duration_seconds:.0f} seconds."
         )
+    if proposal.shots:
+        shots = f"{len(proposal.shots)} shots" if len(proposal.shots) > 1 else "a single shot"
+        yield f"The master has {shots}, by ffmpeg's scdet."
+    for ladder in proposal.ladders:
+        yield from (f"{ladder.codec} {line}." for line in _shot_lines(ladder))
     yield sentence(counts_text(proposal.runs, proposal.seconds))
     yield f"Made by rungwise {rungwise.__version__}, ladder propose."

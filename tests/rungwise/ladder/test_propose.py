@@ -7,13 +7,17 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from rungwise.cli.ladder_propose import propose
 from rungwise.ladder.check import CheckRequest, check_source
+from rungwise.ladder.label import DEFAULT_MODELS, label
 from rungwise.ladder.propose import Proposal
+from rungwise.ladder.shots import cheapest
 from rungwise.media.ffmpeg import run_ffmpeg
+from rungwise.scenes import write_master
 
 
 def run(*arguments: object) -> Result:
@@ -72,3 +76,46 @@ def test_wrong_options(street: Path, trial_cache: Path) -> None:
     assert "--heights: 432 is above the master's 216" in str(result.exception)
     assert "preset is '8'" in str(run(street, "--codecs", "h264:8", "--cache", trial_cache).exception)
     assert run(street, "--heights", "x").exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def two_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lossless master of 384x216 with a cut after 14 of 26 frames, at 12 fps."""
+    folder = tmp_path_factory.mktemp("two")
+    for name, num_frames in (("street_a", 14), ("gradient_a", 12)):
+        write_master(name, folder / f"{name}.mkv", width=384, height=216, num_frames=num_frames, fps=12.0)
+    (folder / "list.txt").write_text("file street_a.mkv\nfile gradient_a.mkv\n")
+    run_ffmpeg(["-f", "concat", "-i", str(folder / "list.txt"), "-c", "copy", str(folder / "two.mkv")])
+    return folder / "two.mkv"
+
+
+def test_each_shot_has_its_crf(two_scenes: Path, trial_cache: Path, tmp_path: Path) -> None:
+    options = ["--heights", "216", "--rungs", "1", "--floor", "80", "--cache", trial_cache, "--per-shot"]
+    result = run(two_scenes, *options, "--encode", tmp_path / "ladder", "--json")
+    assert result.exit_code == 0, result.output
+    proposal = Proposal.model_validate_json(result.stdout)
+    assert proposal.shots == (0, 14)
+    (rung,) = proposal.ladders[0].rungs
+    shots = rung.per_shot
+    assert shots is not None
+    assert len(set(shots.crfs)) == 2
+    assert shots.saved_percent > 0
+    assert shots.vmaf > rung.vmaf - 0.5
+    for manifest in proposal.manifests:
+        joined = tmp_path / f"{Path(manifest).suffix}.mp4"
+        run_ffmpeg(["-i", manifest, "-map", "0:v", "-c", "copy", str(joined)])
+        labels = label(two_scenes, joined)
+        assert labels.num_frames == 26
+        assert labels.metrics[DEFAULT_MODELS[0]].mean == pytest.approx(shots.vmaf, abs=0.5)
+
+
+def test_the_cheapest_choice_keeps_the_score() -> None:
+    generator = np.random.default_rng(0)
+    sizes = np.cumsum(generator.uniform(1, 9, (4, 5)), axis=1)[:, ::-1]
+    scores = np.cumsum(generator.uniform(1, 9, (4, 5)), axis=1)[:, ::-1]
+    columns = cheapest(sizes, scores, 2)
+    rows = np.arange(4)
+    assert scores[rows, columns].sum() >= scores[:, 2].sum()
+    sums = [sizes[rows, row].sum() for row in np.ndindex(5, 5, 5, 5) if scores[rows, row].sum() >= scores[:, 2].sum()]
+    assert sizes[rows, columns].sum() == pytest.approx(min(sums))
+    assert (cheapest(sizes[:1], scores[:1], 2) == [2]).all()
