@@ -140,7 +140,10 @@ def _complete_hls(folder: Path, fps: float) -> None:
 
 
 def _complete_dash(path: Path, names: Sequence[str]) -> None:
-    """Renditions by name; no promise that one's header will do for another, and no unknown language."""
+    """Renditions by name; no promise that one's header will do for another, and no unknown language.
+
+    The base URL is for ffmpeg alone, which would not find the segments of a manifest given as FOLDER/manifest.mpd.
+    """
     ElementTree.register_namespace("", MPD_NAMESPACE)
     manifest = ElementTree.parse(path)
     for group in manifest.iter(f"{{{MPD_NAMESPACE}}}AdaptationSet"):
@@ -148,4 +151,7 @@ def _complete_dash(path: Path, names: Sequence[str]) -> None:
         group.attrib.pop("lang", None)
     for rendition in manifest.iter(f"{{{MPD_NAMESPACE}}}Representation"):
         rendition.set("id", names[int(rendition.attrib["id"])])
+    base = ElementTree.Element(f"{{{MPD_NAMESPACE}}}BaseURL")
+    base.text, base.tail = "./", "\n\t"
+    manifest.getroot().insert(1, base)  # the schema has it after ProgramInformation
     manifest.write(path, encoding="utf-8", xml_declaration=True)
