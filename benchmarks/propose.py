@@ -2,9 +2,10 @@
 
     python benchmarks/propose.py --masters MASTER ... --work DIR --out benchmarks/results/propose.json
 
-The exhaustive search measures every height at all CRFs by VMAF. What a proposed rung loses is the height of the
-exhaustive convex hull above it, at its bitrate. The fixed ladder is the same for all masters; its rungs' VMAF is read
-from the exhaustive curve of their height. Trials are cached in --work, so a run that was stopped continues.
+The exhaustive search measures every height at all CRFs by VMAF, and interpolates between them in the log of bitrate.
+What a proposed rung loses is the VMAF of the best height at its bitrate, less its own: what the exhaustive search
+would have under the same cap. The fixed ladder is the same for all masters; its rungs' VMAF is read from the exhaustive
+curve of their height. Trials are cached in --work, so a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from rungwise.artifact import write_json
 from rungwise.ladder.encode import EncodeSpec
 from rungwise.ladder.propose import CodecLadder, ProposeRequest, propose
 from rungwise.media.ffmpeg import ffmpeg_version
-from rungwise.metrics.curves import bd_rate, hull_quality
+from rungwise.metrics.curves import bd_rate
 from rungwise.progress import note
 
 # Height over the master's and kbps of the first four rungs of Apple's HLS authoring specification (H.264).
@@ -48,14 +50,13 @@ def compare(request: ProposeRequest, crfs: list[int]) -> dict[str, Any]:
     """One master: the proposal beside all encodes of its heights, and beside the fixed ladder."""
     (ladder,) = propose(request).ladders
     curves = exhaustive_curves(request, ladder, crfs)
-    kbps, vmaf = (np.concatenate(values) for values in zip(*curves.values(), strict=True))
+    interpolated = {height: PchipInterpolator(np.log2(kbps), vmaf) for height, (kbps, vmaf) in curves.items()}
     rates = np.array([rung.bitrate_kbps for rung in ladder.rungs])
     scores = np.array([rung.vmaf for rung in ladder.rungs])
-    lost = hull_quality(kbps, vmaf, rates) - scores
-    fixed = list[float]()
-    for (_, rate), height in zip(FIXED, fixed_heights(request.heights), strict=True):
-        own_kbps, own_vmaf = curves[height]
-        fixed.append(float(np.interp(np.log2(rate), np.log2(own_kbps), own_vmaf)))
+    best = np.nanmax([curve(np.log2(rates), extrapolate=False) for curve in interpolated.values()], axis=0)
+    lost = (best - scores)[np.isfinite(best)]
+    pairs = zip(FIXED, fixed_heights(request.heights), strict=True)
+    fixed = [float(interpolated[height](np.log2(rate))) for (_, rate), height in pairs]
     saving = bd_rate([rate for _, rate in FIXED], fixed, rates.tolist(), scores.tolist())
     points = [point for curve in ladder.curves for point in curve.points]
     return {
@@ -65,7 +66,7 @@ def compare(request: ProposeRequest, crfs: list[int]) -> dict[str, Any]:
         "rungs": [f"{rung.height}p crf {rung.crf}" for rung in ladder.rungs],
         "encodes": len(points),
         "vmaf_runs": sum(point.measured for point in points),
-        "exhaustive_encodes": len(kbps),
+        "exhaustive_encodes": len(crfs) * len(curves),
         "vmaf_lost_mean": round(float(lost.mean()), 2),
         "vmaf_lost_largest": round(float(lost.max()), 2),
         "fixed_vmaf": [round(score, 1) for score in fixed],
