@@ -11,6 +11,7 @@ import pytest
 
 from rungwise.ladder.propose import CodecLadder, Proposal, ProposedRung, TrialCurve, TrialPoint
 from rungwise.ladder.rungs import make_crossover
+from rungwise.ladder.shots import ShotCrfs
 from rungwise.metrics.curves import Crossing
 from rungwise.report.proposal_page import make_page, proposal_text, write_proposal
 
@@ -37,6 +38,9 @@ def make_ladder(codec: str, factor: float) -> CodecLadder:
             bitrate_kbps=point.bitrate_kbps,
             vmaf=point.vmaf,
             command=f"ffmpeg -i <master>.mkv -crf {point.crf} out.mp4",
+            per_shot=ShotCrfs(crfs=(28, 31), bitrate_kbps=284.0, vmaf=75.1, saved_percent=5.3)
+            if point.crf == 30
+            else None,
         )
         for curve in curves
         for point in curve.points
@@ -56,6 +60,7 @@ def proposal() -> Proposal:
         step=6.0,
         ladders=(make_ladder("h264", 1.0), make_ladder("av1", 0.6)),
         manifests=("out/master.m3u8",),
+        shots=(0, 80),
         runs={"encode": 12, "model": 6, "vmaf": 8},
         seconds={"encode": 3.0, "model": 1.0, "vmaf": 9.0},
     )
@@ -83,6 +88,11 @@ def test_files_say_the_same(proposal: Proposal, tmp_path: Path) -> None:
     assert text == proposal_text(proposal) + "\n"
     assert "360p and 720p cross at 320 kbps; 720p is better above" in text
     assert "encoded: out/master.m3u8" in text
+    per_shot = "360p crf 30 per shot: crf 28 31; 284 kbps, VMAF 75.1, 5.3 % less than one CRF for all shots"
+    assert per_shot in text
+    page = (tmp_path / "propose.html").read_text()
+    assert f"h264 {per_shot}." in page
+    assert "The master has 2 shots" in page
 
 
 @pytest.mark.parametrize("width", [390, 1280])
