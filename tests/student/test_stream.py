@@ -47,16 +47,20 @@ def test_facts_by_hand_and_almost_the_same_whatever_the_key_frame_distance() -> 
 
 def test_frames_that_say_no_step_are_left_out_of_its_mean() -> None:
     nan = float("nan")
-    assert bitstream_features([9, 5, 5, 5], [nan, 2, nan, 4], 64, 8, 8)[3:].tolist() == [2, 3, 3]
-    assert bitstream_features([9, 5, 5, 5], [1, nan, nan, nan], 64, 8, 8)[3:].tolist() == [1, 1, 1]
-    assert np.isnan(bitstream_features([9, 5], [nan, nan], 64, 8, 8)).tolist() == [
-        False,
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
+    assert bitstream_features([9, 5, 5, 5], [nan, 2, nan, 4], 64, 8, 8)[3:6].tolist() == [2, 3, 3]
+    assert bitstream_features([9, 5, 5, 5], [1, nan, nan, nan], 64, 8, 8)[3:6].tolist() == [1, 1, 1]
+    unknown = np.flatnonzero(np.isnan(bitstream_features([9, 5], [nan, nan], 64, 8, 8)))
+    assert unknown.tolist() == [3, 4, 5, 9, 10, 11]
+
+
+def test_what_frames_share_out_by_hand() -> None:
+    # The largest frame is left out of the others' bits: 8 x 512, 256, 128, 64 bytes are 12, 11, 10, 9 octaves.
+    features = bitstream_features([9999, 64, 128, 256, 512], [1, 4, 4, 3, 3], 64, 8, 8)
+    octaves, qsteps = np.array([12.0, 11, 10, 9]), np.array([3.0, 3, 4, 4])
+    low, high = np.quantile(octaves, [0.1, 0.9]) - 10.5
+    np.testing.assert_allclose(features[6:9], [octaves.std(), low, high])
+    np.testing.assert_allclose(features[9:], [np.std([1, 3, 3, 4, 4]), 1 - 3, np.corrcoef(octaves, qsteps)[0, 1]])
+    assert bitstream_features([9, 5, 5, 5], [1, 2, 2, 2], 64, 8, 8)[11] == 0  # constant bits follow nothing
 
 
 def test_terms_are_standard_scores_and_the_codec() -> None:
@@ -133,8 +137,8 @@ def test_a_codec_that_it_was_not_taught_is_judged_as_none_that_it_knows(clip: Pa
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"low": (-99.0, -99.0, 1.1, -99.0, -99.0, -99.0)}, "coded size"),
-        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0, 99.0)}, "QP"),
+        ({"low": (-99.0, -99.0, 1.1) + (-99.0,) * 9}, "coded size"),
+        ({"high": (99.0, 99.0, 9.0, 99.0, -9.0) + (99.0,) * 7}, "QP"),
     ],
 )
 def test_streams_unlike_those_taught_are_left_out(
@@ -180,8 +184,8 @@ def test_a_stream_a_little_outside_is_taken_at_the_edge(clip: Path, tmp_path: Pa
     assert packets.log2_qsteps_N is not None
     seen = probe(clip)
     facts = features_from_packets(packets, seen.width * seen.height, seen.height, seen.height)
-    edge = facts + np.array([0, 0, 0, 0.5, 0, 0])  # as if no step as fine had been taught
-    score = Scorer(make(tmp_path, clip, low=(-99.0, -99.0, -99.0, edge[3], -99.0, -99.0))).score(clip)
+    edge = facts + 0.5 * (np.arange(len(facts)) == 3)  # as if no step as fine had been taught
+    score = Scorer(make(tmp_path, clip, low=(-99.0, -99.0, -99.0, edge[3]) + (-99.0,) * 8)).score(clip)
     assert score.bitstream_used
     assert score.notes == ()
     pixels = np.stack([read_views(clip, make_views(clip, plain.contract.view))[0]])
@@ -230,7 +234,7 @@ def test_a_contract_of_another_version_is_one_line(clip: Path, tmp_path: Path) -
     entry.value = json.dumps(contract)
     onnx.save(model, str(path))
     with pytest.raises(
-        ValueError, match=r"contract written by another version .* stream\.low\.3; .*export the model again"
+        ValueError, match=r"contract written by another version .* stream\.low; .*export the model again"
     ):
         Scorer(path)
 
