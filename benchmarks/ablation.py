@@ -28,6 +28,7 @@ import torch
 
 from distill.data import Data, read_data
 from distill.examples import Examples
+from distill.folds import HELD_OUT_SPLIT, assign_folds, leave_out
 from distill.frozen import keep_frozen
 from distill.pipeline import run
 from distill.students import fit_student, new_student, predict_held_out, student_examples
@@ -94,14 +95,6 @@ def changed(config: RunConfig, row: str, seed: int) -> RunConfig:
     return RunConfig.model_validate(values | {"seed": seed, "student": student | changes})
 
 
-def folds_of(data: Data) -> np.ndarray:
-    """The fold of each row, by source group; -1 in the test split."""
-    table = data.table
-    groups = np.random.default_rng(0).permutation(np.unique(table["group"][table["split"] != "test"]))
-    fold = dict(zip(groups, np.arange(len(groups)) % FOLDS, strict=True))
-    return np.where(table["split"] == "test", -1, table["group"].map(fold).fillna(-1)).astype(int)
-
-
 def stored_stem(config: RunConfig, data: Data, runs: Path) -> tuple[FrameStudent, np.ndarray | None]:
     """A new student, and its stem's output of every view if the config keeps that."""
     student = config.student
@@ -118,10 +111,7 @@ def train_job(job: Job, config: RunConfig, runs: Path, folder: Path) -> None:
     config = changed(config, job.row, job.seed)
     artifacts = run(config, runs, until="cache").artifacts
     data = read_data(config, artifacts["ladder"], artifacts["views"])
-    fold = folds_of(data)
-    data = replace(
-        data, table=data.table.assign(split=np.where(fold == job.fold, "test", np.where(fold < 0, "", "train")))
-    )
+    data = leave_out(data, assign_folds(data, FOLDS, seed=0), job.fold)
     targets = read_cache(artifacts["cache"], list(data.table["clip"]), read_view_lists(data.views))
     model, hidden = stored_stem(config, data, runs)
     train = student_examples(config, data, "train", targets=targets, hidden=hidden)
@@ -129,8 +119,8 @@ def train_job(job: Job, config: RunConfig, runs: Path, folder: Path) -> None:
         config, data, config.student.training, model, train, None,
         folder=folder / "scratch" / job.file(folder).stem, name=job.file(folder).stem,
     )  # fmt: skip
-    rows = data.rows("test")
-    examples = data.examples("test", inputs=hidden)
+    rows = data.rows(HELD_OUT_SPLIT)
+    examples = data.examples(HELD_OUT_SPLIT, inputs=hidden)
     scores = predict_held_out(fitted, examples, data.terms(rows))
     if job.row == FULL and model.scales is not None and not isinstance(fitted, FrameStudent):
         scores["frozen"] = predict_held_out(fitted, mean_hidden(model, examples), data.terms(rows))["fused"]

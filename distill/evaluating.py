@@ -99,6 +99,7 @@ def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFram
 def report_facts(config: RunConfig, data: Data, inputs: Inputs, scorer: Scorer, table: pd.DataFrame) -> dict[str, str]:
     """What the report says of the run beside its figures."""
     covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
+    half_width = float((table["high"] - table["low"]).mean() / 2)
     calibration = (scorer.contract.stream or scorer.contract).calibration
     assert calibration is not None
     sets = {f"set {each.name}": f"label = {each.scale:.3f} x score {each.offset:+.3f}, as fractions of the scales"
@@ -109,7 +110,7 @@ def report_facts(config: RunConfig, data: Data, inputs: Inputs, scorer: Scorer, 
         "test contents": ", ".join(sorted(set(table["content"]))),
         "encodes": f"{len(table)} test, {len(data.rows('train'))} train, {len(data.rows('validation'))} validation",
         "display height": ", ".join(f"{height:g}" for height in sorted(set(table["display_height"]))),
-        "interval": f"{covered:.0%} of test encodes lie within +/- {calibration.half_width:.1f}"
+        "interval": f"{covered:.0%} of test encodes lie within +/- {half_width:.1f} on average"
         f" (aimed at {calibration.coverage:.0%})",
         "student": f"{config.student.model}, {inputs['student'].id}",
         "teacher": f"{config.teacher.model}, {inputs['teacher'].id}",

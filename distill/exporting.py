@@ -11,15 +11,17 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from torch import nn
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
+from distill.intervals import calibrate
 from distill.predict import predict
 from distill.stage import Artifacts, Inputs
-from distill.students import HELD_OUT, conformal
+from distill.students import HELD_OUT
 from rungwise.artifact import SCRATCH, Artifact, read_facts, write_json, write_text
 from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors
@@ -30,7 +32,7 @@ from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
 from student.export import PARITY_SHARE, check_operators, parity, seal
-from student.gates import PAIR_GAP_SHARE, Gate, Labeled, conformal_by_content, loss_gates, rerun_gate, spread
+from student.gates import PAIR_GAP_SHARE, Gate, Labeled, loss_gates, rerun_gate, spread
 from student.quality_student import QualityStudent
 from student.targets import EXPORT_TARGETS, REFERENCE, Attempt, CalibrationInputs, Source
 from student.trace import trace, write_graph
@@ -106,9 +108,9 @@ class _Export:
         self.coded = np.ones(len(self.rows), dtype=np.bool_)
         if self.terms is not None:
             self.coded &= ~np.isnan(self.terms).any(1)
-        # After a refit on validation clips their errors mean nothing: the scores before the refit count.
+        # After a refit on validation clips their errors mean nothing: scores by students before it count.
         path = student.path / HELD_OUT
-        self.held_out: dict[str, NDArray[np.float32]] = load_file(path) if path.is_file() else {}
+        self.held_out: dict[str, NDArray[Any]] = load_file(path) if path.is_file() else {}
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -216,9 +218,7 @@ class _Export:
         update: dict[str, Any] = {
             "precision": precision,
             "left_in_float": candidate.left_in_float,
-            "calibration": self.calibration(
-                self.held_out.get("scores", candidate.scores), np.ones(len(self.rows), bool)
-            ),
+            "calibration": self.calibration("scores", candidate.scores),
         }
         if candidate.fused is not None:
             rows = self.data.rows(*self.trained_on)
@@ -228,7 +228,7 @@ class _Export:
                 codecs=tuple(sorted(set(self.data.table["codec"].iloc[rows]))),
                 low=tuple(facts.min(0)),
                 high=tuple(facts.max(0)),
-                calibration=self.calibration(self.held_out.get("fused", candidate.fused), self.coded),
+                calibration=self.calibration("fused", candidate.fused),
             )
         contract = self.contract.model_copy(update=update)
         gate = rerun_gate(seal(candidate.graph, contract, path), candidate.scores, self.validation)
@@ -240,26 +240,26 @@ class _Export:
         if candidate.fused is not None:
             self.fused[precision] = candidate.fused
 
-    def calibration(self, scores: NDArray[np.float32], among: NDArray[np.bool_]) -> Calibration:
-        """The interval round a score, by validation clips and by validation contents, of those `among` them.
+    def calibration(self, name: str, scores: NDArray[np.float32]) -> Calibration:
+        """The interval around scores or hybrid scores of held-out clips: those that `distill` kept by this name, else
+        the candidate's `scores` of validation clips.
 
         Where there are encodes of whole masters, of those alone: variants, photographs and drawn scenes err otherwise
         than the footage that scores are for.
         """
-        if "origin" in self.data.table:
-            whole = (self.data.table["origin"].iloc[self.rows] == "master").to_numpy() & among
+        rows, scores = (self.held_out["rows"], self.held_out[name]) if self.held_out else (self.rows, scores)
+        among = np.ones(len(rows), bool) if name == "scores" else ~np.isnan(self.data.terms(rows)).any(1)
+        table = self.data.table.iloc[rows]
+        if "origin" in table:
+            whole = (table["origin"] == "master").to_numpy() & among
             among = whole if whole.any() else among
-        own = self.data.on_set_scales(scores, self.rows, self.contract.sets)
-        residuals = np.abs(own - self.validation.labels).astype(np.float32)[among]
-        contents = self.validation.contents[among]
-        coverage = self.config.export.interval_coverage
-        content_half_width, promised = conformal_by_content(residuals, contents, coverage)
-        return conformal(residuals, coverage).model_copy(
-            update={
-                "num_contents": len(set(contents)),
-                "content_half_width": content_half_width,
-                "promised": promised,
-            }
+        own = self.data.on_set_scales(scores, rows, self.contract.sets)
+        return calibrate(
+            own[among],
+            table["score"].to_numpy(float)[among],
+            list(table["content"].to_numpy(str)[among]),
+            self.config.export.interval_coverage,
+            self.data.scale,
         )
 
     def refuse(self, precision: str, reason: str) -> None:
@@ -275,7 +275,8 @@ class _Export:
         columns |= {f"{precision}, hybrid": scores for precision, scores in self.fused.items()}
         if self.held_out:
             names = {"scores": "before retraining", "fused": "before retraining, hybrid"}
-            columns = {names[name]: scores for name, scores in self.held_out.items()}
+            own = pd.Index(self.held_out["rows"]).get_indexer(self.rows)
+            columns = {names[name]: self.held_out[name][own] for name in names if name in self.held_out}
         for name, scores in columns.items():
             table[name] = scores.astype(float)
         result = evaluate_predictors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,16 @@ def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str,
     def build(folder: Path) -> None:
         values_NV = open_memmap(folder / "kept.npy", mode="w+", dtype=np.float32, shape=shape)
         note(f"frozen layers: {values_NV.nbytes / 2**20:.1f} MiB")
-        for row in track(range(len(pixels)), "frozen layers", total=len(pixels)):
-            values_NV[row] = output(row)
+        # Rows side by side, each on one core: twice as fast on two cores as the threads of one row, same bytes.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
+                outputs = track(pool.map(output, range(len(pixels))), "frozen layers", total=len(pixels))
+                for row, values in enumerate(outputs):
+                    values_NV[row] = values
+        finally:
+            torch.set_num_threads(threads)
 
     params = {"model": name, "precision": precision, "shape": shape, "constants": constants(stem, normalize)}
     inputs = {"views": data.views.content_sha256, "weights": _hash_frozen(model)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from distill import checkpoint, engine, examples, exporting, losses, objective, train, training_state
+from distill import checkpoint, engine, examples, exporting, intervals, losses, objective, train, training_state
 from distill.evaluating import build_evaluation, evaluation_params
 from distill.exporting import build_export, export_failures, export_params
 from distill.reference import build_parts, parts_params
@@ -46,10 +46,10 @@ STAGES = (
     Stage("parts", 1, DATA, parts_params, build_parts, (patch_parts,)),
     Stage("teach", 5, TAUGHT, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),
     Stage("cache", CACHE_VERSION, {"teacher": "teach", **TAUGHT}, cache_params, build_cache, shared=True),
-    Stage("distill", 11, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
+    Stage("distill", 12, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
           TRAINER + STUDENT, shared=True),
-    Stage("export", 8, {"student": "distill", **DATA}, export_params, build_export,
-          (exporting, export, fp16, gates, int8, targets)),
+    Stage("export", 9, {"student": "distill", **DATA}, export_params, build_export,
+          (exporting, export, fp16, gates, int8, intervals, targets)),
     Stage("evaluate", 6, {"teacher": "teach", "student": "distill", "export": "export", **TAUGHT}, evaluation_params,
           build_evaluation, (gates,)),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,10 +18,10 @@ from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.data import Data, make_contract, read_data, training_params
 from distill.engine import own_device
 from distill.examples import Examples
+from distill.folds import HELD_OUT_SPLIT, assign_folds, leave_out
 from distill.frozen import keep_frozen
 from distill.model import Trainable, Upper
 from distill.predict import predict_batches
-from distill.rated_maps import best_maps
 from distill.stage import Artifacts, Inputs, constants
 from distill.teaching import content_hash
 from distill.train import fit
@@ -32,7 +31,6 @@ from rungwise.artifact import SCRATCH, sha256_file, verify_files, write_json
 from rungwise.config import InternVideo2Student, PixelStudentSection, QMambaStudent, RunConfig, Training
 from rungwise.progress import note
 from rungwise.ranks import ranks
-from rungwise.score.contract import Calibration
 from student import local_scan, patches
 from student.frame_student import FrameStudent
 from student.models import STUDENTS, load_pretrained, student_settings
@@ -40,7 +38,7 @@ from student.quality_student import QualityStudent
 from teacher import positions
 from teacher.cache import read_cache
 
-HELD_OUT = "held_out.safetensors"  # scores of validation clips by the student that didn't train on them
+HELD_OUT = "held_out.safetensors"  # scores of clips by students that didn't train on their contents; table rows
 NOT_HASHED = {"execution", "start", "checkpoint"}
 
 
@@ -52,19 +50,13 @@ def student_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
         params |= {"patches": constants(patches)}
     if isinstance(student, InternVideo2Student):
         params |= {} if student.checkpoint else {"positions": constants(positions)}
-    return (
-        params
-        | _backbone_params(config)
-        | {
-            "start": None if student.start is None else _hash(student.start),
-            "settings": settings_of(config, data),
-            "interval_coverage": config.export.interval_coverage,
-        }
-    )
+    start = {"start": None if student.start is None else _hash(student.start)}
+    return params | _backbone_params(config) | start | {"settings": settings_of(config, data)}
 
 
 def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
-    """Distill the student from labels and from the cache, and measure its interval on validation contents."""
+    """Distill the student from labels and from the cache; with `refit`, keep scores of contents it was not trained on
+    before."""
     student, data = config.student, read_data(config, inputs["dataset"], inputs["views"])
     verify_files(inputs["cache"])
     pretrained = inputs.artifacts.get("pretrain")
@@ -77,30 +69,36 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         device = own_device(inputs.device)
         hidden = keep_frozen(model, student.model, data, inputs.runs, device=device, precision=student.precision)
     targets = read_cache(inputs["cache"], list(data.table["clip"]), read_view_lists(data.views))
-    examples = partial(student_examples, config, data, targets=targets, hidden=hidden)
-    validation = data.examples("validation", inputs=hidden, reencoded_weight=student.reencoded_weight)
-    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
+    examples = partial(student_examples, config, targets=targets, hidden=hidden)
     fit_examples = partial(
         fit_student, config, data, student.training, folder=folder, device=inputs.device, watch=_watch_folder(inputs)
     )
-    fitted, history = fit_examples(model, examples("train"), validation, name="distill")
-    held_out, maps = {}, best_maps(data.sets, history)
-    if ranks().rank == 0:
-        hybrid = student.training.losses.is_hybrid
-        held_out = predict_held_out(fitted, validation, data.terms(data.rows("validation")) if hybrid else None)
+    history: list[dict[str, float]] = []
+    held_out: list[dict[str, NDArray[Any]]] = []
+    if student.folds is None:
+        validation = data.examples("validation", inputs=hidden, reencoded_weight=student.reencoded_weight)
+        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
+        fitted, history = fit_examples(model, examples(data, "train"), validation, name="distill")
+        held_out.append(score_held_out(fitted, config, data, "validation", hidden))
+    else:
+        fold_N = assign_folds(data, student.folds, config.seed)
+        for number in range(student.folds):
+            part = leave_out(data, fold_N, number)
+            fitted, fold_history = fit_examples(
+                new_student(config, data, start), examples(part, "train"), None, name=f"fold{number}"
+            )
+            history += fold_history
+            held_out.append(score_held_out(fitted, config, part, HELD_OUT_SPLIT, hidden))
     if student.refit:
         model = new_student(config, data, start)
-        _, refit_history = fit_examples(model, examples("train", "validation"), None, name="refit")
+        _, refit_history = fit_examples(model, examples(data, "train", "validation"), None, name="refit")
         history += refit_history
     if ranks().rank > 0:
         return
-    residuals = np.abs(data.on_set_scales(held_out["scores"], data.rows("validation"), maps) - validation.scores)
-    contract = make_contract(config, data, inputs.key, student.model, history).model_copy(
-        update={"calibration": conformal(residuals, config.export.interval_coverage)}
-    )
     write_json(folder / "history.json", history)
     if student.refit:
-        save_file(held_out, folder / HELD_OUT)
+        save_file({name: np.concatenate([part[name] for part in held_out]) for name in held_out[0]}, folder / HELD_OUT)
+    contract = make_contract(config, data, inputs.key, student.model, history)
     save_checkpoint(folder / "student.safetensors", model, settings_of(config, data), contract)
 
 
@@ -266,6 +264,17 @@ def predict_held_out(
     return scores
 
 
+def score_held_out(
+    model: nn.Module, config: RunConfig, data: Data, split: str, hidden: NDArray[Any] | None
+) -> dict[str, NDArray[Any]]:
+    """`predict_held_out` of a split's labeled clips, with their table rows_N; in the first process."""
+    if ranks().rank > 0:
+        return {}
+    rows = data.rows(split)
+    terms = data.terms(rows) if config.student.training.losses.is_hybrid else None
+    return {"rows": rows} | predict_held_out(model, data.examples(split, inputs=hidden), terms)
+
+
 def load_start(model: nn.Module, path: Path) -> None:
     """Fill a student from another's checkpoint; only prompts may be new.
 
@@ -295,9 +304,3 @@ def _hash(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"student.start: {path} is not a file")
     return sha256_file(path)
-
-
-def conformal(residuals: NDArray[np.float32], coverage: float) -> Calibration:
-    """Split-conformal half width: the ceil((n + 1) * coverage)-th smallest absolute residual (Vovk; Lei 2018)."""
-    rank = min(len(residuals), math.ceil((len(residuals) + 1) * coverage))
-    return Calibration(coverage=coverage, half_width=float(np.sort(residuals)[rank - 1]), num_clips=len(residuals))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rungwise.metrics.evaluation_result import STATISTICS, Evaluation, format_interval
-from rungwise.score.contract import Contract
+from rungwise.score.contract import Calibration, Contract, Scale
 from student.gates import Gate
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CARD_STATISTICS = ("srcc", "within_content_srcc", "plcc", "pairs_same_codec", "pairs_cross_codec")
 
+HALF_WIDTHS_AT = (0.05, 0.2, 0.4)  # of the scale, from its best end
 MOST_HEIGHTS = 8  # that are listed one by one
 MIN_ENCODES = 5  # in a row of the table of errors
 DISPLAY_HEIGHTS = (0, 288, 480, 720, 1080, 100_000)
@@ -106,10 +107,10 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Figures on validation contents",
         "",
-        "Validation contents chose the epoch and the operators left in float, so these figures flatter. The export"
-        " never touches the test contents; `rungwise evaluate` reports them."
+        "Validation contents chose the operators left in float and, without folds, the epoch, so these figures flatter."
+        " The export never touches the test contents; `rungwise evaluate` reports them."
         + " The student was then retrained on the validation contents too; these figures and the intervals below are"
-        " of the student before that." * facts.refitted,
+        " of students that had not seen them." * facts.refitted,
         "Brackets: 95 % intervals by content.",
         "",
         *_figures(validation),
@@ -122,9 +123,8 @@ def write_card(contracts: Mapping[str, Contract], validation: Evaluation, facts:
         "",
         "## Files",
         "",
-        f"| file | precision | bytes | {first_calibration.coverage:.0%} interval around a score |"
-        " by contents alone (fraction covered) |",
-        "|---|---|---|---|---|",
+        f"| file | precision | bytes | {first_calibration.coverage:.0%} interval around a score |",
+        "|---|---|---|---|",
         *(_file(name, contract, facts) for name, contract in contracts.items()),
         "",
         *_streams(contracts),
@@ -162,11 +162,16 @@ def _figures(validation: Evaluation) -> list[str]:
 def _file(name: str, contract: Contract, facts: Facts) -> str:
     calibration = contract.calibration
     assert calibration is not None
-    assert calibration.promised is not None
-    return (
-        f"| {name} | {contract.precision} | {facts.bytes[name]:,} | +/- {calibration.half_width:.2f} |"
-        f" +/- {calibration.content_half_width:.2f} ({calibration.promised:.0%}) |"
-    )
+    return f"| {name} | {contract.precision} | {facts.bytes[name]:,} | {_half_widths(calibration, contract.scale)} |"
+
+
+def _half_widths(calibration: Calibration, scale: Scale) -> str:
+    """Half widths at the best score and, where they depend on the score, further down the scale."""
+    if not calibration.slope:
+        return f"+/- {calibration.half_width:.1f}"
+    scores = [scale.best + share * (scale.minimum + scale.maximum - 2 * scale.best) for share in HALF_WIDTHS_AT]
+    texts = [f"{calibration.half_width + calibration.slope * abs(scale.best - s):.1f} at {s:g}" for s in scores]
+    return "+/- " + ", ".join(texts)
 
 
 def _streams(contracts: Mapping[str, Contract]) -> list[str]:
@@ -175,7 +180,7 @@ def _streams(contracts: Mapping[str, Contract]) -> list[str]:
     for name, contract in contracts.items():
         if contract.stream is not None:
             assert contract.stream.calibration is not None
-            lines.append(f"| {name} | +/- {contract.stream.calibration.half_width:.2f} |")
+            lines.append(f"| {name} | {_half_widths(contract.stream.calibration, contract.scale)} |")
             codecs = ", ".join(contract.stream.codecs)
     if not lines:
         return []
@@ -204,6 +209,6 @@ def _promise(contract: Contract) -> list[str]:
     if calibration.promised is None or calibration.promised >= calibration.coverage:
         return []
     return [
-        f"- Intervals aim at {calibration.coverage:.0%}, but {calibration.num_contents} validation contents can promise"
-        f" {calibration.promised:.0%} only, and that with the width of the largest error on validation."
+        f"- Intervals aim at {calibration.coverage:.0%}, but {calibration.num_contents} held-out contents can promise"
+        f" {calibration.promised:.0%} only, and that with the width of the largest error."
     ]

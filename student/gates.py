@@ -7,7 +7,6 @@ contents, and their scores may move little: a shift of all scores keeps every or
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -107,26 +106,3 @@ def rerun_gate(scorer: Scorer, scores: NDArray[np.float32], validation: Labeled)
 def spread(count: int, limit: int) -> NDArray[np.int64]:
     """Up to `limit` of `count` row numbers, evenly."""
     return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64))
-
-
-def conformal_by_content(
-    residuals: NDArray[np.float32], contents: Sequence[str] | NDArray[np.str_], coverage: float
-) -> tuple[float, float]:
-    """Split-conformal half width for a clip of a new content, in score units, and its guaranteed coverage.
-
-    Clips of one content err alike, so contents, not clips, are exchangeable: each of K contents weighs 1 / (K + 1), its
-    clips alike, and the new one's 1 / (K + 1) lies at infinity (Lee, Barber, Willett 2023, "Distribution-free inference
-    with hierarchical data"). Where K / (K + 1) < coverage, the largest residual is taken and K / (K + 1) promised.
-
-    Args:
-        residuals: (N,) |score - label| in score units.
-        contents: (N,) each clip's content.
-        coverage: fraction of clips that the interval should cover.
-    """
-    _, codes, counts = np.unique(np.asarray(contents), return_inverse=True, return_counts=True)
-    weights = 1.0 / (counts[codes] * (len(counts) + 1.0))
-    order = np.argsort(residuals, kind="stable")
-    reached = np.cumsum(weights[order])
-    # Sums of weights miss a fraction like 9 / 10 by a rounding error.
-    place = min(int(np.searchsorted(reached, coverage - 1e-9)), len(residuals) - 1)
-    return float(residuals[order[place]]), min(coverage, len(counts) / (len(counts) + 1.0))

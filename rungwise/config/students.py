@@ -34,6 +34,9 @@ class StudentSection(Section):
     """a student's checkpoint to continue from; null: pretrained weights where there are some, random ones else"""
     refit: bool
     """after validation chose the epoch and the interval, retrain on train and validation contents"""
+    folds: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=not_)
+    """for the interval, score all train and validation contents by students trained on the other folds; needs `refit`,
+    and the last epoch is taken; null: validation contents alone"""
     bitrate_groups: BitrateGroups | None
     """for `losses.coarse` and `losses.fine`"""
     precision: Literal["fp32", "bf16"]
@@ -55,6 +58,8 @@ class StudentSection(Section):
         problems = self.training.losses.misplaced("distill")
         if self.training.mix_codecs and self.bitrate_groups is not None and self.bitrate_groups.mix:
             problems.append("give `training.mix_codecs` or `bitrate_groups.mix`, not both")
+        if self.folds is not None and not self.refit:
+            problems.append("`folds` needs `refit: true`")
         for need, terms in LossWeights.terms_by_need().items():
             if bool(getattr(self, need)) != any(term in used for term in terms):
                 problems.append(f"`{need}` and {' or '.join(f'losses.{term}' for term in terms)} go together")

@@ -23,7 +23,6 @@ import teacher.cache
 from distill.checkpoint import load_checkpoint
 from distill.data import read_data
 from distill.pipeline import STAGES, Outcome, run
-from distill.students import conformal
 from rungwise.cli import app
 from rungwise.config import RunConfig
 from rungwise.score.scorer import Scorer
@@ -93,7 +92,7 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         (7, distill.view_store, "read_views"),
         (2, distill.train, "make_batch"),  # teach, second epoch
         (2, teacher.cache, "save"),
-        (1, distill.students, "conformal"),  # distill, after its last epoch
+        (1, distill.students, "save_checkpoint"),  # distill, after its last epoch
         (1, distill.exporting, "parity"),
         (1, distill.evaluating, "write_report"),
     ):
@@ -128,12 +127,6 @@ def test_golden_reruns_the_student_and_the_export(unbroken: tuple[Path, Outcome]
         absent = CliRunner().invoke(app, ["golden", str(tmp_path / name)])
         assert absent.exit_code == 1
         assert "no such" in absent.stderr
-
-
-def test_conformal_half_width_by_hand() -> None:
-    residuals = np.arange(1, 11, dtype=np.float32)
-    assert conformal(residuals, 0.8).half_width == 9.0  # ceil(11 * 0.8) = 9th smallest
-    assert conformal(residuals, 0.99).half_width == 10.0
 
 
 def test_verbs_print_results_to_stdout_and_the_scored_number_is_the_scorers(

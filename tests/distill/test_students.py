@@ -17,6 +17,8 @@ import yaml
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+import distill.students
+import distill.train
 from distill.checkpoint import load_checkpoint
 from distill.data import read_data
 from distill.pipeline import Outcome, run
@@ -335,3 +337,31 @@ def test_a_refit_learns_from_validation_contents_too_and_is_judged_by_what_was_s
 
     fused = predict_held_out(Said(), validation, terms)["fused"]
     assert fused.tolist() == [10] + [20] * (len(validation) - 1)
+
+
+def test_with_folds_every_train_and_validation_clip_is_scored_by_a_student_that_never_saw_its_content(
+    config_path: Path, unbroken: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[set[str]] = []
+    fit = distill.train.fit
+
+    def watched(model: Any, train: Any, *rest: Any, **options: Any) -> Any:
+        trained.append(set(train.contents))
+        return fit(model, train, *rest, **options)
+
+    monkeypatch.setattr(distill.students, "fit", watched)
+    outcome = run(read(changed(config_path, refit=True, folds=2), tmp_path / "run.yaml"), unbroken[0], until="export")
+    artifacts = outcome.artifacts
+    data = read_data(load_config(config_path), artifacts["ladder"], artifacts["views"])
+    held_out = load_file(artifacts["distill"].path / HELD_OUT)
+    own = data.rows("train", "validation")
+    assert sorted(held_out["rows"]) == sorted(own)
+    *of_folds, of_all = trained
+    scored = [set(data.table["content"].iloc[own]) - contents for contents in of_folds]
+    assert scored[0].isdisjoint(scored[1])
+    assert scored[0] | scored[1] == of_all == set(data.table["content"].iloc[own])
+    calibration = Scorer(artifacts["export"].path / "student.onnx").contract.calibration
+    assert calibration is not None
+    assert calibration.num_contents == len(of_all)
+    with pytest.raises(ValueError, match="`folds` needs `refit: true`"):
+        read(changed(config_path, folds=2), tmp_path / "wrong.yaml")

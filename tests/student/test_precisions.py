@@ -17,7 +17,7 @@ from rungwise.score.scorer import Scorer
 from rungwise.score.views import ViewRecipe
 from student.export import check_operators, seal
 from student.fp16 import to_fp16
-from student.gates import Gate, Labeled, conformal_by_content, loss_gates, rerun_gate
+from student.gates import Gate, Labeled, loss_gates, rerun_gate
 from student.int8 import Quantizer
 from student.models import STUDENTS
 from student.trace import trace, write_graph
@@ -219,28 +219,6 @@ def test_gates_know_loss_shift_and_no_number() -> None:
     nothing = Gate("fp16", "SRCC loss", float("nan"), 0.005, "")
     assert not nothing.passed
     json.dumps(nothing.as_dict(), allow_nan=False)
-
-
-def test_intervals_by_content_by_hand() -> None:
-    # Nine contents of two clips: each clip weighs 1 / 20. The 18th residual reaches 0.9, the 10th 0.5.
-    residuals = np.arange(1, 19, dtype=np.float32)
-    contents = [f"{clip // 2}" for clip in range(18)]
-    assert conformal_by_content(residuals, contents, 0.9) == (18.0, 0.9)
-    assert conformal_by_content(residuals, contents, 0.5)[0] == 10.0
-    assert conformal_by_content(residuals[:8], contents[:8], 0.9) == (8.0, 0.8)  # four contents can promise 4 of 5
-    # A content of many clips weighs no more than one of few.
-    assert conformal_by_content(np.array([1, 1, 1, 1, 1, 1, 9], np.float32), ["a"] * 6 + ["b"], 0.6)[0] == 9.0
-
-
-def test_intervals_cover_new_contents() -> None:
-    rng = np.random.default_rng(0)
-    covered = []
-    for _ in range(300):
-        spread = rng.exponential(1, 13)
-        residuals = np.abs(rng.normal(0, 1, (13, 12)) * spread[:, None]).astype(np.float32)
-        half, _ = conformal_by_content(residuals[:12].ravel(), np.repeat(np.arange(12), 12).astype(str), 0.9)
-        covered.append((residuals[12] <= half).mean())
-    assert np.mean(covered) > 0.88
 
 
 def test_contracts_of_the_first_version_still_load() -> None:

@@ -1,7 +1,7 @@
 // Scores videos beside the page: reads files with mediabunny and WebCodecs, runs the model with onnxruntime-web.
 
-import { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSampleSink } from "./mediabunny.js";
-import * as ort from "./onnxruntime.js";
+import { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSampleSink } from "./mediabunny.min.mjs";
+import * as ort from "./ort.wasm.bundle.min.mjs";
 import { Picture, patch } from "./pixels.js";
 import { chooseFrames, cutWindows, goldenView, patchCorners } from "./views.js";
 
@@ -19,7 +19,7 @@ async function loadModel() {
   const answer = await fetch("model.json");
   const { contract, bitstreamInputs } = await answer.json();
   ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", import.meta.url).href };
+  ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
   const session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
   const { view, golden } = contract, size = view.grid * view.patch_px;
   const run = async pixels => {
@@ -158,10 +158,12 @@ async function score(file, displayHeight, report) {
     : counted.reduce((sum, window) => sum + window.score * (window.end - window.start), 0) / seconds;
   const clip = value => Math.min(scale.maximum, Math.max(scale.minimum, value));
   const fraction = (mean - scale.minimum) / (scale.maximum - scale.minimum);
+  const best = sign > 0 ? scale.maximum : scale.minimum;
+  const halfWidth = calibration && calibration.half_width + calibration.slope * Math.abs(best - mean);
   const worst = [...counted].sort((a, b) => sign * (a.score - b.score) || a.start - b.start).slice(0, NUM_WORST);
   return {
     path: file.name, score: mean, pixel_score: mean, bitstream_used: false,
-    low: calibration && clip(mean - calibration.half_width), high: calibration && clip(mean + calibration.half_width),
+    low: calibration && clip(mean - halfWidth), high: calibration && clip(mean + halfWidth),
     band: BANDS[Math.min(4, Math.max(0, Math.floor((sign > 0 ? fraction : 1 - fraction) * 5)))],
     kind: scale.kind, polarity: scale.polarity, codec: CODECS[video.codec] ?? video.codec, kbps: video.kbps,
     width: video.width, height: video.height, display_height: video.shown[1],
