@@ -7,8 +7,8 @@
 
 RUNS is where `make default-model` left its artifacts; masters/ and photographs/ must lie where it found them. Only the
 test contents of benchmarks/default.yaml are scored. `--unseen` encodes those below 720 lines with codecs and encoders
-that the ladder does not have, and scores those. `--model NAME=FILE` adds another file's hybrid scores. The second
-command needs no videos: anyone can repeat it on the committed CSV.
+that the ladder does not have, and scores those. `--previous CSV` adds the hybrid scores of an earlier table of the same
+encodes. The second command needs no videos: anyone can repeat it on the committed CSV.
 """
 
 from __future__ import annotations
@@ -37,21 +37,19 @@ COLUMNS = [
     "score", "score_polarity", "score_min", "score_max", "psnr", "ssim", "vmaf_v0", "pixel_only", "hybrid", "low",
     "high",
 ]  # fmt: skip
-Scorers = dict[str, Scorer]
 
 
-def score_table(table: pd.DataFrame, masters: dict[str, Path], scorers: Scorers) -> pd.DataFrame:
+def score_table(table: pd.DataFrame, masters: dict[str, Path], scorer: Scorer) -> pd.DataFrame:
     """The table with a column for each metric; PSNR and SSIM come with the ladder. "hybrid" is the packaged file's
     score, pixel-only where a file has no QP, in an interval from "low" to "high"."""
     rows = []
     columns = zip(table["path"], table["content"], table["display_height"], strict=True)
     for path, content, height in track(columns, "accuracy", total=len(table)):
-        results = {name: scorer.score(path, display_height=int(height)) for name, scorer in scorers.items()}
-        own = results["hybrid"]
-        scores: dict[str, float | None] = {name: result.score for name, result in results.items()}
-        scores |= {"pixel_only": own.score if own.pixel_score is None else own.pixel_score}
+        own = scorer.score(path, display_height=int(height))
         vmaf_v0 = label(masters[content], Path(path), models=(VMAF_V0,)).metrics[VMAF_V0].mean
-        rows.append(scores | {"vmaf_v0": vmaf_v0, "low": own.low, "high": own.high})
+        rows.append({
+            "hybrid": own.score, "pixel_only": own.pixel_score, "vmaf_v0": vmaf_v0, "low": own.low, "high": own.high
+        })  # fmt: skip
     scored = table.reset_index(drop=True).join(pd.DataFrame(rows))
     scored = scored.rename(columns={"psnr_mean": "psnr", "ssim_mean": "ssim"})
     is_large = scored["display_height"] >= LARGE_LINES
@@ -59,7 +57,7 @@ def score_table(table: pd.DataFrame, masters: dict[str, Path], scorers: Scorers)
     scored["generation"] = "master"
     if "first_crf" in scored:
         scored["generation"] = np.where(scored["first_crf"].notna(), "re-encode", "master")
-    others = [name for name in (*scorers, "kind") if name in scored and name not in COLUMNS]
+    others = [name for name in ("kind",) if name in scored]
     return scored.reindex(columns=[*COLUMNS, *others]).sort_values("clip").round(4)
 
 
@@ -70,7 +68,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, help=".csv of the ladder's own encodes")
     parser.add_argument("--unseen", type=Path, help=".csv of codecs and encoders that the ladder does not have")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE", help="another .onnx file")
+    parser.add_argument("--previous", type=Path, help=".csv of an earlier file's scores of the same encodes")
     parser.add_argument("--workers", type=int, default=2, help="encodes made side by side")
     arguments = parser.parse_args()
     config = load_config(arguments.config)
@@ -80,15 +78,17 @@ def main() -> None:
     splits = assign_splits(dict(zip(table["content"], table["group"], strict=True)), **config.splits.model_dump())
     table = table[table["content"].map(splits) == "test"]
     masters = {master.content: master.path for master in outcome.masters if splits.get(master.content) == "test"}
-    scorers = {"hybrid": Scorer()}
-    scorers |= {name: Scorer(Path(path)) for name, _, path in (text.partition("=") for text in arguments.model)}
     if arguments.out is not None:
-        write_text(arguments.out, score_table(table, masters, scorers).to_csv(index=False))
+        scored = score_table(table, masters, Scorer())
+        if arguments.previous is not None:
+            earlier = pd.read_csv(arguments.previous).set_index("clip")["hybrid"]
+            scored["previous"] = scored["clip"].map(earlier)
+        write_text(arguments.out, scored.to_csv(index=False))
     if arguments.unseen is not None:
         small = set(table["content"][table["display_height"] < LARGE_LINES])
         small_masters = {content: path for content, path in masters.items() if content in small}
         encodes = unseen_encodes(small_masters, arguments.runs / "unseen", arguments.workers, config.ladder.label)
-        write_text(arguments.unseen, score_table(encodes, masters, scorers).to_csv(index=False))
+        write_text(arguments.unseen, score_table(encodes, masters, Scorer()).to_csv(index=False))
 
 
 if __name__ == "__main__":

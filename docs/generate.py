@@ -35,7 +35,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "precisions": tables.precisions,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,
-    "runtimes": tables.runtimes,
     "student gains": tables.student_gains,
     "student sizes": tables.student_sizes,
     "students": tables.students,

@@ -358,16 +358,3 @@ def _gain(row: Facts) -> str:
         return value
     gain, low, high = row["gain"]
     return f"{value} ({gain:+.3f}{SPACE}[{low:.3f},{SPACE}{high:.3f}])"
-
-
-def runtimes() -> str:
-    """The packaged model in other runtimes, beside onnxruntime's Python package."""
-    facts = read("runtimes.json")
-    rows = [
-        (f"{row['runtime']} {row['version']}", f"{row['max_difference']:.2f}", f"{row['mean_difference']:.2f}",
-         f"{row['time_to_onnxruntime']:.2f} ({row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f})")
-        for row in facts["rows"]
-    ]  # fmt: skip
-    views = f"{facts['precision']}, {facts['views']} views, one thread"
-    header = (views, "largest difference, points", "mean difference", "CPU time relative to onnxruntime")
-    return table(header, rows)

@@ -204,8 +204,7 @@ def _interval(scale: Scale, calibration: Calibration | None, score: float) -> In
     """The calibrated interval of one score, negated where lower is better."""
     if calibration is None:
         return None, None
-    low = max(scale.minimum, score - calibration.half_width)
-    high = min(scale.maximum, score + calibration.half_width)
+    low, high = calibration.interval(score, scale)
     return (-high, -low) if scale.polarity == "lower_is_better" else (low, high)
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from operator import not_
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Len
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.score.views import VIEWS_VERSION, ViewRecipe
 
 # 2: precision, opset, inputs_sha256, left_in_float; intervals by content; 3: stream; 4: five bitstream features, as a
-# graph input; 5: six
-CONTRACT_VERSION = 5
+# graph input; 5: six; 6: twelve, intervals whose width depends on the score
+CONTRACT_VERSION = 6
 METADATA_KEY = "rungwise"  # the contract's key in a file's metadata
 
 
@@ -51,15 +54,15 @@ class SetMap(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Split-conformal interval around a score, from validation contents.
+    """Conformal interval around a score, from contents that the model did not train on (distill/intervals.py).
 
     Attributes:
         coverage: nominal coverage of the interval.
-        half_width: half width in score units, over validation clips. Errors of clips of one content are correlated, so
-            the coverage on new contents is only approximate.
-        num_clips, num_contents: validation clips and their contents.
-        content_half_width: half width over contents instead of clips: for any model, it covers in expectation the
-            fraction `promised` of new contents' clips. It is wide if there are few contents.
+        half_width: half width at the best score, in score units.
+        slope: what each point below the best score adds to it.
+        num_clips, num_contents: held-out clips and their contents.
+        promised: the fraction of new contents' clips that it covers in expectation; under `coverage` if there were too
+            few contents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,9 +70,14 @@ class Calibration(BaseModel):
     coverage: float
     half_width: float
     num_clips: int
+    slope: float = 0.0
     num_contents: int = 0
-    content_half_width: float | None = None
     promised: float | None = None
+
+    def interval(self, score: float, scale: Scale) -> tuple[float, float]:
+        """Lowest and highest score, within the scale."""
+        half_width = self.half_width + self.slope * abs(scale.best - score)
+        return max(scale.minimum, score - half_width), min(scale.maximum, score + half_width)
 
 
 class BitstreamContract(BaseModel):
@@ -77,15 +85,15 @@ class BitstreamContract(BaseModel):
 
     Attributes:
         codecs: codecs that the model was trained on.
-        low, high: range of the six bitstream features over the training clips.
+        low, high: range of the bitstream features over the training clips.
         calibration: interval of hybrid scores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codecs: tuple[str, ...]
-    low: tuple[float, float, float, float, float, float]
-    high: tuple[float, float, float, float, float, float]
+    low: Annotated[tuple[float, ...], Len(NUM_BITSTREAM_FEATURES, NUM_BITSTREAM_FEATURES)]
+    high: Annotated[tuple[float, ...], Len(NUM_BITSTREAM_FEATURES, NUM_BITSTREAM_FEATURES)]
     calibration: Calibration | None = None
 
 

@@ -38,7 +38,7 @@ class Score:
 
     Attributes:
         score: mean of the windows' scores, weighted by duration. Flat windows count only if all are flat.
-        low, high: split-conformal interval; its width is that of a single window.
+        low, high: conformal interval; its width is that of a single window.
         band: one of `BANDS`.
         pixel_score: pixel-only score.
         bitstream_used: whether `score` is hybrid (pixels and bitstream features) or equal to `pixel_score`.

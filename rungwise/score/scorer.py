@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rungwise.bitstream.encoder_stats import EncoderStats
-from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, bitstream_input
+from rungwise.bitstream.features import BITSTREAM_INPUT_DIM, NUM_LEVELS, bitstream_input
 from rungwise.score.contract import (
     CONTRACT_VERSION,
     METADATA_KEY,
@@ -293,12 +293,12 @@ class Scorer:
             scored = [self.hybrid_window(item) if bitstream_used else item.window for item in chosen]
             return tuple(sorted(scored, key=lambda window: window.start_seconds))
 
-        half_width = calibration.half_width if calibration else None
+        low, high = calibration.interval(score, scale) if calibration else (None, None)
         return Score(
             path=path,
             score=score,
-            low=None if half_width is None else max(scale.minimum, score - half_width),
-            high=None if half_width is None else min(scale.maximum, score + half_width),
+            low=low,
+            high=high,
             band=band(score, scale.minimum, scale.maximum, scale.polarity),
             pixel_score=pixel_score,
             bitstream_used=bitstream_used,
@@ -344,6 +344,7 @@ def _unsupported_feature(features: NDArray[np.float64], trained: BitstreamContra
     if np.isnan(features).any():
         return "no QP in the bitstream"
     outside = np.maximum(np.array(trained.low) - features, features - np.array(trained.high)) > MAX_OUTSIDE_OCTAVES
+    outside = outside[:NUM_LEVELS]  # the others are clamped however far: a still scene has no spread
     if not outside.any():
         return None
     names = ("bits of the largest frame", "bits per frame", "coded size", "QP", "QP", "QP")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Hdr = Literal["refuse", "tonemap"]
 FrameCallback = Callable[[float, "VideoFrame"], None]
 ALPHA_FORMATS = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya")
+LEAST_COVER = 0.6  # of the view's side: patches of smaller frames overlap so much that they show few places
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,6 @@ def first_frame_metadata(frame: VideoFrame, stream: Any, name: str, options: Rea
         metadata.add_note(f"sample aspect ratio {ratio:.4g}:1: evaluated at {display_width}x{display_height}")
     if frame.format.name.startswith(ALPHA_FORMATS):
         metadata.add_note("alpha is ignored: colors are scored as stored")
-    if min(metadata.display_size) / options.recipe.grid < options.recipe.patch_px:
+    if min(metadata.display_size) < LEAST_COVER * options.recipe.size_px:
         metadata.add_note(f"smaller than the model's {options.recipe.size_px}-pixel view: patches overlap")
     return metadata
