@@ -72,18 +72,27 @@ def seconds_a_view(scorer: Scorer, pixels: NDArray[np.uint8]) -> float:
     return min(seconds)
 
 
-def export(name: str, size: str, folder: Path) -> dict[str, Any]:
-    """One student's row."""
-    from distill.predict import predict
-    from student.export import PARITY_SHARE, parity, seal
-    from student.fp16 import to_fp16
-    from student.gates import Gate, Labeled, loss_gates, rerun_gate
+def cost_of(name: str, size: str) -> dict[str, Any]:
+    """One student's weights and multiply-adds."""
     from student.models import STUDENTS, cost
-    from student.trace import trace
 
     kind = STUDENTS[name]
     with torch.device("meta"):  # shapes alone
         parts = cost(kind(**settings(name, dict(kind.SIZES[size]))), RECIPE)
+    sums = {"weights": sum(part.weights for part in parts), "macs": sum(part.macs for part in parts)}
+    return {"student": name, "size": size} | sums
+
+
+def export(name: str, size: str, folder: Path) -> dict[str, Any]:
+    """One student's file: its size, time and gates."""
+    from distill.predict import predict
+    from student.export import PARITY_SHARE, parity, seal
+    from student.fp16 import to_fp16
+    from student.gates import Gate, Labeled, loss_gates, rerun_gate
+    from student.models import STUDENTS
+    from student.trace import trace
+
+    kind = STUDENTS[name]
     torch.manual_seed(0)
     model = kind(**settings(name, dict(kind.SIZES[size]))).eval()
     scale = Scale(kind="vmaf_v1.0.16_3d0h", polarity="higher_is_better", minimum=0, maximum=100)
@@ -104,10 +113,6 @@ def export(name: str, size: str, folder: Path) -> dict[str, Any]:
     for gate in gates:
         note(f"{name} {size}: {gate}")
     return {
-        "student": name,
-        "size": size,
-        "weights": sum(part.weights for part in parts),
-        "macs": sum(part.macs for part in parts),
         "megabytes": round((folder / f"{name}.onnx").stat().st_size / 1e6, 1),
         "seconds_a_view": round(seconds_a_view(scorer, pixels), 3),
         "gates": [gate.as_dict() for gate in gates],
@@ -121,18 +126,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    former: dict[str, Any] = {}
+    if arguments.only and arguments.out and arguments.out.is_file():
+        former = {row["student"]: row for row in json.loads(arguments.out.read_text())["rows"]}
+    rows = [former.get(name, {}) | cost_of(name, size) for name, size in SIZES]
     with tempfile.TemporaryDirectory() as folder:
-        rows = [export(name, size, Path(folder)) for name, size in SIZES if arguments.only in (None, name)]
+        for row in rows:
+            if arguments.only in (None, row["student"]):
+                row |= export(row["student"], row["size"], Path(folder))
     print(f"{'student':20}{'weights':>10}{'GMACs':>8}{'MB':>8}{'s a view':>10}{'gates':>8}")
     for row in rows:
-        passed = f"{sum(gate['passed'] for gate in row['gates'])}/{len(row['gates'])}"
-        print(f"{row['student'] + ' ' + row['size']:20}{row['weights'] / 1e6:8.1f} M{row['macs'] / 1e9:8.1f}"
-              f"{row['megabytes']:8.1f}{row['seconds_a_view']:10.2f}{passed:>8}")  # fmt: skip
+        gates = row.get("gates", [])
+        file = f"{row['megabytes']:8.1f}{row['seconds_a_view']:10.2f}" if gates else f"{'':18}"
+        passed = f"{sum(gate['passed'] for gate in gates)}/{len(gates)}"
+        name, weights = f"{row['student']} {row['size']}", row["weights"] / 1e6
+        print(f"{name:20}{weights:8.1f} M{row['macs'] / 1e9:8.1f}{file}{passed:>8}")
     if arguments.out:
-        if arguments.only and arguments.out.is_file():
-            others = json.loads(arguments.out.read_text())["rows"]
-            rows += [row for row in others if row["student"] != arguments.only]
-            rows.sort(key=lambda row: list(dict(SIZES)).index(row["student"]))
         facts = {"command": f"python {sys.argv[0]}", "cores": os.cpu_count(), "machine": platform.machine()}
         write_json(arguments.out, facts | {"view": RECIPE.model_dump(mode="json"), "rows": rows})
 

@@ -312,21 +312,53 @@ def _listed(figure: Sequence[float] | None) -> str:
     return interval(dict(zip(("value", "low", "high"), figure, strict=True))) if figure else ""
 
 
-METHOD_TEACHERS = {"internvideo2": "InternVQA", "q_clip": "Q-CLIP", "clipvqa": "CLIPVQA", "conviqt": "CONVIQT"}
 TRANSFER = ("no tuning", "StylePrompt tuning", "full tuning")
 COARSE_TO_FINE = ("label only", "+ coarse", "+ coarse and fine")
 
 
-def methods() -> str:
-    """What was measured of each published method."""
+def published() -> str:
+    """The six small configs, each from masters to exported files."""
     rows = [
-        (f"{METHOD_TEACHERS[row['teacher']]}, tiny teacher", f"{row['validation_encodes']} validation encodes",
-         row["validation_srcc"].replace(", ", f",{SPACE}"))
-        for row in read("teachers_tiny.json")["rows"] if row["teacher"] in METHOD_TEACHERS
-    ]  # fmt: skip
+        (
+            row["method"],
+            f"`{row['config']}`",
+            *(interval(row["srcc"][name]) for name in ("teacher", "student-onnx")),
+            f"{row['gates']['passed']} of {row['gates']['all']}",
+            f"{sum(row['seconds'].values()):.0f} s",
+        )
+        for row in read("published.json")["rows"]
+    ]
+    return table(("system", "config", "teacher, SRCC", "student's ONNX, SRCC", "gates passed", "time"), rows)
+
+
+def student_exports() -> str:
+    """Each student at one size: its cost, and its file through the gates."""
+    rows = [
+        (
+            f"`{row['student']}` {row['size']}",
+            f"{row['weights'] / 1e6:.1f} M",
+            f"{row['macs'] / 1e9:.1f} G",
+            *(
+                (
+                    f"{row['megabytes']:.1f} MB",
+                    f"{row['seconds_a_view']:.2f} s" if "seconds_a_view" in row else "",
+                    f"{sum(gate['passed'] for gate in row['gates'])} of {len(row['gates'])}",
+                )
+                if "gates" in row
+                else ("", "", "")
+            ),
+        )
+        for row in read("student_exports.json")["rows"]
+    ]
+    return table(("student", "weights", "multiply-adds", "fp32 file", "CPU time of a view", "gates passed"), rows)
+
+
+def methods() -> str:
+    """What was measured of published parts of students."""
+    rows = list[tuple[str, ...]]()
     for method, student, codecs, variants in (
-        ("QMamba", "mamba", "av1, vp9", TRANSFER),
-        ("SwinV2 coarse-to-fine", "swin", "all", COARSE_TO_FINE),
+        ("QMamba's StylePrompt, light student", "mamba", "av1, vp9", TRANSFER),
+        ("SwinV2 coarse-to-fine, light student", "swin", "all", COARSE_TO_FINE),
     ):
         by_variant = {row["variant"]: row for row in read("students.json")["rows"]
                       if (row["codecs"], row["student"]) == (codecs, student)}  # fmt: skip
