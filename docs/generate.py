@@ -36,7 +36,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "published": tables.published,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,
-    "runtimes": tables.runtimes,
     "student exports": tables.student_exports,
     "student gains": tables.student_gains,
     "student sizes": tables.student_sizes,
