@@ -147,7 +147,7 @@ def search_row(method: str, run: Run, target: float) -> dict[str, Any]:
     if method == "bisection":
         place = bisect_place(len(axis.values), target, vmaf)
     else:
-        place = find_place(Curve(axis), target, TOLERANCE, rough if method == "search" else None, vmaf)
+        place = find_place(Curve(axis), target, TOLERANCE, rough if run.trials.rough_trials else None, vmaf)
     return {
         "method": method,
         "master": run.trials.master.name,
