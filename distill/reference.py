@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +24,7 @@ from rungwise.ladder.make import read_ladder
 from rungwise.ladder.patch_parts import PARTS, patch_parts
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.progress import track
+from rungwise.ranks import cores
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import View, read_views
 
@@ -58,7 +58,7 @@ def build_parts(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
     done = folder / SCRATCH / "parts"  # one small file a clip: what a killed run need not compare again
     done.mkdir(parents=True, exist_ok=True)
     rows_by_content = {str(content): rows for content, rows in table.groupby("content").indices.items()}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         compare = partial(_compare_content, table, views, pixels, config.views.recipe.patch_px, masters, done)
         for _ in track(pool.map(compare, *zip(*rows_by_content.items(), strict=True)), "parts", total=len(masters)):
             pass

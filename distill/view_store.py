@@ -7,7 +7,6 @@ from it and is there because training reads every view many times.
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from rungwise.artifact import SCRATCH, Artifact, write_json
 from rungwise.config import RunConfig, Views
 from rungwise.ladder.make import read_ladder
 from rungwise.progress import track
+from rungwise.ranks import cores
 from rungwise.score.views import View, make_views, read_views
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def build_views(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     path = folder / "pixels.npy"
     pixels = open_memmap(path, mode="r+" if path.is_file() else "w+", dtype=np.uint8, shape=shape)
     rows = [row for row in range(len(table)) if not (done / f"{row}.json").is_file()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         decode = partial(_decode, table, config.views, pixels)
         for row, views in track(pool.map(decode, rows), "views", total=len(rows)):
             pixels.flush()

@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from rungwise.ranks import ranks
 POLL_SECONDS = 0.2  # interval of checks of a shared folder
 ALIVE_SECONDS = 10.0  # rank 0 gives a sign of life so often
 DEAD_SECONDS = 600.0  # after so long without one the others give up
+LOCK = ".lock"
 SCRATCH = "scratch"  # subfolder removed before the manifest is written, such as for training checkpoints
 
 
@@ -126,44 +127,58 @@ def mismatches(cached: Mapping[str, Any], expected: Mapping[str, Any], prefix: s
             yield f"{prefix}{name}: cached {actual!r}, expected {target!r}"
 
 
-def verify_files(artifact: Artifact) -> None:
-    """Verify the hash of every file.
+def verify_files(artifact: Artifact, names: Sequence[str] | None = None) -> None:
+    """Verify the hash of every file, or of those of relative paths `names`.
 
     Raises:
         ValueError: a file is missing, new or changed; the first one is named.
     """
-    manifest = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))
-    for name, digest in hash_files(artifact.path).items():
-        if manifest["files"].pop(name, None) != digest:
+    recorded = json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8"))["files"]
+    expected = recorded if names is None else {name: recorded.get(name) for name in names}
+    present = _files(artifact.path) if names is None else [name for name in names if (artifact.path / name).is_file()]
+    for name in present:
+        if expected.get(name) != sha256_file(artifact.path / name):
             raise ValueError(
                 f"{artifact.path / name}: bytes differ from the manifest; delete {artifact.path} and rerun"
             )
-    if manifest["files"]:
-        raise ValueError(f"{artifact.path}: {next(iter(manifest['files']))} is missing; delete the folder and rerun")
+    missing = sorted(expected.keys() - set(present))
+    if missing:
+        raise ValueError(f"{artifact.path}: {missing[0]} is missing; delete the folder and rerun")
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every file in a folder, except its manifest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): sha256_file(path) for path in files if path != folder / "manifest.json"}
+    """Relative path -> sha256 of every file in a folder, except its manifest and lock."""
+    return {name: sha256_file(folder / name) for name in _files(folder)}
+
+
+def _files(folder: Path) -> list[str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [str(path.relative_to(folder)) for path in paths if path not in (folder / "manifest.json", folder / LOCK)]
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a folder's lock.
-
-    Raises:
-        ValueError: another process holds it.
-    """
+def _locked(partial: Path, final: Path) -> Iterator[bool]:
+    """Hold a stage folder's lock; false if another process, for which this one waits, finished the artifact."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
+    from rungwise.progress import note
+
+    lock, waits = FileLock(partial / LOCK), False
+    while not (final / "manifest.json").is_file():
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+            break
+        except Timeout:
+            if not waits:
+                note(f"{partial}: another process is building this artifact; waiting for it")
+            waits = True
+            time.sleep(POLL_SECONDS)
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"{path.parent}: another process is building this artifact; wait for it") from error
-    try:
-        yield
+        is_finished = (final / "manifest.json").is_file()
+        if is_finished and lock.is_locked:  # by the other, after the loop looked
+            shutil.rmtree(partial, ignore_errors=True)
+        yield not is_finished
     finally:
         lock.release()
 
@@ -187,8 +202,9 @@ def run_stage(
     partial = final.with_name(f"{key.id}.partial")
     if ranks().rank > 0:
         return _wait_for_rank_0(final, partial, key, build if shared else None)
-    partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial / ".lock"), _signs_of_life(_alive(final)):
+    with _locked(partial, final) as is_ours, _signs_of_life(_alive(final)):
+        if not is_ours:
+            return open_artifact(final, expect=key)
         (partial / SCRATCH).mkdir(exist_ok=True)
         write_json(partial / "key.json", key.as_dict())
         started = time.monotonic()
@@ -197,12 +213,12 @@ def run_stage(
         for leftover in partial.rglob("*.partial*"):
             leftover.unlink(missing_ok=True)
         (partial / "key.json").unlink()
-        (partial / ".lock").unlink()
         files = hash_files(partial)
         seconds = round(time.monotonic() - started, 3)
         manifest = key.as_dict() | {"files": files, "content_sha256": sha256_json(files), "seconds": seconds}
         write_json(partial / "manifest.json", manifest | {"facts": dict(facts or {})})
         os.replace(partial, final)
+        (final / LOCK).unlink()
     return Artifact(final, key, manifest["content_sha256"], seconds, hit=False)
 
 

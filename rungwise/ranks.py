@@ -18,8 +18,13 @@ class Ranks:
 
     @property
     def workers(self) -> int:
-        """Cores of this host for each of its processes."""
-        return max(1, (os.cpu_count() or 1) // self.local_world)
+        """Cores of this host for each of its processes; fewer where this one may use fewer."""
+        return max(1, min(cores(), (os.cpu_count() or 1) // self.local_world))
+
+
+def cores() -> int:
+    """Cores that this process may use: a scheduler may give a job a part of its host."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Variables for (rank, world, local), by precedence. Slurm counts only inside a step (srun), not in a batch script.

@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,12 @@ from rungwise.failures import failure
 from rungwise.ladder.encode import BITS, CODECS, DEFAULT_SCALER, EncodeSpec, encode
 from rungwise.ladder.label import LABEL_VERSION, MIN_CHROMA_PX, label
 from rungwise.ladder.pairing import PAIRING_VERSION, read_format
+from rungwise.ladder.shards import Shard
 from rungwise.ladder.sources import Master, seed_of
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.media.video import probe
 from rungwise.progress import note, run_jobs, warn
+from rungwise.ranks import cores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,28 +47,6 @@ class Rung:
 
     spec: EncodeSpec
     first: EncodeSpec | None = None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Shard `number` (from 1) of `count`: every `count`-th clip of a ladder."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """The shard written as "2/8".
-
-        Raises:
-            ValueError: any other text.
-        """
-        number, slash, count = text.partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise ValueError(
-                f"--shard is {text!r}; it must be NUMBER/COUNT, such as 2/8 for the second of eight shards"
-            )
-        return cls(int(number), int(count))
 
 
 def ladder_rungs(groups: Sequence[Rungs], master_height: int) -> list[list[Rung]]:
@@ -143,8 +123,9 @@ def make_ladder(
     """Encode and label every rung of every master, and copy the `unlabelled` videos.
 
     The artifact holds `encodes/`, `table.parquet`, and `failures.json` with the reason for every failed clip. With
-    `shard` only that part of the clips is made, in an artifact of the stage `ladder-shard`. The full ladder reuses
-    the clips of its finished shards, so shards of several machines are merged by copying them into one `runs` folder.
+    `shard` only that part of the clips is made, without a table, in an artifact of the stage `ladder-shard`. Clips of
+    finished shards in `runs` are reused, also those of a ladder with other rungs or masters: shards of several machines
+    are merged by copying them into one folder, or by working in a shared one.
 
     Args:
         config: rungs and label metrics.
@@ -159,7 +140,28 @@ def make_ladder(
     """
     # Validate all rungs of the config before any work.
     ladder_rungs((*config.rungs, *(rungs for beside in config.beside for rungs in beside.rungs)), 2160)
-    ladder_key = StageKey(
+    key = ladder_key(config, masters, unlabelled)
+    if shard is not None:
+        key = shard_key(key, shard)
+
+    def build(folder: Path) -> None:
+        encodes = folder / "encodes"
+        encodes.mkdir(exist_ok=True)
+        jobs = _clip_jobs(config, masters, unlabelled, encodes)
+        jobs = {clip: job for clip, job in jobs.items() if shard is None or shard.owns(clip)}
+        _copy_shards(runs, key, encodes, jobs.keys())
+        missing = {clip: job for clip, job in jobs.items() if not (encodes / f"{clip}.json").is_file()}
+        failures = _run_clip_jobs(missing, workers)
+        write_json(folder / "failures.json", failures)
+        if shard is None:
+            _write_ladder_table(folder, config, failures)
+
+    return run_stage(runs, key, build)
+
+
+def ladder_key(config: Ladder, masters: Sequence[Master], unlabelled: Sequence[Master]) -> StageKey:
+    """The identity of a ladder."""
+    return StageKey(
         "ladder",
         LADDER_VERSION,
         config.model_dump(mode="json") | {"label_version": LABEL_VERSION},
@@ -167,31 +169,31 @@ def make_ladder(
         | {f"unlabelled {video.content}": video.sha256 for video in unlabelled}
         | {"ffmpeg": ffmpeg_version()},
     )
-    key = ladder_key
-    if shard is not None:
-        shard_config = {"shard": f"{shard.number}/{shard.count}"}
-        key = StageKey("ladder-shard", LADDER_VERSION, shard_config, {"ladder": ladder_key.id})
 
-    def build(folder: Path) -> None:
-        encodes = folder / "encodes"
-        encodes.mkdir(exist_ok=True)
-        if shard is None:
-            _copy_shards(runs, ladder_key, encodes)
-        jobs = _clip_jobs(config, masters, unlabelled, encodes)
-        if shard is not None:
-            jobs = {clip: jobs[clip] for clip in sorted(jobs)[shard.number - 1 :: shard.count]}
-        jobs = {clip: job for clip, job in jobs.items() if not (encodes / f"{clip}.json").is_file()}
-        failures = _run_clip_jobs(jobs, workers)
-        rows = [json.loads(path.read_text())["row"] for path in sorted(encodes.glob("*.json"))]
-        if not rows:
-            raise ValueError(f"ladder: all {len(failures)} encodes failed; the last: {list(failures.values())[-1]}")
-        warn_of_small_pictures(config.label, rows)
-        import pandas as pd
 
-        write_json(folder / "failures.json", failures)
-        write_table(folder / "table.parquet", pd.DataFrame(rows).astype({"score": float, "score_std": float}))
+def shard_key(ladder: StageKey, shard: Shard) -> StageKey:
+    """The identity of a ladder's shard."""
+    return replace(ladder, stage="ladder-shard", params={**ladder.params, "shard": str(shard)})
 
-    return run_stage(runs, key, build)
+
+def missing_shards(
+    config: Ladder, masters: Sequence[Master], runs: Path, count: int, *, unlabelled: Sequence[Master] = ()
+) -> list[int]:
+    """Indices, from 0, of the shards that are not finished: the tasks of an array job to run again."""
+    key = ladder_key(config, masters, unlabelled)
+    ids = [shard_key(key, Shard(number, count)).id for number in range(1, count + 1)]
+    return [index for index, id_ in enumerate(ids) if not (runs / "ladder-shard" / id_ / "manifest.json").is_file()]
+
+
+def _write_ladder_table(folder: Path, config: Ladder, failures: Mapping[str, str]) -> None:
+    import pandas as pd
+
+    encodes = folder / "encodes"
+    rows = [_read_row(encodes, clip) for clip in _finished(encodes)]
+    if not rows:
+        raise ValueError(f"ladder: all {len(failures)} encodes failed; the last: {list(failures.values())[-1]}")
+    warn_of_small_pictures(config.label, rows)
+    write_table(folder / "table.parquet", pd.DataFrame(rows).astype({"score": float, "score_std": float}))
 
 
 def warn_of_small_pictures(label_model: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -222,7 +224,7 @@ def _clip_jobs(
 def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None) -> dict[str, str]:
     """Run all jobs, and return the reason for every failed clip."""
     failures = {}
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         for clip, error in run_jobs(pool, jobs, "ladder"):
             if error is None:
                 continue
@@ -234,23 +236,49 @@ def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None) -> 
     return failures
 
 
-def _copy_shards(runs: Path, ladder: StageKey, encodes: Path) -> None:
-    """Copy the clips of finished shards of this ladder; each file is checked against its shard's manifest."""
+def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Collection[str]) -> None:
+    """Copy those of `clips` that a finished shard holds; each file is checked against its shard's manifest."""
     num_copied = 0
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
         shard = open_artifact(manifest.parent)
-        if shard.key.inputs["ladder"] != ladder.id:
+        if _labels(shard.key) != _labels(ladder):
             warn(f"ladder: ignored {manifest.parent}, a shard of another ladder")
             continue
-        verify_files(shard)
-        # The JSON marks a clip as finished, so it is copied after the video.
-        for path in sorted((shard.path / "encodes").iterdir(), key=lambda path: path.suffix == ".json"):
-            if not (encodes / path.name).is_file():
-                shutil.copyfile(path, encodes / f"{path.name}.partial")
-                os.replace(encodes / f"{path.name}.partial", encodes / path.name)
-                num_copied += path.suffix == ".json"
+        rows = {clip: _read_row(shard.path / "encodes", clip) for clip in _finished(shard.path / "encodes")}
+        reused = {
+            clip: Path(row["path"]).name
+            for clip, row in rows.items()
+            if clip in clips and not (encodes / f"{clip}.json").is_file() and _same_source(shard.key, ladder, row)
+        }
+        verify_files(shard, [f"encodes/{name}" for clip, video in reused.items() for name in (video, f"{clip}.json")])
+        for clip, video in reused.items():
+            for name in (video, f"{clip}.json"):  # the JSON marks a clip as finished
+                shutil.copyfile(shard.path / "encodes" / name, encodes / f"{name}.partial")
+                os.replace(encodes / f"{name}.partial", encodes / name)
+        num_copied += len(reused)
     if num_copied:
         note(f"ladder: {num_copied} clips copied from shards")
+
+
+def _finished(encodes: Path) -> list[str]:
+    return sorted(path.stem for path in encodes.glob("*.json"))
+
+
+def _read_row(encodes: Path, clip: str) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads((encodes / f"{clip}.json").read_text())["row"]
+    return row
+
+
+def _labels(key: StageKey) -> tuple[Any, ...]:
+    """What changes every clip; with its name and its source, it is all that changes one."""
+    names = ("label", "extra_labels", "label_version")
+    return (key.version, *(key.params.get(name) for name in names), key.inputs.get("ffmpeg"))
+
+
+def _same_source(shard: StageKey, ladder: StageKey, row: Mapping[str, Any]) -> bool:
+    """Whether the clip of this row has the same master, or is the same unlabelled video, in both."""
+    name = row["content"] if row["origin"] != "unlabelled" else f"unlabelled {row['content']}"
+    return name in ladder.inputs and shard.inputs.get(name) == ladder.inputs[name]
 
 
 def _identity(master: Master) -> str:

@@ -24,6 +24,7 @@ from rungwise.media.packets import timestamps_seconds
 from rungwise.media.suffixes import VIDEO_SUFFIXES
 from rungwise.media.video import probe
 from rungwise.progress import run_jobs, track, warn
+from rungwise.ranks import cores
 from rungwise.scenes import FAMILIES, MASTERS_VERSION, SCENES, find_scene, write_master, write_pan_zoom_clip
 from rungwise.scenes.camera import PICTURE_SUFFIXES, picture_size
 from rungwise.scenes.variants import VARIANTS_VERSION, Variant, draw_variant, write_variant
@@ -127,7 +128,7 @@ def _rendered(key: StageKey, jobs: Mapping[str, Callable[..., None]], runs: Path
         paths = {name: folder / f"{name}.mkv" for name in jobs}
         missing = {name: partial(jobs[name], path=path) for name, path in paths.items() if not path.is_file()}
         # Spawn, because a forked worker would outlive an interrupted run and keep the artifact's lock.
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
             for _, error in run_jobs(pool, missing, "masters"):
                 if error is not None:
                     raise error
@@ -197,7 +198,7 @@ def _variants(sources: Sources, masters: list[Master], runs: Path) -> list[Maste
                 jobs[name] = partial(
                     _write_variant, originals[master.content], folder / f"{name}.mkv", variant, sources
                 )
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for _, error in run_jobs(pool, jobs, "variants"):
                 if error is not None:
                     raise error

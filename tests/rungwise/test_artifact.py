@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -80,13 +81,32 @@ def test_a_folder_without_a_manifest_is_not_an_artifact(tmp_path: Path) -> None:
         open_artifact(tmp_path)
 
 
-def test_two_processes_do_not_build_the_same_artifact(tmp_path: Path) -> None:
-    def again(folder: Path) -> None:
-        with pytest.raises(ValueError, match="another process"):
-            run_stage(tmp_path, KEY, write_answer)
+@pytest.mark.parametrize("first_finishes", [True, False])
+def test_a_second_process_waits_for_the_first_and_takes_over_if_it_dies(first_finishes: bool, tmp_path: Path) -> None:
+    builders: list[str] = []
+    waits: list[Artifact] = []
+
+    def second_build(folder: Path) -> None:
+        builders.append("second")
         write_answer(folder)
 
-    run_stage(tmp_path, KEY, again)
+    second = threading.Thread(target=lambda: waits.append(run_stage(tmp_path, KEY, second_build)))
+
+    def first_build(folder: Path) -> None:
+        builders.append("first")
+        second.start()
+        time.sleep(0.3)
+        if not first_finishes:
+            raise KeyboardInterrupt
+        write_answer(folder)
+
+    with contextlib.nullcontext() if first_finishes else pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, KEY, first_build)
+    second.join()
+    assert builders == ["first"] + ["second"] * (not first_finishes)
+    assert [artifact.hit for artifact in waits] == [first_finishes]
+    assert [path.name for path in (tmp_path / KEY.stage).iterdir()] == [KEY.id]
+    verify_files(waits[0])
 
 
 def test_others_give_up_on_a_first_process_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

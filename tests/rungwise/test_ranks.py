@@ -38,9 +38,12 @@ def test_a_host_divides_its_cores_by_its_own_processes(
     variables: dict[str, str], processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 32)
+    monkeypatch.setattr("rungwise.ranks.cores", lambda: 32)
     process = ranks(variables)
     assert process.local_world == processes
     assert process.workers == 32 // processes
+    monkeypatch.setattr("rungwise.ranks.cores", lambda: 2)  # of a job that has a part of the host
+    assert process.workers == 2
 
 
 def test_invalid_variables_are_errors() -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 import rungwise.ladder.encode
 import rungwise.ladder.make
-from rungwise.artifact import open_artifact
 from rungwise.config import Ladder, Sources
 from rungwise.ladder.encode import EncodeError, EncodeSpec
 from rungwise.ladder.make import (
     Rung,
-    Shard,
     clip_name,
     ladder_rungs,
     make_ladder,
+    missing_shards,
     read_failures,
     read_ladder,
     rungs_of_master,
 )
+from rungwise.ladder.shards import Shard
 from rungwise.ladder.sources import Master, make_masters
 from rungwise.media.video import probe
 
@@ -191,15 +190,18 @@ def test_scaler_bit_depth_and_first_encode_are_applied(folder: Path, tmp_path: P
     assert re_encode["score"] < ten_bit["score"] - 3  # limited by the quality of the first encode
 
 
-def test_merged_shards_equal_the_ladder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    masters = make_masters(Sources(folder=folder), tmp_path)
+def test_merged_shards_equal_the_ladder_and_missing_ones_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masters = make_masters(Sources(folder=folder), tmp_path)[:1]
     unsharded = make_ladder(LADDER, masters, tmp_path / "unsharded")
-    for number in (1, 2, 3):
-        make_ladder(LADDER, masters, tmp_path / f"host{number}", shard=Shard(number, 3))
-    farm = tmp_path / "farm"
-    for number in (1, 2, 3):
-        shutil.copytree(tmp_path / f"host{number}" / "ladder-shard", farm / "ladder-shard", dirs_exist_ok=True)
-    assert sorted(len(read_ladder(open_artifact(path))) for path in (farm / "ladder-shard").iterdir()) == [3, 3, 4]
+    farm = tmp_path / "farm"  # shared by all tasks
+    parts = [make_ladder(LADDER, masters, farm, shard=Shard(number, 3)) for number in (1, 3)]
+    assert missing_shards(LADDER, masters, farm, 3) == [1]
+    parts.append(make_ladder(LADDER, masters, farm, shard=Shard(2, 3)))
+    assert missing_shards(LADDER, masters, farm, 3) == []
+    clips = [path.stem for part in parts for path in (part.path / "encodes").glob("*.json")]
+    assert sorted(clips) == sorted(read_ladder(unsharded)["clip"])
 
     def encode(*_: object) -> None:
         raise AssertionError("a shard has this clip")
@@ -210,21 +212,29 @@ def test_merged_shards_equal_the_ladder(folder: Path, tmp_path: Path, monkeypatc
     assert merged.content_sha256 == unsharded.content_sha256
 
 
-def test_changed_shard_raises_and_shard_of_another_ladder_is_ignored(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_shards_serve_ladders_with_other_rungs_but_not_other_labels_and_changed_bytes_raise(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    masters = make_masters(Sources(folder=folder), tmp_path)
-    shard = make_ladder(LADDER, masters, tmp_path, shard=Shard(1, 3))
-    other = LADDER.model_copy(update={"label": "vmaf_v0.6.1neg"})
-    assert len(read_ladder(make_ladder(other, masters, tmp_path))) == 10
+    one, _ = make_masters(Sources(folder=folder), tmp_path)
+    shard = make_ladder(LADDER, [one], tmp_path, shard=Shard(1, 1))
+    encoded: list[str] = []
+    original_encode = rungwise.ladder.encode.encode
+
+    def encode(source: Path, destination: Path, spec: EncodeSpec) -> list[str]:
+        encoded.append(destination.stem)
+        return original_encode(source, destination, spec)
+
+    monkeypatch.setattr(rungwise.ladder.make, "encode", encode)
+    rungs = {"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [25, 30]}
+    changed = LADDER.model_validate(LADDER.model_dump() | {"rungs": [rungs]})
+    make_ladder(changed, [one], tmp_path)
+    assert encoded == ["one-h264-108p-crf30-ultrafast"]
+    other_bytes = Master("one", "one", one.path, "0" * 64)
+    make_ladder(changed, [other_bytes], tmp_path, shard=Shard(1, 1))
+    assert len(encoded) == 1 + 2
+    make_ladder(changed.model_copy(update={"label": "vmaf_v0.6.1neg"}), [one], tmp_path)
+    assert len(encoded) == 1 + 2 + 2
     assert "a shard of another ladder" in capsys.readouterr().err
     next((shard.path / "encodes").glob("*.mp4")).write_bytes(b"changed")
     with pytest.raises(ValueError, match="bytes differ from the manifest"):
-        make_ladder(LADDER, masters, tmp_path)
-
-
-@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "/"])
-def test_invalid_shards_raise(text: str) -> None:
-    with pytest.raises(ValueError, match="must be NUMBER/COUNT"):
-        Shard.parse(text)
-    assert Shard.parse("2/8") == Shard(2, 8)
+        make_ladder(LADDER, [one], tmp_path)
