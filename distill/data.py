@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from rungwise.datasets.rated import split_sets
 from rungwise.ladder.make import read_ladder
 from rungwise.media.packets import read_packets
 from rungwise.progress import track
+from rungwise.ranks import ranks
 from rungwise.score.contract import Contract, Scale, SetMap
 
 
@@ -167,15 +169,16 @@ class Data:
 @functools.lru_cache(maxsize=2)
 def _bitstream_features(rows: tuple[tuple[Any, ...], ...]) -> NDArray[np.float64]:
     """Bitstream features of files given as path, rate control, width, height, display height; read once a process."""
-    features = [
-        features_from_packets(
-            read_packets(Path(path), QstepReader), int(width * height), int(height), int(display_height)
-        )
-        if rate_control
-        else np.full(NUM_BITSTREAM_FEATURES, np.nan)
-        for path, rate_control, width, height, display_height in track(rows, "bitstream features", total=len(rows))
-    ]
-    return np.stack(features)
+    with ThreadPoolExecutor(ranks().workers) as pool:
+        return np.stack([*track(pool.map(_features_of_file, rows), "bitstream features", total=len(rows))])
+
+
+def _features_of_file(row: tuple[Any, ...]) -> NDArray[np.float64]:
+    path, rate_control, width, height, display_height = row
+    if not rate_control:
+        return np.full(NUM_BITSTREAM_FEATURES, np.nan)
+    packets = read_packets(Path(path), QstepReader)
+    return features_from_packets(packets, int(width * height), int(height), int(display_height))
 
 
 def read_data(config: RunConfig, ladder: Artifact, views: Artifact) -> Data:

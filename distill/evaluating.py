@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
+from distill.examples import StoredRows
 from distill.model import Upper
 from distill.predict import predict
 from distill.reference import open_parts
@@ -73,7 +73,7 @@ def _by_set(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFrame, list[str]]:
     """The test rows with a column for each predictor and the export's interval; and the predictors."""
     rows = data.rows("test")
-    pixels = np.array(data.pixels[rows, 0])
+    pixels = StoredRows(data.pixels, rows).first_views
     table = data.table.iloc[rows].reset_index(drop=True)
     for name in ("student", "teacher"):
         model, contract, _ = load_checkpoint(inputs[name].path / f"{name}.safetensors")

@@ -34,6 +34,14 @@ class StoredRows:
         part: NDArray[Any] = self.values[(self.rows[row], *more)]
         return part
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def first_views(self) -> StoredRows:
+        """The first view of each row; nothing is read."""
+        return StoredRows(self.values[:, 0], self.rows)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)
 
@@ -69,6 +77,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.contents)
+
+    @property
+    def first_views(self) -> NDArray[Any] | StoredRows:
+        """The view of each row that is validated, (N, ...)."""
+        return self.inputs.first_views if isinstance(self.inputs, StoredRows) else self.inputs[:, 0]
 
 
 def make_batch(

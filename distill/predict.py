@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.examples import StoredRows
 from rungwise.prediction import Prediction
 
 
 def predict_batches(
-    model: nn.Module, inputs: NDArray[Any], *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
+    model: nn.Module, inputs: NDArray[Any] | StoredRows, *more: NDArray[Any], batch_size: int = 16, device: str = "cpu"
 ) -> Iterator[Prediction[Tensor]]:
     """Predictions of pixels_NTSSC, or of the frozen layers' output of them, and of what more the model takes."""
     model.eval()
@@ -24,6 +25,6 @@ def predict_batches(
             yield model(*(torch.from_numpy(np.array(part)).to(device) for part in parts))
 
 
-def predict(model: nn.Module, inputs: NDArray[Any], *, device: str = "cpu") -> NDArray[np.float32]:
+def predict(model: nn.Module, inputs: NDArray[Any] | StoredRows, *, device: str = "cpu") -> NDArray[np.float32]:
     """Scores of what `predict_batches` takes, (N,) float32, on the label's scale."""
     return np.concatenate([part.score.float().cpu().numpy() for part in predict_batches(model, inputs, device=device)])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from distill.examples import Examples
@@ -62,7 +63,11 @@ def build_parts(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
         compare = partial(_compare_content, table, views, pixels, config.views.recipe.patch_px, masters, done)
         for _ in track(pool.map(compare, *zip(*rows_by_content.items(), strict=True)), "parts", total=len(masters)):
             pass
-    np.save(folder / "parts.npy", np.stack([np.load(done / f"{row}.npy") for row in range(len(table))]))
+    first = np.load(done / "0.npy")
+    parts = open_memmap(folder / "parts.npy", mode="w+", dtype=first.dtype, shape=(len(table), *first.shape))
+    for row in range(len(table)):
+        parts[row] = np.load(done / f"{row}.npy")
+    parts.flush()
     return {"masters": {content: _relative(masters[content], inputs.runs) for content in sorted(rows_by_content)}}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,6 @@ def build_student(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     held_out: list[dict[str, NDArray[Any]]] = []
     if student.folds is None:
         validation = data.examples("validation", inputs=hidden, reencoded_weight=student.reencoded_weight)
-        validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
         fitted, history = fit_examples(model, examples(data, "train"), validation, name="distill")
         held_out.append(score_held_out(fitted, config, data, "validation", hidden))
     else:
@@ -256,7 +254,7 @@ def predict_held_out(
     """scores_N of the validation clips by a student that didn't train on them; with bitstream features also fused_N,
     the scores with them where a clip has some."""
     bitstream = () if terms is None else (np.nan_to_num(terms),)
-    predictions = list(predict_batches(model, validation.inputs[:, 0], *bitstream))
+    predictions = list(predict_batches(model, validation.first_views, *bitstream))
     scores = {"scores": np.concatenate([part.score.float().numpy() for part in predictions])}
     if terms is not None:
         fused = np.concatenate([part.fused.float().numpy() for part in predictions if part.fused is not None])

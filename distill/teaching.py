@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,6 @@ def build_teacher(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         fitted = Upper(model, section.model)
         hidden = frozen_output(model, config, data, inputs, device)
     train, validation = (data.examples(split, inputs=hidden) for split in ("train", "validation"))
-    validation = replace(validation, inputs=validation.inputs[:, :1])  # the one view that is validated
     if isinstance(section, FullReferenceTeacher):
         train = with_patches(train, section.patches_per_clip, config.seed)
     history, state = fit_teacher(config, data, fitted, train, validation, folder=folder, name="teach", device=device)

@@ -7,6 +7,8 @@ from it and is there because training reads every view many times.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -51,8 +53,7 @@ def build_views(folder: Path, config: RunConfig, inputs: Inputs) -> None:
         for row, views in track(pool.map(decode, rows), "views", total=len(rows)):
             pixels.flush()
             write_json(done / f"{row}.json", [view.model_dump(mode="json") for view in views])
-    chosen = {table["clip"].iloc[row]: json.loads((done / f"{row}.json").read_text()) for row in range(len(table))}
-    write_json(folder / "views.json", chosen)
+    write_view_lists(folder, {clip: done / f"{row}.json" for row, clip in enumerate(table["clip"])})
 
 
 def _decode(table: pd.DataFrame, config: Views, pixels: NDArray[np.uint8], row: int) -> tuple[int, list[View]]:
@@ -69,7 +70,30 @@ def open_pixels(artifact: Artifact) -> NDArray[np.uint8]:
     return pixels
 
 
+def write_view_lists(folder: Path, paths: Mapping[str, Path]) -> None:
+    """Write `views.json` of one file a clip. Only one clip's views are in memory; the bytes are `write_json`'s."""
+    partial = folder / "views.json.partial"
+    with partial.open("w", encoding="utf-8") as stream:
+        for number, clip in enumerate(sorted(paths)):
+            entry = {clip: json.loads(paths[clip].read_text())}
+            text = json.dumps(entry, indent=2, sort_keys=True, allow_nan=False)
+            stream.write(("{\n" if number == 0 else ",\n") + text.removeprefix("{\n").removesuffix("\n}"))
+        stream.write("\n}\n")
+    os.replace(partial, folder / "views.json")
+
+
 def read_view_lists(artifact: Artifact) -> dict[str, list[View]]:
-    """Clip -> its views."""
-    lists = json.loads((artifact.path / "views.json").read_text())
-    return {clip: [View.model_validate(view) for view in views] for clip, views in lists.items()}
+    """Clip -> its views. Clips with equal views share one list; one clip's text is in memory at a time."""
+    shared: dict[str, list[View]] = {}
+    lists: dict[str, list[View]] = {}
+    lines: list[str] = []
+    with (artifact.path / "views.json").open(encoding="utf-8") as stream:
+        for line in stream:
+            if line.startswith("  ]"):  # the end of a clip
+                clip, text = json.loads(lines[1].rpartition(":")[0]), "".join(lines[2:])
+                if text not in shared:
+                    shared[text] = [View.model_validate(view) for view in json.loads(f"[{text}]")]
+                lists[clip], lines = shared[text], [""]
+            else:
+                lines.append(line)
+    return lists

@@ -277,6 +277,10 @@ def write_index(folder: Path, table: pd.DataFrame, views: Mapping[str, list[View
     Args:
         table: `clip`, `path` (relative to the ladder's artifact) and `video_sha256`, in the order of the shards.
     """
+    texts: dict[int, str] = {}  # by list: clips with equal views share one
+    for clip in table["clip"]:
+        if id(views[clip]) not in texts:
+            texts[id(views[clip])] = canonical_json([view.model_dump(mode="json") for view in views[clip]])
     index = pd.DataFrame(
         {
             "clip": table["clip"],
@@ -284,7 +288,7 @@ def write_index(folder: Path, table: pd.DataFrame, views: Mapping[str, list[View
             "video_sha256": table["video_sha256"],
             "shard": [_shard_name(row // clips_per_shard) for row in range(len(table))],
             "row": [row % clips_per_shard for row in range(len(table))],
-            "views": [canonical_json([view.model_dump(mode="json") for view in views[clip]]) for clip in table["clip"]],
+            "views": [texts[id(views[clip])] for clip in table["clip"]],
         }
     )
     index.to_parquet(folder / "index.parquet", index=False)
@@ -303,11 +307,13 @@ class Entry:
 
 
 def read_index(cache: Artifact) -> dict[str, Entry]:
-    """Clip -> entry."""
-    rows = pd.read_parquet(cache.path / "index.parquet").to_dict("records")
+    """Clip -> entry. Clips with equal views share one list."""
+    table = pd.read_parquet(cache.path / "index.parquet")
+    lists = {text: [View.model_validate(view) for view in json.loads(text)] for text in table["views"].unique()}
+    columns = (table[name] for name in ("clip", "path", "video_sha256", "shard", "row"))
     return {
-        row["clip"]: Entry(**row | {"views": [View.model_validate(view) for view in json.loads(row["views"])]})
-        for row in ({str(name): value for name, value in row.items()} for row in rows)
+        clip: Entry(clip, path, digest, shard, int(row), lists[text])
+        for clip, path, digest, shard, row, text in zip(*columns, table["views"], strict=True)
     }
 
 
@@ -352,12 +358,17 @@ def read_cache(
     missing = [clip for clip in clips if clip not in index]
     if missing:
         raise ValueError(f"{cache.path}: {len(missing)} clips are not in this cache, the first {missing[0]!r}")
-    shards = {name: read_shard(cache.path / name) for name in sorted({index[clip].shard for clip in clips})}
-    for clip in clips:
+    positions: dict[str, list[int]] = {}
+    for position, clip in enumerate(clips):
         for number, (have, want) in enumerate(zip(index[clip].views, views[clip], strict=True)):
             if have != want:
                 difference = next(mismatches(have.model_dump(), want.model_dump()))
                 raise ValueError(f"{cache.path}: clip {clip!r}, view {number}: {difference}")
-    rows = [(index[clip].shard, index[clip].row) for clip in clips]
-    names = next(iter(shards.values()))
-    return {name: torch.stack([shards[shard][name][row] for shard, row in rows]).float().numpy() for name in names}
+        positions.setdefault(index[clip].shard, []).append(position)
+    targets: dict[str, NDArray[np.float32]] = {}
+    for name in sorted(positions):  # one shard is in memory at a time
+        rows = [index[clips[position]].row for position in positions[name]]
+        for field_name, values in read_shard(cache.path / name).items():
+            shape = (len(clips), *values.shape[1:])
+            targets.setdefault(field_name, np.empty(shape, np.float32))[positions[name]] = values[rows].float().numpy()
+    return targets

@@ -244,12 +244,11 @@ def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Collection[
         if _labels(shard.key) != _labels(ladder):
             warn(f"ladder: ignored {manifest.parent}, a shard of another ladder")
             continue
-        rows = {clip: _read_row(shard.path / "encodes", clip) for clip in _finished(shard.path / "encodes")}
-        reused = {
-            clip: Path(row["path"]).name
-            for clip, row in rows.items()
-            if clip in clips and not (encodes / f"{clip}.json").is_file() and _same_source(shard.key, ladder, row)
+        names = [clip for clip in _finished(shard.path / "encodes") if clip in clips]
+        rows = {
+            clip: _read_row(shard.path / "encodes", clip) for clip in names if not (encodes / f"{clip}.json").is_file()
         }
+        reused = {clip: Path(row["path"]).name for clip, row in rows.items() if _same_source(shard.key, ladder, row)}
         verify_files(shard, [f"encodes/{name}" for clip, video in reused.items() for name in (video, f"{clip}.json")])
         for clip, video in reused.items():
             for name in (video, f"{clip}.json"):  # the JSON marks a clip as finished

@@ -54,7 +54,7 @@ def _own_shard(count: int | None, environment: Mapping[str, str]) -> Shard:
             continue
         index = int(environment[index_name])
         if count is None:
-            if count_name not in environment:
+            if count_name is None or count_name not in environment:
                 raise ValueError(f"--shard auto: {scheduler} sets no number of tasks; say it: --shard auto/8")
             count = int(environment[count_name])
         if index >= count:
