@@ -13,7 +13,6 @@ import torch
 from numpy.lib.format import open_memmap
 from safetensors.torch import save_file
 
-import distill.batches
 import teacher.cache
 from distill.batches import epoch_batches
 from distill.examples import StoredRows
@@ -118,7 +117,7 @@ def test_planning_an_epoch_takes_work_in_proportion_to_its_clips(monkeypatch: py
             return self.real.permutation(items)  # type: ignore[call-overload]
 
     real, permuted = np.random.default_rng, list[int]()
-    monkeypatch.setattr(distill.batches.np.random, "default_rng", Counting)
+    monkeypatch.setattr("numpy.random.default_rng", Counting)
 
     def work(num_contents: int) -> int:
         permuted.clear()
