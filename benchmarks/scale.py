@@ -4,7 +4,7 @@
 
 Each stage runs in a process of its own. Clips are hard links to one tiny encode for each rung, so what is measured is
 what grows with the number of clips, not decoding. Memory is anonymous memory (RssAnon): pages of mapped files are the
-system's to drop.
+system's to drop. The table prints seconds of CPU, which other programs on the machine change little.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Work:
         values["student"] |= {"size": NANO}
         values["student"]["training"] |= {"epochs": 1, "validate_every": 1, "contents_per_batch": 8, "augment": None}
         self.config = RunConfig.model_validate(values)
+        assert self.config.ladder is not None
+        self.ladder_config = self.config.ladder
         self.masters = [
             Master(f"content{number:05d}", f"content{number:05d}", self.master(number % NUM_MASTERS), f"{number:064x}")
             for number in range(clips // len(CRFS))
@@ -87,7 +89,7 @@ class Work:
 
     def prepare(self) -> None:
         """A finished shard that holds every clip, as workers leave it."""
-        key = shard_key(ladder_key(self.config.ladder, self.masters, []), Shard(1, 1))
+        key = shard_key(ladder_key(self.ladder_config, self.masters, []), Shard(1, 1))
 
         def build(folder: Path) -> None:
             encodes = folder / "encodes"
@@ -103,7 +105,7 @@ class Work:
 
     def ladder(self) -> Artifact:
         """Merge the shard: verify and copy every clip, write the table."""
-        return make_ladder(self.config.ladder, self.masters, self.runs)
+        return make_ladder(self.ladder_config, self.masters, self.runs)
 
     def stage(self, name: str, artifacts: dict[str, Artifact]) -> Artifact:
         """A stage of the pipeline."""
@@ -192,7 +194,7 @@ MEASURED: tuple[str, ...] = ("ladder", "views", "cache", "targets", "batches", "
 
 
 def measure(folder: Path, clips: int, stage: str) -> dict[str, float]:
-    """Seconds and peak anonymous memory of one stage in a process of its own."""
+    """Seconds, those of CPU, and peak anonymous memory of one stage in a process of its own."""
     command = [sys.executable, __file__, "--work", str(folder), "--clips", str(clips), "--stage", stage]
     started, peak = time.monotonic(), 0
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -202,7 +204,8 @@ def measure(folder: Path, clips: int, stage: str) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"scale: {stage} of {clips} clips failed after {time.monotonic() - started:.0f} s")
     assert process.stdout is not None
-    return {"seconds": float(process.stdout.read()), "peak_mib": round(peak / 1024, 1)}
+    seconds: dict[str, float] = json.loads(process.stdout.read())
+    return seconds | {"peak_mib": round(peak / 1024, 1)}
 
 
 def _anonymous_kib(pid: int) -> int:
@@ -214,20 +217,22 @@ def _anonymous_kib(pid: int) -> int:
 
 
 def run_one(folder: Path, clips: int, stage: str) -> None:
-    """Print the seconds of one stage; its inputs exist."""
+    """Print the seconds of one stage, and those of CPU; its inputs exist."""
     work = Work(folder, clips)
     call: Callable[[], object] = getattr(work, stage)
-    started = time.monotonic()
+    started, cpu = time.monotonic(), time.process_time()
     call()
-    print(round(time.monotonic() - started, 2))
+    print(json.dumps({
+        "seconds": round(time.monotonic() - started, 2), "cpu_seconds": round(time.process_time() - cpu, 2)
+    }))  # fmt: skip
 
 
 def print_table(results: dict[str, dict[str, dict[str, float]]], sizes: Sequence[int]) -> None:
-    """A row a stage, and by how much more than the clips its seconds grow."""
+    """A row a stage: CPU seconds and memory at each number of clips."""
     print(f"{'stage':10}" + "".join(f"{f'{clips:,} clips':>26}" for clips in sizes))
     for stage in MEASURED:
         cells = [results[str(clips)][stage] for clips in sizes]
-        print(f"{stage:10}" + "".join(f"{cell['seconds']:>12.1f} s {cell['peak_mib']:>7.0f} MiB" for cell in cells))
+        print(f"{stage:10}" + "".join(f"{cell['cpu_seconds']:>12.1f} s {cell['peak_mib']:>7.0f} MiB" for cell in cells))
 
 
 def main() -> None:

@@ -67,15 +67,22 @@ class Outcome:
 
 
 def run(
-    config: RunConfig, runs: Path, *, until: str = "evaluate", device: str = "cpu", watch: Path | None = None
+    config: RunConfig,
+    runs: Path,
+    *,
+    until: str = "evaluate",
+    device: str = "cpu",
+    watch: Path | None = None,
+    ray: str | None = None,
 ) -> Outcome:
-    """Make, or find, the artifacts of every stage up to `until`; `watch` is a folder for TensorBoard.
+    """Make, or find, the artifacts of every stage up to `until`; `watch` is a folder for TensorBoard, `ray` the address
+    of a cluster that takes part in the ladder and in the cache.
 
     Raises:
         ValueError: a user's mistake; the message says what, where and what to do.
     """
     started = time.monotonic()
-    masters, ladder = make_dataset(config, runs)
+    masters, ladder = make_dataset(config, runs, ray=ray)
     artifacts, seconds = {"ladder": ladder}, {"ladder": time.monotonic() - started}
     _report("ladder", ladder, seconds["ladder"])
     for stage in STAGES:
@@ -88,7 +95,7 @@ def run(
         started = time.monotonic()
         parts = {role: artifacts[name] for role, name in stage.inputs.items() if name in artifacts}
         key = stage.key(config, parts)
-        build = partial(stage.build, config=config, inputs=Inputs(key, parts, runs, device, watch, masters))
+        build = partial(stage.build, config=config, inputs=Inputs(key, parts, runs, device, watch, masters, ray))
         artifacts[stage.name] = run_stage(runs, key, build, shared=stage.shared)
         seconds[stage.name] = time.monotonic() - started
         _report(stage.name, artifacts[stage.name], seconds[stage.name])
@@ -96,12 +103,13 @@ def run(
     return Outcome(artifacts, failures, seconds, masters)
 
 
-def make_dataset(config: RunConfig, runs: Path) -> tuple[list[Master], Artifact]:
+def make_dataset(config: RunConfig, runs: Path, *, ray: str | None = None) -> tuple[list[Master], Artifact]:
     """The masters, and the table of all encodes with labels: the ladder's, joined with those of rated data sets."""
     masters, ladder = [], None
     if config.ladder is not None:
         masters = make_masters(config.sources, runs, held_out=config.splits.named)
-        ladder = make_ladder(config.ladder, masters, runs, unlabelled=find_unlabelled(config.sources, masters))
+        unlabelled = find_unlabelled(config.sources, masters)
+        ladder = make_ladder(config.ladder, masters, runs, unlabelled=unlabelled, ray=ray)
     if not config.sources.dataset:
         assert ladder is not None, "the schema asks for a ladder or a dataset"
         return masters, ladder

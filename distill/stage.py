@@ -27,7 +27,7 @@ def constants(*modules: ModuleType) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads beside the config. Device, runs folder and watch change no result; masters are in the
+    """What a stage reads beside the config. Device, runs folder, watch and Ray change no result; masters are in the
     ladder's key."""
 
     key: StageKey
@@ -36,6 +36,7 @@ class Inputs:
     device: str = "cpu"
     watch: Path | None = None  # folder for TensorBoard
     masters: Sequence[Master] = ()
+    ray: str | None = None  # address of a cluster
 
     def __getitem__(self, role: str) -> Artifact:
         return self.artifacts[role]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from rungwise.progress import note
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract
 from rungwise.score.needed_pixels import read_needed_pixels
-from rungwise.score.views import VIEWS_VERSION, ViewRecipe
+from rungwise.score.views import VIEWS_VERSION, View, ViewRecipe
 from teacher import conviqt, full_reference, positions
 from teacher.cache import (
     Clock,
@@ -59,6 +60,7 @@ from teacher.cache import (
 from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 from teacher.quality_teacher import QualityTeacher
+from teacher.ray_cache import write_cache_on_ray
 
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys with a path or a hub id of weights
 NOT_HASHED = {"execution", *PRETRAINED}
@@ -195,7 +197,8 @@ def cache_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
 def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """Run the tuned teacher over every view once, or over the stored output of its frozen layers."""
     data = read_data(config, inputs["dataset"], inputs["views"])
-    views, table, device = read_view_lists(data.views), data.table, own_device(inputs.device)
+    views, table = read_view_lists(data.views), data.table
+    device = own_device("cpu" if inputs.ray else inputs.device)  # of this process
     per_shard, precision = config.cache.clips_per_shard, config.teacher.precision
     lockstep = config.teacher.execution.zero_stage == 3 and ranks().world > 1
     weights = inputs["teacher"].path / "teacher.safetensors"
@@ -205,41 +208,48 @@ def build_cache(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
         model, _, _ = load_checkpoint(weights)
         assert isinstance(model, QualityTeacher)
         hidden = frozen_output(model, config, data, inputs, device)
-    predict, contract = open_teacher(
-        weights, layers=config.cache.layers, dtype=config.cache.feature_dtype,
-        precision=precision, device=device, sharded=lockstep, upper=hidden is not None,
+    open_judge = partial(
+        _open_judge, weights.resolve(), layers=config.cache.layers, dtype=config.cache.feature_dtype,
+        precision=precision, upper=hidden is not None,
     )  # fmt: skip
+    predict = open_judge(device=device, sharded=lockstep)
+
+    def source(row: int) -> tuple[Path, list[View]] | NDArray[Any]:
+        clip = table.iloc[row]
+        return (Path(clip["path"]).absolute(), views[clip["clip"]]) if hidden is None else np.array(hidden[row])
 
     def read(row: int) -> NDArray[Any]:
-        if hidden is not None:
-            return np.array(hidden[row])
-        clip = table.iloc[row]
-        return read_needed_pixels(Path(clip["path"]), views[clip["clip"]])
+        part = source(row)
+        return read_needed_pixels(*part) if isinstance(part, tuple) else part
 
-    one = torch.zeros((1, config.views.per_clip, *_view_shape(contract.view)), dtype=torch.uint8, device=device)
+    one = torch.zeros((1, config.views.per_clip, *_view_shape(config.views.recipe)), dtype=torch.uint8, device=device)
     if hidden is not None:
         one = torch.from_numpy(np.array(hidden[:1])).to(device)
     fields = predict(one)
     shards = -(-len(table) // per_shard)
     _note_size(fields, len(table), shards)
-    flops = 0 if not device.startswith("cuda") else count_flops(lambda: predict(one))
-    clock = write_cache(
-        folder,
-        len(table),
-        read,
-        predict,
-        clips_per_shard=per_shard,
-        clips_per_batch=config.cache.clips_per_batch,
-        device=device,
-        workers=ranks().workers,
-        turns=_turns(folder, shards) if lockstep else None,
-        describe=_describe(flops, device, precision),
-    )
-    note(f"cache: rank {ranks().rank} of {ranks().world} done, {clock.shares()}")
+    sizes = {"clips_per_shard": per_shard, "clips_per_batch": config.cache.clips_per_batch}
+    if inputs.ray is not None:
+        on_node = partial(open_judge, device=inputs.device)
+        write_cache_on_ray(
+            folder, len(table), source, on_node, device=inputs.device, address=inputs.ray, **sizes
+        )  # fmt: skip
+    else:
+        flops = 0 if not device.startswith("cuda") else count_flops(lambda: predict(one))
+        clock = write_cache(
+            folder, len(table), read, predict, device=device, workers=ranks().workers,
+            turns=_turns(folder, shards) if lockstep else None, describe=_describe(flops, device, precision), **sizes,
+        )  # fmt: skip
+        note(f"cache: rank {ranks().rank} of {ranks().world} done, {clock.shares()}")
     if ranks().rank == 0:
         relative = table.assign(path=[str(Path(path).relative_to(data.ladder.path)) for path in table["path"]])
         write_index(folder, relative, views, clips_per_shard=per_shard)
     return cache_facts(fields, len(table), config, inputs)
+
+
+def _open_judge(weights: Path, **settings: Any) -> Callable[[Tensor], Fields]:
+    predict, _ = open_teacher(weights, **settings)
+    return predict
 
 
 def _note_size(fields: Fields, clips: int, shards: int) -> None:

@@ -184,7 +184,7 @@ def write_cache(
             if len(parts) == expected:
                 owed.popleft()
                 if number is not None:
-                    _write_shard(folder, number, parts, len(shards[number]))
+                    write_shard(folder, number, parts, len(shards[number]))
                     if number in held:
                         held.pop(number).release()
                     yield from shards[number]
@@ -250,7 +250,8 @@ def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, Base
         yield number
 
 
-def _write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int) -> None:
+def write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int) -> None:
+    """Write a shard's first `num_clips` clips, of its batches in order; whole or not at all."""
     joined = {name: torch.cat([part[name] for part in parts])[:num_clips].contiguous() for name in parts[0]}
     for name, value in joined.items():
         if not value.isfinite().all():

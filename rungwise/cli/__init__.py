@@ -92,7 +92,9 @@ VERBS: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     (JUDGE, "dataset aggregate", dataset.aggregate, ("konvid.parquet ratings.csv --out recovered.parquet",)),
     (TRAIN, "quickstart", quickstart, ("configs/quickstart.yaml",)),
     (TRAIN, "masters", masters, ("masters/ fog_a water_17 --height 720 --sheet",)),
-    (TRAIN, "ladder make", make, ("configs/quickstart.yaml", "configs/quickstart.yaml --shard auto")),
+    (TRAIN, "ladder make", make, (
+        "configs/quickstart.yaml", "configs/quickstart.yaml --shard auto", "configs/quickstart.yaml --ray auto",
+    )),
     (TRAIN, "teach", stages.teach, ("configs/quickstart.yaml --device cuda",)),
     (TRAIN, "cache make", stages.make_cache, ("configs/quickstart.yaml --device cuda",)),
     (TRAIN, "cache verify", verify, ("runs --sample 32",)),

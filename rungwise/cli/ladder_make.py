@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rungwise.cli.options import Config, Json, Quiet, Runs, SourcesOption
+from rungwise.cli.options import Config, Json, Quiet, Ray, Runs, SourcesOption
 from rungwise.cli.pipeline import report_failures
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def make(
         int | None,
         typer.Option(metavar="N", min=1, help="print the array indices, from 0, of the shards of N to run again"),
     ] = None,
+    ray: Ray = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -52,7 +53,7 @@ def make(
         indices = missing_shards(settings.ladder, made, runs, missing, unlabelled=unlabelled)
         print(json.dumps({"missing": indices}) if as_json else ",".join(map(str, indices)))
         return
-    artifact = make_ladder(settings.ladder, made, runs, unlabelled=unlabelled, shard=part)
+    artifact = make_ladder(settings.ladder, made, runs, unlabelled=unlabelled, shard=part, ray=ray)
     failures = read_failures(artifact)
     if part is None:
         _print_ladder(artifact, failures, as_json)

@@ -69,6 +69,14 @@ SourcesOption = Annotated[
     Path | None,
     typer.Option("--sources", metavar="DIR", help="folder of your own masters", show_default="sources in CONFIG"),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="a Ray cluster that does the work, such as auto or 10.0.0.1:6379; all its nodes see the same folders",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text", rich_help_panel=OUTPUT)]
 Csv = Annotated[bool, typer.Option("--csv", help="print CSV instead of text", rich_help_panel=OUTPUT)]

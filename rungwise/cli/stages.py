@@ -7,11 +7,20 @@ from pathlib import Path
 
 import typer
 
-from rungwise.cli.options import Config, Device, Json, Quiet, Runs, SourcesOption
+from rungwise.cli.options import Config, Device, Json, Quiet, Ray, Runs, SourcesOption
 from rungwise.cli.pipeline import print_outcome, training_packages
 
 
-def run_until(until: str, config: Path, runs: Path, sources: Path | None, device: str, *, as_json: bool) -> None:
+def run_until(
+    until: str,
+    config: Path,
+    runs: Path,
+    sources: Path | None,
+    device: str,
+    *,
+    ray: str | None = None,
+    as_json: bool,
+) -> None:
     """Run a config's pipeline up to a stage, and print where its artifact lies."""
     if config.suffix in (".csv", ".tsv", ".parquet"):
         raise typer.BadParameter(f"{config} is a table, not a run's YAML; evaluate it by `rungwise metrics {config}`")
@@ -19,7 +28,7 @@ def run_until(until: str, config: Path, runs: Path, sources: Path | None, device
         from distill.pipeline import run
     from rungwise.config import load_config
 
-    outcome = run(load_config(config, sources=sources), runs, until=until, device=device)
+    outcome = run(load_config(config, sources=sources), runs, until=until, device=device, ray=ray)
     print_outcome(outcome, until, as_json)
 
 
@@ -38,8 +47,20 @@ def _stage_verb(until: str, help_text: str) -> Callable[..., None]:
     return verb
 
 
+def make_cache(
+    config: Config,
+    runs: Runs = Path("runs"),
+    sources: SourcesOption = None,
+    device: Device = "cpu",
+    ray: Ray = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the teacher over every view once and keep its quality targets and features."""
+    run_until("cache", config, runs, sources, device, ray=ray, as_json=as_json)
+
+
 teach = _stage_verb("teach", "Tune the teacher on the train contents.")
-make_cache = _stage_verb("cache", "Run the teacher over every view once and keep its quality targets and features.")
 evaluate = _stage_verb(
     "evaluate",
     "Evaluate a run's teacher and student on its test contents; `metrics` evaluates any table of scores.",

@@ -34,6 +34,7 @@ from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.media.video import probe
 from rungwise.progress import note, run_jobs, warn
 from rungwise.ranks import cores
+from rungwise.ray_pool import RayPool
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +120,7 @@ def make_ladder(
     unlabelled: Sequence[Master] = (),
     workers: int | None = None,
     shard: Shard | None = None,
+    ray: str | None = None,
 ) -> Artifact:
     """Encode and label every rung of every master, and copy the `unlabelled` videos.
 
@@ -134,6 +136,7 @@ def make_ladder(
         unlabelled: videos without a reference, copied as they are.
         workers: parallel encodes; the default is the number of CPU cores.
         shard: the part of the clips to make.
+        ray: address of a Ray cluster that encodes and labels; `runs` is absolute and the same on all nodes.
 
     Raises:
         ValueError: a rung is invalid, or every encode failed.
@@ -151,7 +154,7 @@ def make_ladder(
         jobs = {clip: job for clip, job in jobs.items() if shard is None or shard.owns(clip)}
         _copy_shards(runs, key, encodes, jobs.keys())
         missing = {clip: job for clip, job in jobs.items() if not (encodes / f"{clip}.json").is_file()}
-        failures = _run_clip_jobs(missing, workers)
+        failures = _run_clip_jobs(missing, workers, ray)
         write_json(folder / "failures.json", failures)
         if shard is None:
             _write_ladder_table(folder, config, failures)
@@ -221,10 +224,10 @@ def _clip_jobs(
     return jobs
 
 
-def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None) -> dict[str, str]:
+def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None, ray: str | None) -> dict[str, str]:
     """Run all jobs, and return the reason for every failed clip."""
     failures = {}
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(workers or cores()) if ray is None else RayPool(ray) as pool:
         for clip, error in run_jobs(pool, jobs, "ladder"):
             if error is None:
                 continue

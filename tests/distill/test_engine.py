@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +92,17 @@ def test_deepspeed_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("MASTER_ADDR")
     with pytest.raises(ValueError, match="no MASTER_ADDR: start with torchrun"):
         start_deepspeed("cpu")
+
+
+def test_processes_may_meet_an_hour_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {}
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(init_distributed=lambda *_, **__: None))
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda **given: settings.update(given))
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    start_deepspeed("cpu")
+    assert settings["timeout"] >= timedelta(hours=1)  # NCCL's own ten minutes pass while a slow host reads its data
 
 
 def test_a_lock_that_a_killed_build_left_is_one_line(
