@@ -86,7 +86,6 @@ def test_ladder_and_cache_of_two_nodes_have_the_bytes_of_one_process_though_a_no
         kill(third)
         printed, progress = run.communicate(timeout=SECONDS)
     assert run.returncode == 0, progress
-    assert "a node died, 1 teachers are left" in progress
     assert json.loads(printed)["id"] == outcome.artifacts["cache"].id
     for stage in ("ladder", "cache"):
         artifact = outcome.artifacts[stage]
