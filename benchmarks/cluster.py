@@ -1,4 +1,4 @@
-"""A small ladder made by a Slurm array of which one task is cancelled, compared with one process byte for byte.
+"""A small ladder made by a Slurm array of which one task is canceled, compared with one process byte for byte.
 
     python benchmarks/cluster.py --work /tmp/cluster --out benchmarks/results/cluster.json
 
@@ -41,13 +41,13 @@ def make(config: Path, runs: Path, *options: str) -> dict[str, Any]:
     return printed
 
 
-def run_array(config: Path, runs: Path, indices: str, *, cancelled: int | None = None) -> None:
-    """Run the shards of an array job; one task is cancelled as soon as it is queued."""
+def run_array(config: Path, runs: Path, indices: str, *, canceled: int | None = None) -> None:
+    """Run the shards of an array job; one task is canceled as soon as it is queued."""
     job = f"{sys.executable} -m rungwise ladder make {config} --runs {runs} --quiet --shard auto/{SHARDS}"
     submit = ["sbatch", "--parsable", f"--array={indices}", f"--output={runs.parent}/slurm-%A_%a.log", f"--wrap={job}"]
     number = subprocess.run(submit, check=True, capture_output=True, text=True).stdout.strip()
-    if cancelled is not None:
-        subprocess.run(["scancel", f"{number}_{cancelled}"], check=True)
+    if canceled is not None:
+        subprocess.run(["scancel", f"{number}_{canceled}"], check=True)
     while subprocess.run(["squeue", "-h", "-j", number], capture_output=True, text=True, check=False).stdout:
         time.sleep(0.5)
 
@@ -68,7 +68,7 @@ def main() -> None:
     config = work / "config.yaml"
     config.write_text(yaml.safe_dump(yaml.safe_load(BASE.read_text()) | CHANGES))
     alone = make(config, work / "alone")
-    run_array(config, work / "array", f"0-{SHARDS - 1}", cancelled=2)
+    run_array(config, work / "array", f"0-{SHARDS - 1}", canceled=2)
     missing = make(config, work / "array", "--missing", str(SHARDS))["missing"]
     run_array(config, work / "array", ",".join(map(str, missing)))
     still_missing = make(config, work / "array", "--missing", str(SHARDS))["missing"]
@@ -78,7 +78,7 @@ def main() -> None:
         "scheduler": version,
         "shards": SHARDS,
         "encodes": merged["encodes"],
-        "missing after one task was cancelled": missing,
+        "missing after one task was canceled": missing,
         "missing after those ran again": still_missing,
         "same bytes as one process": content(merged["table"]) == content(alone["table"]),
     }
