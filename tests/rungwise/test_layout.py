@@ -98,7 +98,8 @@ def test_the_wheel_holds_rungwise_alone() -> None:
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needs = [need for group in ("ladder", "train", "watch", "s3", "ray") for need in extras[group]] + project["dependencies"]
+    groups = ("ladder", "train", "watch", "s3", "ray")
+    needs = [need for group in groups for need in extras[group]] + project["dependencies"]
     names = {re.split(r"[<>=!~\[ ]", need)[0].replace("-", "_") for need in needs}
     modules = {{"pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in names}
     for path in (ROOT / "rungwise").rglob("*.py"):
