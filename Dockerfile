@@ -20,7 +20,7 @@ RUN /opt/rungwise/bin/python -c "from rungwise import Scorer; import rungwise.cl
 FROM python:3.11-slim
 RUN useradd --uid 10001 --create-home rungwise
 COPY --from=build /opt/rungwise /opt/rungwise
-USER rungwise
+USER 10001
 WORKDIR /videos
 ENTRYPOINT ["/opt/rungwise/bin/rungwise"]
 CMD ["--help"]

@@ -15,6 +15,7 @@ test: lint
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile Dockerfile.train; fi
 
 # Needs masters/ and photographs/ here: docs/lab-notes/2026-11.md says which.
 default-model: .venv/ready
@@ -27,11 +28,13 @@ default-model: .venv/ready
 model-checksum:
 	cd rungwise/score/models && sha256sum default.onnx > default.sha256
 
-# Every dependency with the hashes of its files: the scorer's for any system, all of them for Linux on x86-64. Wants uv.
+# Every dependency with the hashes of its files: the scorer's for any system; those of
+# training, and all of them, for Linux on x86-64. Wants uv.
 LOCK = uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-annotate --python-version 3.11 \
 	--custom-compile-command "make lock"
 lock:
 	$(LOCK) --universal -o requirements.lock
+	$(LOCK) --extra multi --python-platform x86_64-manylinux_2_28 -o requirements-train.lock
 	$(LOCK) --extra all --python-platform x86_64-manylinux_2_28 -o requirements-all.lock
 
 licenses: .venv/ready-dev

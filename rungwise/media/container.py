@@ -14,6 +14,7 @@ from rungwise.media.color import NO_BASE_LAYER, check_matrix, stated_color, with
 from rungwise.media.limits import (
     DECODER_OPTIONS,
     MAX_Y4M_HEADER_BYTES,
+    TAG_OPTIONS,
     check_size,
     check_stated_size,
     check_tables,
@@ -50,7 +51,7 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     check_tables(path)
     options = {"protocol_whitelist": "file"} | DECODER_OPTIONS
     try:
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=options, **TAG_OPTIONS)
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
     stream = video_stream(container)

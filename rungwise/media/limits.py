@@ -21,6 +21,8 @@ MAX_SAMPLE_ASPECT = 16  # or its reciprocal; real ones are below 4
 MAX_Y4M_HEADER_BYTES = 4096
 # libav compares padded rows (multiples of 64 pixels), so its limit is a little higher.
 DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS * 9 // 8)}
+# Undecodable characters in tags raise by default before PyAV 19, which replaces them and has no option.
+TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def check_size(width: int, height: int, name: str, *, scaled: bool = False) -> None:
@@ -82,7 +84,7 @@ def _stated_size(path: Path, index: int) -> tuple[int, int]:
     """(width, height) from container and parser without opening a decoder; (0, 0) if unknown."""
     options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
     try:
-        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+        with av.open(f"file:{path}", options=options, **TAG_OPTIONS) as container:
             context: Any = container.streams[index].codec_context
             return (context.width, context.height) if context else (0, 0)
     except (av.error.FFmpegError, IndexError):

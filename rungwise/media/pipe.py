@@ -12,7 +12,7 @@ from typing import IO, Any
 import av
 
 from rungwise.media.container import check_head, set_threads, track_of, video_stream
-from rungwise.media.limits import DECODER_OPTIONS, MAX_Y4M_HEADER_BYTES, check_size
+from rungwise.media.limits import DECODER_OPTIONS, MAX_Y4M_HEADER_BYTES, TAG_OPTIONS, check_size
 from rungwise.media.transport import transport_encryption
 
 MAX_HEAD_BYTES = 4 * 2**20  # of a stream, kept to read what its container states
@@ -55,9 +55,7 @@ def open_pipe(stream: IO[bytes], name: str, threads: int | None = None) -> Itera
     options = {"protocol_whitelist": "none"} | DECODER_OPTIONS
     file: Any = source
     try:
-        container = av.open(
-            file, format="yuv4mpegpipe" if source.is_y4m else None, options=options, metadata_errors="replace"
-        )
+        container = av.open(file, format="yuv4mpegpipe" if source.is_y4m else None, options=options, **TAG_OPTIONS)
     except (av.error.FFmpegError, EOFError) as error:
         mp4 = "; an MP4 must be fragmented (-movflags frag_keyframe+empty_moov)" if b"ftyp" in source.head[:12] else ""
         raise ValueError(f"{name}: not a video that can be read from a pipe ({_reason(error)}{mp4})") from error
