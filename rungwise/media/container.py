@@ -51,7 +51,7 @@ def open_video(path: Path, threads: int | None = None) -> av.container.InputCont
     check_tables(path)
     options = {"protocol_whitelist": "file"} | DECODER_OPTIONS
     try:
-        container = av.open(f"file:{path}", options=options, **TAG_OPTIONS)
+        container: av.container.InputContainer = av.open(f"file:{path}", options=options, **TAG_OPTIONS)
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: not a video that can be opened ({error.strerror})") from error
     stream = video_stream(container)
