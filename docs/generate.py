@@ -29,6 +29,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluation time": tables.evaluation_time,
     "frozen": tables.frozen,
     "gates": tables.gates,
+    "held out": tables.held_out,
     "ladder fidelity": fidelity_tables.ladder_fidelity,
     "methods": tables.methods,
     "planted faults": fidelity_tables.planted_faults,
