@@ -1,6 +1,6 @@
 """The interval around a score: how far scores of contents that a student never saw lie from their labels.
 
-Errors grow towards the bad end of the scale, so the half width is linear in the score: a split-conformal quantile of
+Errors grow toward the bad end of the scale, so the half width is linear in the score: a split-conformal quantile of
 errors relative to their expected size (Lei et al. 2018, "Distribution-free predictive inference for regression", 5.2).
 Clips of one content err alike, so contents, not clips, are exchangeable: each of K contents weighs 1 / (K + 1), its
 clips alike, and the new one's 1 / (K + 1) lies at infinity (Lee, Barber, Willett 2023, "Distribution-free inference

@@ -11,7 +11,6 @@ from operator import not_
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Len
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -80,6 +79,9 @@ class Calibration(BaseModel):
         return max(scale.minimum, score - half_width), min(scale.maximum, score + half_width)
 
 
+Features = Annotated[tuple[float, ...], Field(min_length=NUM_BITSTREAM_FEATURES, max_length=NUM_BITSTREAM_FEATURES)]
+
+
 class BitstreamContract(BaseModel):
     """The bitstream part of a hybrid model (rungwise/bitstream/features.py).
 
@@ -92,8 +94,8 @@ class BitstreamContract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codecs: tuple[str, ...]
-    low: Annotated[tuple[float, ...], Len(NUM_BITSTREAM_FEATURES, NUM_BITSTREAM_FEATURES)]
-    high: Annotated[tuple[float, ...], Len(NUM_BITSTREAM_FEATURES, NUM_BITSTREAM_FEATURES)]
+    low: Features
+    high: Features
     calibration: Calibration | None = None
 
 
