@@ -183,7 +183,7 @@ def main() -> None:
         options = ReadOptions(scorer.contract.view, (WINDOW_SECONDS,))
         views = np.stack(map_file_windows(clips[1080][1], options, lambda window, _: window.pixels)[1])
         facts = {
-            "machine": {"processor": _processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
+            "machine": {"processor": processor(), "cores": len(cores), "onnxruntime": onnxruntime.__version__},
             "clip": f"{SCENE}, {PAINTED_FRAMES * LOOPS / FPS:g} s at {FPS:g} fps, H.264 CRF 28",
             "rows": rows,
             "models": models(arguments.export, views),
@@ -191,7 +191,8 @@ def main() -> None:
     arguments.out.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()

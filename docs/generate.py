@@ -14,6 +14,7 @@ from pathlib import Path
 import fidelity_tables
 import references
 import result_tables as tables
+import student_tables
 
 ROOT = Path(__file__).parents[1]
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -31,16 +32,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gates": tables.gates,
     "held out": tables.held_out,
     "ladder fidelity": fidelity_tables.ladder_fidelity,
-    "methods": tables.methods,
+    "methods": student_tables.methods,
     "planted faults": fidelity_tables.planted_faults,
     "precisions": tables.precisions,
-    "published": tables.published,
+    "published": student_tables.published,
     "quickstart": tables.quickstart,
     "quickstart gain": tables.quickstart_gain,
-    "student exports": tables.student_exports,
-    "student gains": tables.student_gains,
-    "student sizes": tables.student_sizes,
-    "students": tables.students,
+    "runtimes": tables.runtimes,
+    "student exports": student_tables.student_exports,
+    "student gains": student_tables.student_gains,
+    "student sizes": student_tables.student_sizes,
+    "students": student_tables.students,
     "unseen": tables.unseen,
 }
 BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

@@ -51,13 +51,16 @@ PACKAGES = (
         "onnxruntime-web",
         "1.30.0",
         "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
-        {name: f"dist/{name}" for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")},
+        {
+            "onnxruntime.js": "dist/ort.wasm.bundle.min.mjs",
+            "onnxruntime.wasm": "dist/ort-wasm-simd-threaded.wasm",
+        },
     ),
     NpmPackage(
         "mediabunny",
         "1.61.0",
         "WciPOYwKZwgYkoBKcEK6JzzIf+w5whypPzFdOihOylZ/5Qv19FmNfRnTcaprH+jD136YpEASU30Eb6VNCJiz3A==",
-        {"mediabunny.min.mjs": "dist/bundles/mediabunny.min.mjs", "mediabunny.LICENSE": "LICENSE"},
+        {"mediabunny.js": "dist/bundles/mediabunny.min.mjs", "mediabunny.LICENSE.txt": "LICENSE"},
     ),
 )
 

@@ -1,7 +1,7 @@
 // Scores videos beside the page: reads files with mediabunny and WebCodecs, runs the model with onnxruntime-web.
 
-import { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSampleSink } from "./mediabunny.min.mjs";
-import * as ort from "./ort.wasm.bundle.min.mjs";
+import { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSampleSink } from "./mediabunny.js";
+import * as ort from "./onnxruntime.js";
 import { Picture, patch } from "./pixels.js";
 import { chooseFrames, cutWindows, goldenView, patchCorners } from "./views.js";
 
@@ -19,7 +19,7 @@ async function loadModel() {
   const answer = await fetch("model.json");
   const { contract, bitstreamInputs } = await answer.json();
   ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
+  ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", import.meta.url).href };
   const session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
   const { view, golden } = contract, size = view.grid * view.patch_px;
   const run = async pixels => {
