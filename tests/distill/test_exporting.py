@@ -85,7 +85,7 @@ def test_it_leaves_files_gates_and_card_that_agree(unbroken: tuple[Path, Outcome
         assert contract.inputs_sha256["cache"] == unbroken[1].artifacts["cache"].content_sha256
         assert contract.training_id in card
         assert contract.dataset_sha256 in card
-    assert "1 validation contents can promise 50% only" in card
+    assert "1 held-out contents can promise 50% only" in card
     assert "log-bitrate" in card
     assert export_failures(export) == {}
 

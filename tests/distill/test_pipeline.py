@@ -110,7 +110,6 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
 def test_checkpoints_carry_their_contract(unbroken: tuple[Path, Outcome]) -> None:
     _, contract, _ = load_checkpoint(unbroken[1].artifacts["distill"].path / "student.safetensors")
     assert contract.scale.kind == "vmaf_v0.6.1"
-    assert contract.calibration is not None
     assert contract.training_id == unbroken[1].artifacts["distill"].id
     _, of_teacher, _ = load_checkpoint(unbroken[1].artifacts["teach"].path / "teacher.safetensors")
     assert of_teacher.model == "efficientnet_lite0"
