@@ -55,7 +55,7 @@ def test_invalid_sources_raise_before_any_work(pictures: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({}, "give `builtin`, `more_scenes`, `folder` or `photographs`"),
+        ({}, "give `builtin`, `more_scenes`, `folder`, `photographs` or `dataset`"),
         ({"photographs": "x", **SIZE}, "`photographs` and `shots` go together"),
         ({"photographs": "x", "shots": [[64, 64]]}, "photographs need num_frames, fps"),
         ({"builtin": "all", "num_frames": 2}, "built-in scenes need width, height, fps"),
