@@ -151,13 +151,15 @@ def golden_input(recipe: ViewRecipe) -> NDArray[np.uint8]:
     and 8 pixels and steps of 16 and 32. A trained model scores them far apart and away from the ends of its scale,
     where wrong weights would not show.
     """
-    shape = (4, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
-    b, t, y, x, c = np.indices(shape, dtype=np.int64, sparse=True)
-    block, step = 2**b, np.array([1, 8, 16, 32])[b]
-    gradient = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
-    gray = np.where(gradient < 256, gradient, 511 - gradient) // step * step
-    noise = np.random.PCG64(20_26).random_raw(gray.size).reshape(shape) % np.uint64(8)
-    pixels: NDArray[np.uint8] = np.clip(gray + noise.astype(np.int64) * (b == 1), 0, 255).astype(np.uint8)
+    pixels = np.empty((4, recipe.num_frames, recipe.size_px, recipe.size_px, 3), np.uint8)
+    t, y, x, c = np.indices(pixels.shape[1:], dtype=np.int32, sparse=True)
+    words = np.random.PCG64(20_26)
+    for number, (view, step) in enumerate(zip(pixels, (1, 8, 16, 32), strict=True)):  # one at a time takes less memory
+        block = 2**number
+        gradient = (x // block * block * 3 + y // block * block * 2 + t * 5 + c * 40) % 512
+        gray = np.where(gradient < 256, gradient, 511 - gradient) // step * step
+        noise = words.random_raw(view.size).reshape(view.shape) % np.uint64(8)
+        view[:] = np.clip(gray + noise.astype(np.int32) * (number == 1), 0, 255)
     return pixels
 
 

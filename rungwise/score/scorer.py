@@ -85,6 +85,7 @@ class Scorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # it takes half as much memory again
         options.log_severity_level = 3
         providers = [_provider(device)]
         try:
