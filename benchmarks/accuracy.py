@@ -52,13 +52,18 @@ def score_table(table: pd.DataFrame, masters: dict[str, Path], scorer: Scorer) -
         })  # fmt: skip
     scored = table.reset_index(drop=True).join(pd.DataFrame(rows))
     scored = scored.rename(columns={"psnr_mean": "psnr", "ssim_mean": "ssim"})
-    is_large = scored["display_height"] >= LARGE_LINES
-    scored["lines"] = np.where(is_large, f"{LARGE_LINES} and more", f"below {LARGE_LINES}")
-    scored["generation"] = "master"
-    if "first_crf" in scored:
-        scored["generation"] = np.where(scored["first_crf"].notna(), "re-encode", "master")
-    others = [name for name in ("kind",) if name in scored]
+    add_parts(scored)
+    others = ["kind"] if "kind" in scored else []
     return scored.reindex(columns=[*COLUMNS, *others]).sort_values("clip").round(4)
+
+
+def add_parts(table: pd.DataFrame) -> None:
+    """Add the columns by which tables are split: "lines" and "generation"."""
+    is_large = table["display_height"] >= LARGE_LINES
+    table["lines"] = np.where(is_large, f"{LARGE_LINES} and more", f"below {LARGE_LINES}")
+    table["generation"] = "master"
+    if "first_crf" in table:
+        table["generation"] = np.where(table["first_crf"].notna(), "re-encode", "master")
 
 
 def main() -> None:

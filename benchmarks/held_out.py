@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
+from accuracy import CONFIG, add_parts
 from safetensors.numpy import load_file
 
 from distill.pipeline import run
@@ -25,8 +25,6 @@ from rungwise.ladder.make import read_ladder
 from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.evaluation_result import format_table, to_json
 
-CONFIG = Path(__file__).with_name("default.yaml")
-LARGE_LINES = 720
 PREDICTORS = ["pixel-only", "hybrid"]
 
 
@@ -42,9 +40,7 @@ def main() -> None:
     held_out = load_file(artifacts["distill"].path / HELD_OUT)
     table = read_ladder(artifacts["ladder"]).iloc[held_out["rows"]].reset_index(drop=True)
     table["pixel-only"], table["hybrid"] = held_out["scores"].astype(float), held_out["fused"].astype(float)
-    is_large = table["display_height"] >= LARGE_LINES
-    table["lines"] = np.where(is_large, f"{LARGE_LINES} and more", f"below {LARGE_LINES}")
-    table["generation"] = np.where(table["first_crf"].notna(), "re-encode", "master")
+    add_parts(table)
     result = evaluate_predictors(
         table,
         PREDICTORS,

@@ -78,9 +78,7 @@ class Data:
         if not sets:
             return scores
         scale, offset = np.array([(each.scale, each.offset) for each in sets]).T[:, self.set_numbers[rows]]
-        low, span = self.scale.minimum, self.scale.maximum - self.scale.minimum
-        mapped: NDArray[np.float32] = low + span * ((scores - low) / span * scale + offset)
-        return mapped.astype(np.float32)
+        return rated_maps.on_own_scale(scores, scale, offset, self.scale)
 
     @property
     def classes(self) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from distill.precision import autocast, pin_fp32
 from distill.stage import constants
 from rungwise.artifact import StageKey, run_stage
 from rungwise.progress import note, track
+from rungwise.ranks import ranks
 from student import stem
 from teacher import normalize
 
@@ -49,7 +50,7 @@ def keep_frozen(model: Model, name: str, data: Data, runs: Path, *, device: str,
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
+            with ThreadPoolExecutor(ranks().workers if device == "cpu" else 1) as pool:
                 outputs = track(pool.map(output, range(len(pixels))), "frozen layers", total=len(pixels))
                 for row, values in enumerate(outputs):
                     values_NV[row] = values

@@ -9,12 +9,14 @@ Shapes: B clips, K sets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rungwise.score.contract import SetMap
+from rungwise.score.contract import Scale, SetMap
 
 MAP_RATE: Final = (
     10.0  # learning rate of the maps over that of the heads: they move together with all of a set's labels
@@ -41,6 +43,14 @@ def of_rows(maps_B2K: Tensor, set_B: Tensor) -> tuple[Tensor, Tensor]:
     """Each row's own scale and offset, (B,)."""
     own_B2 = maps_B2K.float()[torch.arange(len(set_B), device=maps_B2K.device), :, set_B]
     return own_B2[:, 0], own_B2[:, 1]
+
+
+def on_own_scale(
+    scores_N: NDArray[Any], scale_N: NDArray[Any], offset_N: NDArray[Any], shared: Scale
+) -> NDArray[np.float32]:
+    """Scores on the shared scale as their own sets' labels have them."""
+    low, span = shared.minimum, shared.maximum - shared.minimum
+    return np.asarray(low + span * ((scores_N - low) / span * scale_N + offset_N), np.float32)
 
 
 def figures(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, float]:

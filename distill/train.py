@@ -197,10 +197,7 @@ class Trainer:
         if prediction.set_maps is None or validation.sets is None:
             return scores
         scale_N, offset_N = rated_maps.of_rows(prediction.set_maps.cpu(), torch.from_numpy(validation.sets))
-        label = self.objective.scale
-        low, span = label.minimum, label.maximum - label.minimum
-        mapped: NDArray[np.float32] = low + span * ((scores - low) / span * scale_N.numpy() + offset_N.numpy())
-        return mapped
+        return rated_maps.on_own_scale(scores, scale_N.numpy(), offset_N.numpy(), self.objective.scale)
 
     def fit_closed_form(self) -> None:
         """Fit what the model fits in closed form, in the averaged weights."""

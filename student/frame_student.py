@@ -7,7 +7,7 @@ packed width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rungwise.bitstream.features import BITSTREAM_INPUT_DIM
 from rungwise.prediction import Prediction
 from rungwise.score.views import ViewRecipe
-from student.head import LevelHead, in_fp32
+from student.head import HeadSettings, LevelHead, in_fp32
 from student.patches import HybridPatchHead, PatchHead, Standardizer
 from student.quality_student import QualityStudent
 from student.stem import Stem, mean_and_deviation
@@ -24,29 +24,15 @@ from student.styleprompt import make_prompts
 FIRST_STRIDE = 16  # of the first stage's map
 
 
-class SharedSettings(TypedDict):
+class SharedSettings(HeadSettings):
     """Constructor settings of every light student."""
 
-    feature_dim: int
-    """width of a frame's feature"""
     stem_stages: int
     """stages of EfficientNet-Lite0 in the stem"""
     tuned_stem: bool
     """whether its last stages train"""
     pairs: bool
     """frames come in pairs of neighbors"""
-    prompts: int
-    """size of each StylePrompt's bank; 0: none"""
-    aleatoric: bool
-    """also predict the expected error"""
-    hybrid: bool
-    """whether it also scores with bitstream features"""
-    num_levels: int
-    """quality levels"""
-    minimum: float
-    """of the label's scale"""
-    maximum: float
-    """of the label's scale"""
     patch_px: NotRequired[int]
     """side of the patches that are scored one by one; without it frames are seen whole"""
 
@@ -81,13 +67,7 @@ class FrameStudent(QualityStudent):
         shared, is_patched = self.shared, "patch_px" in self.shared
         self.temporal = temporal
         self.head = LevelHead(
-            shared["feature_dim"],
-            num_levels=shared["num_levels"],
-            minimum=shared["minimum"],
-            maximum=shared["maximum"],
-            aleatoric=shared["aleatoric"],
-            stream=shared["hybrid"] and not is_patched,
-            frames_per_step=2 if shared["pairs"] else 1,
+            shared, stream=shared["hybrid"] and not is_patched, frames_per_step=2 if shared["pairs"] else 1
         )
         has_map = self.backbone.keep_map
         self.prompts = make_prompts((self.backbone.channels[-1], *stage_channels) if has_map else (), shared["prompts"])

@@ -6,7 +6,7 @@ Shapes: B clips, T frames, K quality levels, D feature width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -46,26 +46,38 @@ class HybridHead(nn.Module):
         return self.minimum + self.span * mixed_B1.squeeze(1).sigmoid()
 
 
+class HeadSettings(TypedDict):
+    """What every student with these heads is constructed with."""
+
+    feature_dim: int
+    """width of a frame's feature"""
+    prompts: int
+    """size of each StylePrompt's bank; 0: none"""
+    aleatoric: bool
+    """also predict the expected error"""
+    hybrid: bool
+    """whether it also scores with bitstream features"""
+    num_levels: int
+    """quality levels"""
+    minimum: float
+    """of the label's scale"""
+    maximum: float
+    """of the label's scale"""
+
+
 class LevelHead(nn.Module):
     """Levels lie at equal steps of the label's range; the score is the expectation of their distribution."""
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        num_levels: int,
-        minimum: float,
-        maximum: float,
-        aleatoric: bool,
-        stream: bool,
-        frames_per_step: int,
-    ) -> None:
-        """`frames_per_step`: frames that one time step stands for; each gets its step's score."""
+    def __init__(self, settings: HeadSettings, *, stream: bool, frames_per_step: int) -> None:
+        """`stream`: with a `HybridHead`; `frames_per_step`: frames that one time step stands for, each of which gets
+        its step's score."""
         super().__init__()
+        dim, num_levels = settings["feature_dim"], settings["num_levels"]
+        minimum, maximum = settings["minimum"], settings["maximum"]
         self.frames_per_step = frames_per_step
         self.clip = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.levels = nn.Linear(dim, num_levels)
-        self.width = nn.Linear(dim, 1) if aleatoric else None
+        self.width = nn.Linear(dim, 1) if settings["aleatoric"] else None
         self.stream = HybridHead(dim, minimum=minimum, maximum=maximum) if stream else None
         self.span = maximum - minimum
         self.level_values: Tensor

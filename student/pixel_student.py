@@ -7,36 +7,17 @@ Shapes: B clips, T frames, N = B * T, H W pixels, C channels, D feature width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from rungwise.prediction import Prediction
 from rungwise.progress import note
-from student.head import LevelHead
+from student.head import HeadSettings, LevelHead
 from student.quality_student import QualityStudent
 from student.styleprompt import make_prompts
 from teacher.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from teacher.weights import account, read_foreign
-
-
-class PixelSettings(TypedDict):
-    """Constructor settings of every such student."""
-
-    feature_dim: int
-    """width of a frame's feature"""
-    prompts: int
-    """size of each StylePrompt's bank; 0: none"""
-    aleatoric: bool
-    """also predict the expected error"""
-    hybrid: bool
-    """whether it also scores with bitstream features"""
-    num_levels: int
-    """quality levels"""
-    minimum: float
-    """of the label's scale"""
-    maximum: float
-    """of the label's scale"""
 
 
 class PixelStudent(QualityStudent):
@@ -49,7 +30,7 @@ class PixelStudent(QualityStudent):
     EXTRAS: tuple[str, ...] = ()
     """beginnings of a checkpoint's keys that are read over: its class heads"""
 
-    def __init__(self, **shared: Unpack[PixelSettings]) -> None:
+    def __init__(self, **shared: Unpack[HeadSettings]) -> None:
         super().__init__()
         self.shared = shared
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
@@ -58,15 +39,7 @@ class PixelStudent(QualityStudent):
         """Add the layer over time, the output heads and a prompt for each stage's map."""
         shared = self.shared
         self.temporal = temporal
-        self.head = LevelHead(
-            shared["feature_dim"],
-            num_levels=shared["num_levels"],
-            minimum=shared["minimum"],
-            maximum=shared["maximum"],
-            aleatoric=shared["aleatoric"],
-            stream=shared["hybrid"],
-            frames_per_step=1,
-        )
+        self.head = LevelHead(shared, stream=shared["hybrid"], frames_per_step=1)
         self.prompts = make_prompts(tuple(stage_channels), shared["prompts"])
 
     def frame_features(self, x_NCHW: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 from timm.models.efficientvim import EfficientViM, EfficientViMStage
 from torch import Tensor, nn
 
+from student.head import HeadSettings
 from student.local_scan import LocalScan
-from student.pixel_student import PixelSettings, PixelStudent
+from student.pixel_student import PixelStudent
 from student.ssd import TemporalSSD
 from student.stem import mean_and_deviation
 
@@ -43,7 +44,7 @@ class QMambaStudent(PixelStudent):
         depths: tuple[int, ...],
         state_dim: tuple[int, ...],
         window: int,
-        **shared: Unpack[PixelSettings],
+        **shared: Unpack[HeadSettings],
     ) -> None:
         if not len(embed_dim) == len(depths) == len(state_dim) > 0:
             raise ValueError("student.size: embed_dim, depths and state_dim must have one entry a stage")

@@ -19,7 +19,8 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2, checkpoint_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from student.pixel_student import PixelSettings, PixelStudent
+from student.head import HeadSettings
+from student.pixel_student import PixelStudent
 from student.stem import mean_and_deviation
 from student.swin import Transformer
 
@@ -45,7 +46,7 @@ class SwinV2Student(PixelStudent):
         depths: tuple[int, ...],
         num_heads: tuple[int, ...],
         window: int,
-        **shared: Unpack[PixelSettings],
+        **shared: Unpack[HeadSettings],
     ) -> None:
         if len(depths) != len(num_heads):
             raise ValueError("student.size: depths and num_heads must have one entry a stage")
