@@ -30,7 +30,7 @@ from rungwise.score.views import ViewRecipe, make_views, read_views
 
 RUNGS = (EncodeSpec("h264", 360, crf=26), EncodeSpec("h264", 360, crf=36), EncodeSpec("h264", 360, crf=44),
          EncodeSpec("av1", 360, crf=60), EncodeSpec("vp9", 180, crf=50))  # fmt: skip
-CROP_PX, BLOCK_PX, ZOOM = 320, 32, 1
+CROP_PX, BLOCK_PX = 320, 32
 COLUMNS = ("as shown", "error against the master", "gradient of the score", "gain by mending a block")
 
 

@@ -24,18 +24,6 @@ def ssd(x_BTHP: Tensor, log_a_BTH: Tensor, b_BTN: Tensor, c_BTN: Tensor) -> Tens
     return torch.einsum("btsh,bshp->bthp", weights_BTSH, x_BTHP)
 
 
-def ssd_sequential(x_BTHP: Tensor, log_a_BTH: Tensor, b_BTN: Tensor, c_BTN: Tensor) -> Tensor:
-    """The plain recurrence, the reference that `ssd` is tested against."""
-    batch, length, heads, channels = x_BTHP.shape
-    state_BHPN = x_BTHP.new_zeros(batch, heads, channels, b_BTN.shape[-1])
-    outputs = []
-    for t in range(length):
-        state_BHPN = state_BHPN * log_a_BTH[:, t].exp()[..., None, None]
-        state_BHPN = state_BHPN + x_BTHP[:, t].unsqueeze(-1) * b_BTN[:, t, None, None, :]
-        outputs.append((state_BHPN * c_BTN[:, t, None, None, :]).sum(-1))
-    return torch.stack(outputs, 1)
-
-
 class TemporalSSD(nn.Module):
     """A residual, gated SSD layer over frame features x_BTD."""
 

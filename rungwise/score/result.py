@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import fsum
 from typing import Any
 
 BANDS = ("bad", "poor", "fair", "good", "excellent")
@@ -82,14 +81,6 @@ class Score:
 def with_content(windows: Sequence[Window]) -> Sequence[Window]:
     """The windows that are not flat; all windows if every one is flat."""
     return [window for window in windows if not window.flat] or windows
-
-
-def mean_score(windows: Sequence[Window]) -> float:
-    """Mean of the windows' scores, weighted by duration."""
-    if len(windows) == 1:
-        return windows[0].score
-    lengths = [window.end_seconds - window.start_seconds for window in windows]
-    return fsum(length * window.score for length, window in zip(lengths, windows, strict=True)) / fsum(lengths)
 
 
 def band(score: float, minimum: float, maximum: float, polarity: str) -> str:

@@ -31,11 +31,11 @@ class WindowPrediction(NamedTuple):
 
 @dataclass
 class WeightedMean:
-    """`mean_score` of the windows added, to the bit."""
+    """Mean of the windows' scores, weighted by duration, and the same bits in any order of windows."""
 
     count: int = 0
     last: float = 0.0
-    total: Fraction = Fraction(0)  # exact, as in `fsum`
+    total: Fraction = Fraction(0)  # exact
     seconds: Fraction = Fraction(0)
 
     def add(self, seconds: float, score: float) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from student.local_scan import HEAD_DIM, LocalScan, ssd_chunks, window_orders
-from student.ssd import ssd_sequential
+from plain_ssd import ssd_sequential
 
 
 def test_windows_are_read_one_by_one() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from timm.models.efficientvim import HSMSSD
 
-from student.ssd import TemporalSSD, ssd, ssd_sequential
+from plain_ssd import ssd_sequential
+from student.ssd import TemporalSSD, ssd
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 16, 33])

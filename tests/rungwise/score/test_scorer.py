@@ -15,7 +15,8 @@ import pytest
 
 from rungwise import Scorer
 from rungwise.media.ffmpeg import run_ffmpeg
-from rungwise.score.result import Score, Window, band, mean_score
+from rungwise.score.result import Score, band
+from rungwise.score.tally import WeightedMean
 from rungwise.score.views import ViewRecipe, make_views, read_views
 
 ROOT = Path(__file__).parents[3]
@@ -152,11 +153,12 @@ def test_threads_and_frame_callbacks_do_not_change_the_score(model: Path, long_c
 
 
 def test_the_score_is_the_mean_of_its_windows_weighted_by_duration() -> None:
-    def window(start: float, end: float, score: float) -> Window:
-        return Window(start, end, score, score, (0,), (start,), ())
-
-    assert mean_score([window(0, 4, 0.1)]) == 0.1
-    assert mean_score([window(0, 4, 50), window(4, 10, 100)]) == 80
+    one, two = WeightedMean(), WeightedMean()
+    one.add(4, 0.1)
+    assert one.mean == 0.1
+    two.add(4, 50)
+    two.add(6, 100)
+    assert two.mean == 80
 
 
 def test_bands_are_fifths_of_the_scale() -> None:
