@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain_ssd import ssd_sequential
 from torch import Tensor, nn
 
 from student.local_scan import HEAD_DIM, LocalScan, ssd_chunks, window_orders
-from plain_ssd import ssd_sequential
 
 
 def test_windows_are_read_one_by_one() -> None:

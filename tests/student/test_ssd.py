@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain_ssd import ssd_sequential
 from timm.models.efficientvim import HSMSSD
 
-from plain_ssd import ssd_sequential
 from student.ssd import TemporalSSD, ssd
 
 
