@@ -14,6 +14,7 @@ from rungwise.cli.options import (
     TrialCache,
     TrialJobs,
     TrialSamples,
+    check_encoder,
     display_height_option,
     parse_heights,
     parse_numbers,
@@ -83,6 +84,7 @@ def crf_search(
     quiet: Quiet = False,
 ) -> None:
     """Find the cheapest CRF or bitrate whose VMAF v1 reaches a target, with few trial encodes."""
+    check_encoder(codec, preset, "--codec, --preset")
     from rungwise.ladder.crf_search import SearchRequest
     from rungwise.ladder.crf_search import crf_search as search
 

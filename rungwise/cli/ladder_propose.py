@@ -15,6 +15,7 @@ from rungwise.cli.options import (
     TrialCache,
     TrialJobs,
     TrialSamples,
+    check_encoder,
     display_height_option,
     parse_heights,
     trial_cache,
@@ -88,6 +89,8 @@ def propose(
     from rungwise.ladder.propose import propose as propose_ladder
 
     named = [word.strip().partition(":") for word in codecs.split(",")]
+    for codec, _, preset in named:
+        check_encoder(codec, preset, "--codecs")
     proposal = propose_ladder(
         ProposeRequest(
             master,

@@ -36,6 +36,16 @@ def parse_numbers(text: str, option: str, maximum: float) -> tuple[float, ...]:
     return tuple(numbers)
 
 
+def check_encoder(codec: str, preset: str, option: str) -> None:
+    """A codec and its preset; an empty preset is the codec's default."""
+    from rungwise.ladder.encode import CODECS, EncodeSpec
+
+    try:
+        EncodeSpec(codec, 2, preset=preset, crf=CODECS[codec].crf_range[0] if codec in CODECS else 0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
 def parse_heights(text: str | None, option: str) -> tuple[int, ...]:
     """Comma-separated heights in pixels; none where the option is not given."""
     return tuple(int(number) for number in parse_numbers(text, option, 8192)) if text else ()

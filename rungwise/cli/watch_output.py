@@ -32,7 +32,8 @@ class WatchWriter:
         elif isinstance(item, Notice):
             note(f"{item.rung}: {item.text}")
         elif isinstance(item, Ended):
-            (warn if item.problem else note)(item.problem or f"{item.rung}: ended after {item.num_windows} windows")
+            windows = "1 window" if item.num_windows == 1 else f"{item.num_windows} windows"
+            (warn if item.problem else note)(item.problem or f"{item.rung}: ended after {windows}")
         elif (line := _text(item)) is not None:
             self._print(line)
 

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 import rungwise
-from rungwise.cli import VERBS, app
+from rungwise.cli import VERBS, app, main
 
 NAMES = [name for _, name, _, _ in VERBS]
 
@@ -109,3 +109,13 @@ def test_a_verb_that_is_left_out_or_mistaken_is_named(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, arguments, env={"COLUMNS": "500"})
         assert done.exit_code == 2
         assert hint in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["ladder check", "score"])
+def test_an_error_names_the_whole_verb(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rungwise", *verb.split(), "missing.csv"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err.startswith(f"rungwise {verb}: missing.csv: ")

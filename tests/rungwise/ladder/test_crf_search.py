@@ -98,19 +98,11 @@ def test_bitrates_and_no_reference(street: Path, trial_cache: Path, monkeypatch:
     assert f"-b:v {choice['bitrate_kbps']}k" in choice["command"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--codec", "h266"], "codec is 'h266'"),
-        (["--preset", "8"], "preset is '8'"),
-        (["--height", "432"], "--height 432: the master has 216"),
-    ],
-)
-def test_wrong_options_are_one_line(street: Path, trial_cache: Path, options: list[str], message: str) -> None:
-    result = run(street, "--cache", trial_cache, *options)
-    assert isinstance(result.exception, ValueError)
-    assert message in str(result.exception)
-    assert run(street, "--target", "x").exit_code == 2
+def test_wrong_options_are_usage_errors(street: Path, trial_cache: Path) -> None:
+    for options in (["--target", "x"], ["--codec", "xvid"], ["--preset", "8"]):
+        assert run(street, *options).exit_code == 2
+    result = run(street, "--cache", trial_cache, "--height", "432")
+    assert isinstance(result.exception, ValueError)  # the master's height is known when it has been read
 
 
 def test_a_long_master_is_sampled(street: Path, trial_cache: Path, tmp_path: Path) -> None:
