@@ -97,7 +97,7 @@ class Rungs(Section):
     """downscaling filters; each gives an encode of its own"""
     bit_depth: Literal[8, 10] = 8
     """of the encode"""
-    first_crf: Annotated[int, Field(ge=0, le=51)] | None = None
+    first_crf: Annotated[int, Field(ge=1, le=51)] | None = None
     """re-encode: the input is an H.264 encode of the master at this CRF"""
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ CODECS: dict[str, Codec] = {
         presets=X26X_PRESETS,
         default_preset="veryfast",
         preset_option="-preset",
-        crf_range=(0, 51),
+        crf_range=(1, 51),  # 0 is lossless, in a profile that few decoders have
         quality="-crf {crf}",
         pinned="-threads 1 -g {gop} -keyint_min {gop} -sc_threshold 0 -x264-params open-gop=0:sliced-threads=0",
         tunes=("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
