@@ -222,9 +222,10 @@ def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Pred
             elif own.flags:
                 rows.append((*head, str(row), own.flags[0], "false", False))
         plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (VMAF_TOLERANCE, -VMAF_TOLERANCE))
-        gaps = {(ladder.rows[gap.lower], ladder.rows[gap.upper]) for gap in result.codecs[0].gaps}
-        outcomes = [(pair, "found" if pair in gaps else "missed") for pair in plain]
-        outcomes += [(pair, "false") for pair in gaps - possible]
+        gaps = {(ladder.rows[gap.lower], ladder.rows[gap.upper]): gap.certain for gap in result.codecs[0].gaps}
+        words = {True: "found", False: "uncertain", None: "missed"}
+        outcomes = [(pair, words[gaps.get(pair)]) for pair in plain]
+        outcomes += [(pair, "false") for pair, certain in gaps.items() if certain and pair not in possible]
         rows += [(*head, str(pair), "gap", outcome, ladder.fault == "gap") for pair, outcome in outcomes]
     columns = ["content", "base", "fault", "place", "kind", "outcome", "is_plant"]
     counts = pd.DataFrame(rows, columns=columns)

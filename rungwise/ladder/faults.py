@@ -194,14 +194,16 @@ def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Fault]:
 
 
 def _neighbors(ladder: _Ladder, sound: Sequence[int]) -> tuple[Neighbors, ...]:
-    q, rate = ladder.quality, ladder.rate
+    q, rate, metric = ladder.quality, ladder.rate, ladder.metric
+    least_gap = GAP_STEPS * metric.step - metric.noise
     return tuple(
         Neighbors(
             lower=lower,
             upper=upper,
             points=float(q[upper] - q[lower]),
-            steps=float((q[upper] - q[lower]) / ladder.metric.step),
+            steps=float((q[upper] - q[lower]) / metric.step),
             bitrate_ratio=float(rate[upper] / rate[lower]),
+            certain=bool(q[upper] - q[lower] > least_gap + _tolerance(ladder, (lower, upper))),
         )
         for lower, upper in pairwise(sound)
     )

@@ -145,13 +145,14 @@ def make_crossover(low: int, high: int, crossing: Crossing) -> Crossover:
 
 
 class Neighbors(Frozen):
-    """Two sound rungs next to each other in bitrate."""
+    """Two sound rungs next to each other in bitrate; a gap between them is `certain` if it is beyond the tolerance."""
 
     lower: int
     upper: int
     points: float
     steps: float
     bitrate_ratio: float
+    certain: bool
 
 
 class Curve(Frozen):
@@ -164,7 +165,7 @@ class Curve(Frozen):
 class CodecCheck(Frozen):
     """One codec's rungs by rising bitrate, those on its convex hull, and the rungs of lowest and highest quality.
 
-    `neighbors` are sound rungs; `gaps` are wider than GAP_STEPS steps and lie between rungs without a fault.
+    `neighbors` are sound rungs; `gaps` are wider than GAP_STEPS steps and lie between rungs without a fault or doubt.
     """
 
     codec: str

@@ -167,7 +167,8 @@ def _codec(report: Report, place: int) -> Iterator[str]:
     yield from (f"  {line}" for line in crossover_lines(report, place))
     for gap in codec.gaps:
         between = " and ".join(rung_text(rungs[row]) for row in (gap.lower, gap.upper))
-        yield f"  gap of {gap.points:.1f} points ({gap.steps:.1f} steps) between {between}"
+        mark = "" if gap.certain else "?"
+        yield f"  gap{mark} of {gap.points:.1f} points ({gap.steps:.1f} steps) between {between}"
     yield from (f"  {line}" for line in advice_lines(rungs, first.recommendations[place]))
 
 

@@ -102,7 +102,10 @@ def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, check_rows: Check
     assert not check.findings
     (gap,) = check.codecs[0].gaps
     assert (rows[gap.lower][3], rows[gap.upper][3], gap.points, gap.steps) == (50.0, 77.0, 27.0, 4.5)
+    assert gap.certain
     assert check.codecs[1].gaps == ()
+    _, rough = check_rows(rows, errors=(15.0, 15.0))
+    assert [gap.certain for gap in rough.codecs[0].gaps] == [False]
 
 
 def test_noise_below_the_tolerance_is_no_fault(sound: Rows, check_rows: CheckRows) -> None:
