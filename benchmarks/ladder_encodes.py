@@ -210,14 +210,18 @@ def _scores(pool: Pool, scorer: Scorer) -> dict[str, dict[str, float]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     known = {row.pop("file"): row for row in map(json.loads, lines)}
     height = probe(pool.master).height
-    top = max(pool.rows.values(), key=lambda row: (row["height"], row["bitrate_kbps"]))
-    places = choose_places(scorer, pool.folder / top["file"], NUM_VIEWS, height)
+    places = choose_places(scorer, pool.master, NUM_VIEWS, height)  # the check's are of the top rung
     with path.open("a", encoding="utf-8") as file:
         for name in (row["file"] for row in pool.rows.values() if row["file"] not in known):
             scores = score_at(scorer, pool.folder / name, places)
             hybrid = [score for score in scores.hybrid if score is not None]
             assert len(hybrid) == NUM_VIEWS, name
-            known[name] = {"hybrid": float(np.mean(hybrid)), "pixel_only": float(np.mean(scores.pixel))}
+            assert scores.log2_bits is not None
+            assert scores.log2_qstep is not None
+            known[name] = {
+                "hybrid": float(np.mean(hybrid)), "pixel_only": float(np.mean(scores.pixel)),
+                "log2_bits": scores.log2_bits, "log2_qstep": scores.log2_qstep,
+            }  # fmt: skip
             file.write(json.dumps({"file": name} | known[name]) + "\n")
             file.flush()
     return known

@@ -25,12 +25,22 @@ import numpy as np
 import pandas as pd
 from ladder_encodes import VMAF_V1, read_table
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 
 from rungwise.artifact import sha256_file, write_json
 from rungwise.ladder.advice import recommend
 from rungwise.ladder.faults import check_ladder
-from rungwise.ladder.joint import joint_scores
-from rungwise.ladder.rungs import GAP_STEPS, VMAF_TOLERANCE, LadderCheck, Metric, Rung, make_metric
+from rungwise.ladder.joint import joint_scores, missing_octaves
+from rungwise.ladder.rungs import (
+    GAP_STEPS,
+    VMAF_TOLERANCE,
+    DifferenceErrors,
+    Kind,
+    LadderCheck,
+    Metric,
+    Rung,
+    make_metric,
+)
 from rungwise.media.ffmpeg import ffmpeg_version
 from rungwise.metrics.ladder_fidelity import Ladders, ladder_fidelity
 from rungwise.score.scorer import SHIPPED_MODEL
@@ -40,7 +50,6 @@ COUNT = 5  # rungs of a recommended ladder
 CAPS = (0.4, 0.7, 1.0)  # quantiles of a content's and codec's bitrates
 BD_FLOOR = 5.0  # percent, above which the sign of a BD-rate counts
 FloatArray = NDArray[np.float64]
-Errors = tuple[float, float]
 
 
 def log_bitrate(table: pd.DataFrame) -> FloatArray:
@@ -63,15 +72,22 @@ def difference_errors(table: pd.DataFrame, quality: Callable[[Sequence[int]], Fl
         a, b = np.triu_indices(len(codec), 1)
         near = np.abs(np.log(rate[a] / rate[b])) <= np.log(NEAR_RATIO)
         a, b = a[near], b[near]
-        squares = (error[a] - error[b]) ** 2
-        rows.append(pd.DataFrame({"content": content, "square": squares, "across": height[a] != height[b]}))
+        score = error + codec["vmaf_v1"].to_numpy()
+        part = {"square": (error[a] - error[b]) ** 2, "points": score[a] - score[b], "across": height[a] != height[b]}
+        rows.append(pd.DataFrame({"content": content} | part))
     return pd.concat(rows, ignore_index=True)
 
 
-def error_pair(pairs: pd.DataFrame) -> Errors:
-    """RMSE at one height and across heights."""
-    one, two = (float(np.sqrt(pairs["square"][pairs["across"] == across].mean())) for across in (False, True))
-    return one, two
+def fit_errors(pairs: pd.DataFrame) -> DifferenceErrors:
+    """Their parts by weighted least squares of the squared errors, as large ones scatter the most."""
+    across = pairs["across"].to_numpy()
+    terms = np.stack([~across, across, pairs["points"].to_numpy() ** 2], axis=1).astype(float)
+    weight = np.ones(len(pairs))
+    for _ in range(20):
+        variances = nnls(terms * weight[:, None], pairs["square"].to_numpy() * weight)[0]
+        weight = 1 / np.maximum(terms @ variances, 0.25)
+    one_height, two_heights, share = np.sqrt(variances).round(3).tolist()
+    return DifferenceErrors(one_height=one_height, across=two_heights, share=share)
 
 
 @dataclass(frozen=True)
@@ -102,12 +118,12 @@ def _column(values: ArrayLike) -> Callable[[Sequence[int]], FloatArray]:
 
 
 def joint_column(table: pd.DataFrame) -> Callable[[Sequence[int]], FloatArray]:
-    """Hybrid scores, estimated jointly over the rows that are asked for."""
-    hybrid, pixel, height = (table[name].to_numpy() for name in ("hybrid", "pixel_only", "height"))
+    """Hybrid scores, corrected by the bits that the rows which are asked for took beside each other."""
 
     def joint(rows: Sequence[int]) -> FloatArray:
-        own = list(rows)
-        return np.clip(joint_scores(hybrid[own], pixel[own], height[own]), 0.0, 100.0)
+        own = table.loc[list(rows)]
+        missing = missing_octaves(own["log2_bits"], own["log2_qstep"], own["height"], own["codec"].tolist())
+        return np.clip(joint_scores(own["hybrid"], missing), 0.0, 100.0)
 
     return joint
 
@@ -115,7 +131,7 @@ def joint_column(table: pd.DataFrame) -> Callable[[Sequence[int]], FloatArray]:
 def _model_row(table: pd.DataFrame, name: str, quality: Callable[[Sequence[int]], FloatArray]) -> Predictor:
     pairs = difference_errors(table, quality)
     metrics = {
-        content: make_metric(name, "vmaf", "model", errors=error_pair(pairs[pairs["content"] != content]))
+        content: make_metric(name, "vmaf", "model", errors=fit_errors(pairs[pairs["content"] != content]))
         for content in table["content"].unique()
     }
     return Predictor(name, quality, metrics.__getitem__)
@@ -179,10 +195,12 @@ def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
     for row in same.index.difference(list(ladder.rows)):
         role = str(same["role"][row])
         rows = (*ladder.rows, int(row))
-        verdict = check(table, rows, truth).verdicts[-1]
-        if verdict.flags:
-            kind = role if role in ("saturated", "reencode", "blurred") else verdict.flags[0]
-            others.setdefault(kind, []).append((verdict.below_hull, int(row)))
+        result, place = check(table, rows, truth), len(ladder.rows)
+        if (fault := faults_of(result).get(place)) is None:
+            continue
+        if (points := severity(result, place, *fault[:2])) > VMAF_TOLERANCE:
+            name = role if role in ("saturated", "reencode", "blurred") else fault[0]
+            others.setdefault(name, []).append((points, int(row)))
     for kind, candidates in others.items():
         _, row = sorted(candidates)[len(candidates) // 2]  # neither the plainest nor the faintest
         yield replace(ladder, fault=kind, rows=(*ladder.rows, row), planted=row)
@@ -203,33 +221,61 @@ def gaps_of(rows: Sequence[int], result: LadderCheck, margin: float) -> set[tupl
     return {(rows[pair.lower], rows[pair.upper]) for pair in pairs if pair.points > least}
 
 
-def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> pd.DataFrame:
-    """One row a fault of the truth, whether found, uncertain or missed, and one a false alarm.
+def faults_of(result: LadderCheck) -> dict[int, tuple[Kind, int | None, bool]]:
+    """Kind of each rung's fault or doubt, the rung that it is compared with, and whether it is a fault."""
+    return {row: (f.kind, f.other, f.certain) for f in result.findings for row in f.rungs}
 
-    What ladders share with the sound one that they come from counts once. A gap within the noise of two steps is
-    neither a fault nor a false alarm.
+
+def severity(truth: LadderCheck, row: int, kind: Kind, other: int | None) -> float:
+    """Points of VMAF v1 by which a rung has a fault of this kind; those below 0 have none."""
+    quality = [verdict.quality for verdict in truth.verdicts]
+    if kind == "off-hull" or other is None:
+        return truth.verdicts[row].below_hull - truth.metric.noise
+    if kind == "unordered":
+        return quality[other] - quality[row] - truth.metric.noise
+    return truth.metric.least_rise - (quality[row] - quality[other])
+
+
+def fault_counts(table: pd.DataFrame, ladders: Sequence[Ladder], predictor: Predictor) -> pd.DataFrame:
+    """One row a plain fault of the truth, whether found, uncertain or missed, and one a false alarm.
+
+    What ladders share with the sound one that they come from counts once. By the truth, what is within its noise of
+    being a fault is neither a fault nor a false alarm: rungs of a sound ladder are hardly farther apart than a step, so
+    an error of a point would turn half of them into faults.
     """
     truth, rows = truth_of(table), list[tuple[Any, ...]]()
     for ladder in ladders:
         by_truth = check(table, ladder.rows, truth)
         result = check(table, ladder.rows, predictor, ladder.content)
         head = ladder.content, ladder.base, ladder.fault
-        for row, true, own in zip(ladder.rows, by_truth.verdicts, result.verdicts, strict=True):
-            if true.flags:
-                is_certain, is_doubtful = (bool(set(true.flags) & set(flags)) for flags in (own.flags, own.doubts))
-                outcome = "found" if is_certain else "uncertain" if is_doubtful else "missed"
-                rows.append((*head, str(row), true.flags[0], outcome, row == ladder.planted))
-            elif own.flags:
-                rows.append((*head, str(row), own.flags[0], "false", False))
-        plain, possible = (gaps_of(ladder.rows, by_truth, margin) for margin in (VMAF_TOLERANCE, -VMAF_TOLERANCE))
-        gaps = {(ladder.rows[gap.lower], ladder.rows[gap.upper]): gap.certain for gap in result.codecs[0].gaps}
-        words = {True: "found", False: "uncertain", None: "missed"}
-        outcomes = [(pair, words[gaps.get(pair)]) for pair in plain]
-        outcomes += [(pair, "false") for pair, certain in gaps.items() if certain and pair not in possible]
-        rows += [(*head, str(pair), "gap", outcome, ladder.fault == "gap") for pair, outcome in outcomes]
+        for place, kind, outcome in (*rung_outcomes(by_truth, result), *gap_outcomes(by_truth, result)):
+            names = tuple(ladder.rows[i] for i in place)
+            is_plant = (ladder.planted,) == names if kind != "gap" else ladder.fault == "gap"
+            rows.append((*head, str(names), kind, outcome, is_plant and outcome != "false"))
     columns = ["content", "base", "fault", "place", "kind", "outcome", "is_plant"]
     counts = pd.DataFrame(rows, columns=columns)
     return counts.drop_duplicates(["base", "place", "kind", "outcome"]).reset_index(drop=True)
+
+
+def rung_outcomes(truth: LadderCheck, result: LadderCheck) -> Iterator[tuple[tuple[int, ...], str, str]]:
+    """(place, kind, outcome) of rungs with a plain fault, and of false alarms."""
+    true, own = faults_of(truth), faults_of(result)
+    for row, (kind, other, _) in true.items():
+        if severity(truth, row, kind, other) > VMAF_TOLERANCE:
+            yield (row,), kind, "missed" if row not in own else "found" if own[row][2] else "uncertain"
+    for row, (kind, other, certain) in own.items():
+        if certain and row not in true and severity(truth, row, kind, other) < -VMAF_TOLERANCE:
+            yield (row,), kind, "false"
+
+
+def gap_outcomes(truth: LadderCheck, result: LadderCheck) -> Iterator[tuple[tuple[int, ...], str, str]]:
+    """(place, kind, outcome) of plain gaps, and of false alarms."""
+    places = range(len(truth.verdicts))
+    plain, possible = (gaps_of(places, truth, margin) for margin in (VMAF_TOLERANCE, -VMAF_TOLERANCE))
+    own = {(gap.lower, gap.upper): gap.certain for codec in result.codecs for gap in codec.gaps}
+    words = {True: "found", False: "uncertain", None: "missed"}
+    yield from ((pair, "gap", words[own.get(pair)]) for pair in plain)
+    yield from ((pair, "gap", "false") for pair, certain in own.items() if certain and pair not in possible)
 
 
 def rates(counts: pd.DataFrame) -> dict[str, float | int | None]:
@@ -361,7 +407,7 @@ def main() -> None:
             | crossover_figures(table, predictor) | recommendation_figures(table, predictor)
         )  # fmt: skip
     qualities = {"hybrid": joint_column(table), "pixel_only": _column(table["pixel_only"])}
-    errors = {name: error_pair(difference_errors(table, quality)) for name, quality in qualities.items()}
+    errors = {name: fit_errors(difference_errors(table, quality)).model_dump() for name, quality in qualities.items()}
     result = {
         "ffmpeg": ffmpeg_version(), "model": sha256_file(arguments.model)[:16], "contents": table["content"].nunique(),
         "encodes": len(table), "ladders": len(ladders), "errors": errors, "rows": rows,

@@ -107,3 +107,14 @@ def features_from_packets(packets: Packets, num_pixels: int, height: int, displa
     assert packets.pixels_N2 is not None
     ratios = packets.pixels_N2[:, 0] / packets.pixels_N2[0, 1]
     return bitstream_features(packets.sizes_N, packets.log2_qsteps_N, num_pixels, height, display_height, ratios)
+
+
+def coding_level(packets: Packets, num_pixels: int) -> tuple[float, float]:
+    """log2 of a file's bits per coded pixel, and of its mean qstep, frames weighted by their bits."""
+    assert packets.log2_qsteps_N is not None
+    assert packets.pixels_N2 is not None
+    ratios, bits = packets.pixels_N2[:, 0] / packets.pixels_N2[0, 1], packets.sizes_N * 8.0
+    known = ~np.isnan(packets.log2_qsteps_N)
+    bits_per_pixel = max(bits.sum(), MIN_FRAME_BITS) / (num_pixels * ratios.sum())
+    qstep = np.average(packets.log2_qsteps_N[known], weights=bits[known] + 1)
+    return float(np.log2(bits_per_pixel)), float(qstep)

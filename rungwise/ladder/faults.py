@@ -131,13 +131,13 @@ def _flags(fault: Fault | None) -> tuple[Kind, ...]:
 
 
 def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Fault]:
-    """Rungs that some cheaper rung beats by more than the tolerance, or the noise; the cheapest such is named."""
+    """Rungs that some cheaper rung beats by more than the noise; the cheapest such is named, if it is certain."""
     rungs, q, faults = ladder.rungs, ladder.quality, {}
     for place, row in enumerate(rows):
         rung = rungs[row]
         cheaper = [int(i) for i in rows[:place] if rungs[i].bitrate_kbps < rung.bitrate_kbps]
         better = [i for i in cheaper if q[i] > q[row] + ladder.metric.noise]
-        certain = [i for i in better if q[i] > q[row] + _tolerance(ladder, (i, row))]
+        certain = [i for i in better if _is_certain(ladder, q[i] - q[row], q[i] - q[row], (i, row))]
         for other in (certain or better)[:1]:
             less = 100 * (1 - rungs[other].bitrate_kbps / rung.bitrate_kbps)
             points = float(q[other] - q[row])
@@ -145,8 +145,8 @@ def _unordered(ladder: _Ladder, rows: NDArray[np.int64]) -> dict[int, Fault]:
     return faults
 
 
-def _tolerance(ladder: _Ladder, rows: Iterable[int]) -> float:
-    return ladder.metric.tolerance_between(ladder.rungs[row].height for row in rows)
+def _is_certain(ladder: _Ladder, margin: float, points: float, rows: Iterable[int]) -> bool:
+    return ladder.metric.is_certain(margin, points, (ladder.rungs[row].height for row in rows))
 
 
 def _below_hull(
@@ -156,12 +156,12 @@ def _below_hull(
     below: NDArray[np.float64],
     wasted: NDArray[np.float64],
 ) -> dict[int, Fault]:
-    """Rungs below their codec's hull by more than the tolerance, or the noise."""
+    """Rungs below their codec's hull by more than the noise."""
     faults = {}
     for row, points, percent in zip(map(int, rows), below, wasted, strict=True):
         if points > ladder.metric.noise:
             height = _other_height(ladder, hull, row)
-            certain = bool(points > _tolerance(ladder, (row, *_nearest(ladder, hull, row))))
+            certain = _is_certain(ladder, points, points, (row, *_nearest(ladder, hull, row)))
             faults[row] = Fault("off-hull", row, None, float(points), float(percent), height, certain)
     return faults
 
@@ -188,7 +188,7 @@ def _close(ladder: _Ladder, sound: Sequence[int]) -> dict[int, Fault]:
             continue
         more = 100 * (rungs[row].bitrate_kbps / rungs[last].bitrate_kbps - 1)
         rise = float(q[row] - q[last])
-        certain = rise < ladder.metric.least_rise + ladder.metric.noise - _tolerance(ladder, (row, last))
+        certain = _is_certain(ladder, ladder.metric.least_rise + ladder.metric.noise - rise, rise, (row, last))
         faults[row] = Fault("close", row, last, rise, more, certain=certain)
     return faults
 
@@ -203,7 +203,7 @@ def _neighbors(ladder: _Ladder, sound: Sequence[int]) -> tuple[Neighbors, ...]:
             points=float(q[upper] - q[lower]),
             steps=float((q[upper] - q[lower]) / metric.step),
             bitrate_ratio=float(rate[upper] / rate[lower]),
-            certain=bool(q[upper] - q[lower] > least_gap + _tolerance(ladder, (lower, upper))),
+            certain=_is_certain(ladder, q[upper] - q[lower] - least_gap, q[upper] - q[lower], (lower, upper)),
         )
         for lower, upper in pairwise(sound)
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rungwise.bitstream.features import coding_level
 from rungwise.bitstream.qp import QstepReader
 from rungwise.ladder.rungs import Frozen
 from rungwise.media.container import decode_all, open_video, refuse_fields, video_stream
@@ -38,10 +39,15 @@ class Place:
 
 
 class RungScores(Frozen):
-    """A rung's scores by place. `hybrid` is None where bitstream features are not used, for `reason`."""
+    """A rung's scores by place. `hybrid` is None where bitstream features are not used, for `reason`.
+
+    `log2_bits` per coded pixel and `log2_qstep` are of the whole file; None with hybrid scores that are.
+    """
 
     pixel: tuple[float, ...]
     hybrid: tuple[float | None, ...]
+    log2_bits: float | None = None
+    log2_qstep: float | None = None
     reason: str = ""
 
 
@@ -127,9 +133,12 @@ def score_at(scorer: Scorer, path: Path, places: Sequence[Place], *, pixel_only:
         return RungScores(pixel=pixel, hybrid=(None,) * len(places), reason=reason)
     bitstream_BF = np.concatenate([known[0] if row is None else row for row in inputs])
     pixel_B, hybrid_B = scorer.run(["score", "fused"], pixels, bitstream_BF)
+    log2_bits, log2_qstep = coding_level(packets, video.width * video.height)
     return RungScores(
         pixel=tuple(float(score) for score in pixel_B),
         hybrid=tuple(None if row is None else float(score) for row, score in zip(inputs, hybrid_B, strict=True)),
+        log2_bits=log2_bits,
+        log2_qstep=log2_qstep,
         reason=reason,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from rungwise.artifact import sha256_file, sha256_json, write_json
 from rungwise.failures import failure
 from rungwise.ladder.encodes import MAX_LENGTH_SPREAD, Column, Encode
-from rungwise.ladder.joint import joint_scores
+from rungwise.ladder.joint import joint_scores, missing_octaves
 from rungwise.ladder.paired_views import RungScores, choose_places, score_at, score_flat_at, shows_flat
 from rungwise.ladder.pairing import PAIRING_VERSION, Crop
 from rungwise.ladder.rungs import HYBRID_ERRORS, PIXEL_ONLY_ERRORS, Metric, make_metric
@@ -118,7 +118,7 @@ def model_qualities(
     top, path = _top_rung(encodes)
     places = choose_places(scorer, path, num_views, settings.display_height)
     drawn = sha256_json([[place.view.model_dump(), place.start_seconds, place.end_seconds] for place in places])[:16]
-    key = f"model {sha256_file(model)} scorer {SCORER_VERSION} at {settings.display_height}, places {drawn}"
+    key = f"model {sha256_file(model)} scorer {SCORER_VERSION} with bits at {settings.display_height}, places {drawn}"
     key += ", pixel-only" if pixel_only else ""
     is_flat = shows_flat(path, places)
     if is_flat:
@@ -185,16 +185,17 @@ def _mean_score(scores: RungScores, is_hybrid: Sequence[bool]) -> float:
 def _joint_means(
     means: dict[int, float], scores: dict[int, RungScores], encodes: Sequence[Encode], scale: Scale, notes: list[str]
 ) -> dict[int, float]:
-    """Hybrid means, corrected by pixel-only scores beside the title's other rungs."""
+    """Hybrid means, corrected by the bits that each rung took beside the title's other rungs."""
     sign = -1.0 if scale.polarity == "lower_is_better" else 1.0
-    hybrid = [sign * mean for mean in means.values()]
-    pixel = [sign * float(np.mean(scores[i].pixel)) for i in means]
-    joint = joint_scores(hybrid, pixel, [encodes[i].rung.height for i in means])
-    for i, before, after in zip(means, hybrid, joint, strict=True):
+    hybrid, rungs = [sign * mean for mean in means.values()], [encodes[i].rung for i in means]
+    log2_bits, log2_qsteps = np.array([(scores[i].log2_bits, scores[i].log2_qstep) for i in means], np.float64).T
+    missing = missing_octaves(log2_bits, log2_qsteps, [rung.height for rung in rungs], [rung.codec for rung in rungs])
+    joint = joint_scores(hybrid, missing)
+    for rung, before, after, octaves in zip(rungs, hybrid, joint, missing, strict=True):
         if before - after > NOTED_POINTS:
             notes.append(
-                f"{encodes[i].rung.name}: looks worse than its bitstream says, as re-encoded or blurred videos do; its "
-                f"score is {before - after:.1f} points lower for it"
+                f"{rung.name}: took {100 * (1 - 2**-octaves):.0f} % less bitrate than other rungs of its QP, as "
+                f"re-encoded or blurred videos do; its score is {before - after:.1f} points lower for it"
             )
     values = np.clip(sign * joint, scale.minimum, scale.maximum)
     return dict(zip(means, values.tolist(), strict=True))

@@ -1,9 +1,8 @@
 """The records of a ladder check: rungs, metrics, verdicts, findings. A rung is its row in the ladder.
 
 `step` is one just-noticeable difference: viewers see no difference between closer rungs. Differences up to `noise` are
-not reported, neither from the hull nor from a step. A larger one is a fault if it is beyond the tolerance, which
-follows from the error of a difference between two rungs; up to there it is a doubt. A rung without a fault of order or
-hull is `sound`.
+not reported, neither from the hull nor from a step. A larger one is a fault if the error of a difference between two
+rungs is unlikely to be the cause, else a doubt. A rung without a fault of order or hull is `sound`.
 """
 
 from __future__ import annotations
@@ -26,11 +25,6 @@ VMAF_TOLERANCE_SOURCE = (
     "a third of the usual step; simulated with a score error of 1 point (standard deviation), 1 in 50 sound ladders "
     "of 10 rungs raises a false alarm, 1 in 6 of 15 rungs"
 )
-# Of the packaged model against VMAF v1, for two rungs of one codec, the dearer at most three times the cheaper: RMSE at
-# one height and at two. "errors" of benchmarks/results/ladder_fidelity.json; measure again for another packaged file:
-# python benchmarks/ladder_fidelity.py --work DIR --out benchmarks/results/ladder_fidelity.json
-HYBRID_ERRORS = 3.8, 4.7
-PIXEL_ONLY_ERRORS = 5.0, 6.5
 CONFIDENCE = 1.28  # errors, beyond which 9 of 10 differences have the right sign
 GAP_STEPS = 2.0  # a wider gap has room for a rung one step from both its neighbors
 
@@ -48,6 +42,29 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class DifferenceErrors(Frozen):
+    """RMSE of a difference between two rungs of a codec, against VMAF v1; it grows with the difference.
+
+    `one_height` and `across` are points between rungs of equal score and of one height or two; `share` is the part of a
+    difference that is wrong.
+    """
+
+    one_height: float
+    across: float
+    share: float
+
+    def of(self, points: float, heights: Iterable[int]) -> float:
+        """Between rungs of these heights that differ by `points`."""
+        return float(np.hypot(self.one_height if len(set(heights)) == 1 else self.across, self.share * points))
+
+
+# Of the packaged model, for two rungs of one codec, the dearer at most three times the cheaper: "errors" of
+# benchmarks/results/ladder_fidelity.json. Measure again for another packaged file:
+# python benchmarks/ladder_fidelity.py --work DIR --out benchmarks/results/ladder_fidelity.json
+HYBRID_ERRORS = DifferenceErrors(one_height=0.9, across=2.4, share=0.38)
+PIXEL_ONLY_ERRORS = DifferenceErrors(one_height=2.5, across=4.0, share=0.5)
+
+
 class Rung(Frozen):
     """One encode of the title; `bitrate_kbps` is measured on its video track, a playlist states `declared_kbps`."""
 
@@ -62,7 +79,7 @@ class Rung(Frozen):
 class Metric(Frozen):
     """A quality metric and how finely it is read; `negated` where lower was better.
 
-    `tolerance` holds between two rungs of one height, `tolerance_across` between two of different heights.
+    `noise` is what it can't tell apart; `errors` are None where it is the truth, or a column whose error is unknown.
     """
 
     name: str
@@ -72,18 +89,17 @@ class Metric(Frozen):
     step: float
     step_source: str
     noise: float
-    tolerance: float
-    tolerance_across: float
-    tolerance_source: str
+    noise_source: str
+    errors: DifferenceErrors | None
 
     @property
     def least_rise(self) -> float:
         """From a rung to the next: a step, but for the noise, and at least two thirds of a step."""
         return self.step - min(self.noise, self.step / 3)
 
-    def tolerance_between(self, heights: Iterable[int]) -> float:
-        """Between rungs of these heights."""
-        return self.tolerance if len(set(heights)) == 1 else self.tolerance_across
+    def is_certain(self, margin: float, points: float, heights: Iterable[int]) -> bool:
+        """Whether a difference of `points` between rungs of these heights is hardly wrong by `margin`."""
+        return self.errors is None or margin > CONFIDENCE * self.errors.of(points, heights)
 
 
 class Verdict(Frozen):
@@ -145,7 +161,7 @@ def make_crossover(low: int, high: int, crossing: Crossing) -> Crossover:
 
 
 class Neighbors(Frozen):
-    """Two sound rungs next to each other in bitrate; a gap between them is `certain` if it is beyond the tolerance."""
+    """Two sound rungs next to each other in bitrate; a gap is `certain` if no error is likely to be its cause."""
 
     lower: int
     upper: int
@@ -201,11 +217,11 @@ def make_metric(
     negated: bool = False,
     step: float | None = None,
     tolerance: float | None = None,
-    errors: tuple[float, float] | None = None,
+    errors: DifferenceErrors | None = None,
 ) -> Metric:
-    """A metric with its step and tolerance: as given, or the defaults of a VMAF scale.
+    """A metric with its step and noise: as given, or the defaults of a VMAF scale.
 
-    `errors` are those of a difference between two rungs of one height, and of two heights, on a VMAF scale.
+    `errors` hold on a VMAF scale, and where no tolerance is given.
 
     Raises:
         ValueError: no step for a scale without a default, or a value that is not above 0.
@@ -218,16 +234,15 @@ def make_metric(
         raise ValueError(
             f"quality is {kind}, which has no default for one just-noticeable difference; give --step in its units"
         )
-    noise = tolerance or (VMAF_TOLERANCE if on_vmaf else (step or 0.0) / 3)
-    tolerances = noise, noise
-    tolerance_source = VMAF_TOLERANCE_SOURCE if on_vmaf else "a third of the step"
+    errors = errors if on_vmaf and tolerance is None else None
+    noise_source = VMAF_TOLERANCE_SOURCE if on_vmaf else "a third of the step"
     if tolerance is not None:
-        tolerance_source = "--tolerance"
-    elif on_vmaf and errors is not None:
-        one, two = tolerances = max(noise, CONFIDENCE * errors[0]), max(noise, CONFIDENCE * errors[1])
-        tolerance_source = (
-            f"beyond {one:.1f} points between two rungs of one height, or {two:.1f} of two heights, 9 of 10 "
-            "differences by the packaged model have the right sign"
+        noise_source = "--tolerance"
+    elif errors is not None:
+        noise_source = (
+            f"the packaged model's error of a difference is {errors.one_height:.1f} points between two rungs of one "
+            f"height, {errors.across:.1f} of two heights, and {100 * errors.share:.0f} % of the difference; what that "
+            "may have caused is uncertain"
         )
     return Metric(
         name=name,
@@ -236,10 +251,9 @@ def make_metric(
         negated=negated,
         step=VMAF_STEP if step is None else step,
         step_source=VMAF_STEP_SOURCE if step is None else "--step",
-        noise=noise,
-        tolerance=tolerances[0],
-        tolerance_across=tolerances[1],
-        tolerance_source=tolerance_source,
+        noise=tolerance or (VMAF_TOLERANCE if on_vmaf else (step or 0.0) / 3),
+        noise_source=noise_source,
+        errors=errors,
     )
 
 

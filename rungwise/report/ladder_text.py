@@ -116,16 +116,11 @@ def settings_lines(report: Report) -> list[str]:
 
 
 def _settings(metric: Metric) -> tuple[str, str]:
-    step, tolerance = (source.replace("--", "set by --") for source in (metric.step_source, metric.tolerance_source))
+    step, noise = (source.replace("--", "set by --") for source in (metric.step_source, metric.noise_source))
     return (
         f"step {metric.step:g} points (one just-noticeable difference): {step}",
-        f"tolerance {_tolerances(metric)} points (below the hull, out of order, less than a step): {tolerance}",
+        f"tolerance {metric.noise:.2g} points (below the hull, out of order, less than a step): {noise}",
     )
-
-
-def _tolerances(metric: Metric) -> str:
-    values = dict.fromkeys((f"{metric.tolerance:.2g}", f"{metric.tolerance_across:.2g}"))
-    return " and ".join(values)
 
 
 def to_text(report: Report) -> str:

@@ -22,7 +22,7 @@ from rungwise.ladder.check import CheckRequest, check_source
 from rungwise.ladder.compare import Report
 from rungwise.ladder.encode import EncodeSpec, encode
 from rungwise.ladder.encodes import find_encodes, leave_out_other_aspects
-from rungwise.ladder.joint import joint_scores
+from rungwise.ladder.joint import joint_scores, missing_octaves
 from rungwise.ladder.paired_views import Place, RungScores, choose_places, score_at
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.media.video import probe
@@ -349,8 +349,9 @@ def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: P
     assert report.metrics[0].name == "default.onnx, hybrid"
     by_rung = [score_at(scorer, folder / rung.name, places) for rung in report.rungs]
     hybrid = [float(np.mean([score for score in rung.hybrid if score is not None])) for rung in by_rung]
-    pixel = [float(np.mean(rung.pixel)) for rung in by_rung]
-    joint = joint_scores(hybrid, pixel, [rung.height for rung in report.rungs])
+    levels = np.array([(rung.log2_bits, rung.log2_qstep) for rung in by_rung], float)
+    heights, codecs = [rung.height for rung in report.rungs], [rung.codec for rung in report.rungs]
+    joint = joint_scores(hybrid, missing_octaves(levels[:, 0], levels[:, 1], heights, codecs))
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == pytest.approx(joint)
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from rungwise.ladder.advice import recommend
 from rungwise.ladder.faults import check_ladder
-from rungwise.ladder.rungs import KINDS, LadderCheck, Rung, describe, make_metric
+from rungwise.ladder.rungs import KINDS, DifferenceErrors, LadderCheck, Rung, describe, make_metric
 
 CheckRows = Callable[..., tuple[list[Rung], LadderCheck]]
 Rows = list[tuple[str, int, float, float]]
+ERRORS = DifferenceErrors(one_height=1, across=4, share=0.1)
 
 
 def flags_by_row(check: LadderCheck) -> dict[int, tuple[str, ...]]:
@@ -104,7 +105,7 @@ def test_a_gap_lies_between_rungs_without_a_fault(sound: Rows, check_rows: Check
     assert (rows[gap.lower][3], rows[gap.upper][3], gap.points, gap.steps) == (50.0, 77.0, 27.0, 4.5)
     assert gap.certain
     assert check.codecs[1].gaps == ()
-    _, rough = check_rows(rows, errors=(15.0, 15.0))
+    _, rough = check_rows(rows, errors=DifferenceErrors(one_height=15, across=15, share=0))
     assert [gap.certain for gap in rough.codecs[0].gaps] == [False]
 
 
@@ -120,8 +121,8 @@ def test_the_error_of_a_difference_parts_faults_from_doubts(check_rows: CheckRow
     rows = [("av1", 360, 100.0, 50.0), ("av1", 360, 200.0, 53.5), ("av1", 540, 300.0, 53.5), ("av1", 540, 900.0, 70.0)]
     _, exact = check_rows(rows)
     assert flags_by_row(exact) == {1: ("close",), 2: ("off-hull",)}
-    rungs, check = check_rows(rows, errors=(1.0, 4.0))
-    assert (check.metric.noise, check.metric.tolerance, check.metric.tolerance_across) == (2.0, 2.0, 5.12)
+    rungs, check = check_rows(rows, errors=ERRORS)
+    assert check.metric.noise == 2.0
     assert flags_by_row(check) == {1: ("close",)}
     assert check.verdicts[2].doubts == ("off-hull",)
     assert check.verdicts[2].sound
@@ -142,7 +143,7 @@ def test_a_rung_that_may_be_out_of_order_is_not_called_too_close(check_rows: Che
         ("h264", 360, 471.0, 66.0),
         ("h264", 540, 900.0, 80.0),
     ]
-    _, check = check_rows(rows, errors=(1.0, 4.0))
+    _, check = check_rows(rows, errors=ERRORS)
     assert not flags_by_row(check)
     assert check.verdicts[2].doubts == ("unordered", "off-hull")
 
@@ -218,12 +219,12 @@ def test_order_of_rows_changes_nothing(sound: Rows, check_rows: CheckRows) -> No
 
 def test_step_and_tolerance_have_stated_sources() -> None:
     metric = make_metric("m", "vmaf_v1.0.16_3d0h", "model")
-    assert (metric.step, metric.tolerance) == (6.0, 2.0)
+    assert (metric.step, metric.noise) == (6.0, 2.0)
     assert "streaminglearningcenter.com" in metric.step_source
-    assert "simulated" in metric.tolerance_source
+    assert "simulated" in metric.noise_source
     given = make_metric("m", "mos", "model", step=0.3)
     assert given.step_source == "--step"
-    assert given.tolerance == pytest.approx(0.1)
+    assert given.noise == pytest.approx(0.1)
     with pytest.raises(ValueError, match=r"quality is mos.*--step"):
         make_metric("m", "mos", "model")
     for wrong in (0.0, -1.0, float("nan")):

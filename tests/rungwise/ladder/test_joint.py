@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rungwise.ladder.joint import joint_scores
+from rungwise.ladder.joint import joint_scores, missing_octaves
 
 
-def test_a_rung_that_looks_worse_than_its_qp_says_is_lowered() -> None:
-    hybrid, heights = np.array([60.0, 70, 80, 88, 94, 91]), [180, 270, 270, 360, 360, 360]
-    pixel = hybrid - 4 - 0.1 * (hybrid - 80)
-    assert joint_scores(hybrid, pixel, heights) == pytest.approx(hybrid, abs=0.5)
-    pixel[-1] -= 10  # a re-encode
-    change = joint_scores(hybrid, pixel, heights) - hybrid
-    assert change[-1] == pytest.approx(-8, abs=2)
-    assert np.abs(change[:-1]).max() < 1
-    assert (joint_scores(hybrid[:3], pixel[-3:], heights[:3]) == hybrid[:3]).all()
+@pytest.mark.parametrize("num_rungs", [3, 9])
+def test_a_rung_that_took_too_few_bits_for_its_qp_is_lowered(num_rungs: int) -> None:
+    heights = np.array([360, 720, 720, 180, 360, 360, 720, 180, 180])[:num_rungs]
+    log2_qsteps = np.array([5.0, 4.5, 3.2, 6.0, 4.0, 3.0, 6.0, 5.0, 4.0])[:num_rungs]
+    log2_bits = 2 - 1.05 * log2_qsteps - 0.5 * np.log2(heights / 720)
+    assert np.abs(missing_octaves(log2_bits, log2_qsteps, heights, ["av1"] * num_rungs)).max() < 0.1
+    log2_bits[1] -= 1.2  # a re-encode
+    codecs = ["h264", *["av1"] * num_rungs, "h264"]
+    rows = [0, *range(num_rungs), 0]  # and a codec of which too little is known
+    missing = missing_octaves(log2_bits[rows], log2_qsteps[rows], heights[rows], codecs)
+    assert missing[2] == pytest.approx(1.2, abs=0.25)
+    assert np.abs(np.delete(missing, 2)).max() < 0.25
+    scores = joint_scores(np.full(num_rungs + 2, 90.0), missing)
+    assert scores[2] < 80
+    assert (np.delete(scores, 2) == 90).all()
