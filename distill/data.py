@@ -71,14 +71,13 @@ class Data:
         """Each row's number in `sets`, (N,)."""
         return np.asarray(self.table["dataset"].map({each.name: number for number, each in enumerate(self.sets)}))
 
-    def on_set_scales(
-        self, scores: NDArray[np.float32], rows: NDArray[np.int64], sets: tuple[SetMap, ...]
-    ) -> NDArray[np.float32]:
-        """Scores of these rows as their own sets' labels have them, by a model's maps."""
+    def shared_labels(self, rows: NDArray[np.int64], sets: tuple[SetMap, ...]) -> NDArray[np.float64]:
+        """Labels of these rows as a model's exported scores have them, by the inverse of its sets' maps."""
+        labels = self.table["score"].to_numpy(float)[rows]
         if not sets:
-            return scores
+            return labels
         scale, offset = np.array([(each.scale, each.offset) for each in sets]).T[:, self.set_numbers[rows]]
-        return rated_maps.on_own_scale(scores, scale, offset, self.scale)
+        return rated_maps.on_shared_scale(labels, scale, offset, self.scale)
 
     @property
     def classes(self) -> NDArray[np.int64]:

@@ -98,7 +98,8 @@ def predictions(data: Data, inputs: Inputs, scorer: Scorer) -> tuple[pd.DataFram
 
 def report_facts(config: RunConfig, data: Data, inputs: Inputs, scorer: Scorer, table: pd.DataFrame) -> dict[str, str]:
     """What the report says of the run beside its figures."""
-    covered = float(((table["low"] <= table["score"]) & (table["score"] <= table["high"])).mean())
+    labels = data.shared_labels(data.rows("test"), scorer.contract.sets)
+    covered = float(((table["low"] <= labels) & (labels <= table["high"])).mean())
     half_width = float((table["high"] - table["low"]).mean() / 2)
     calibration = (scorer.contract.stream or scorer.contract).calibration
     assert calibration is not None

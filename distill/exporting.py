@@ -27,7 +27,7 @@ from rungwise.config import RunConfig
 from rungwise.metrics.evaluate import evaluate_predictors
 from rungwise.metrics.pairs import PairRule
 from rungwise.progress import note
-from rungwise.score.contract import BitstreamContract, Calibration, Contract
+from rungwise.score.contract import BitstreamContract, Calibration, Contract, SetMap
 from rungwise.score.scorer import Scorer
 from rungwise.score.views import make_views, read_views
 from student.card import Facts, error_table, write_card
@@ -73,6 +73,14 @@ def build_export(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, A
 def export_failures(export: Artifact) -> dict[str, str]:
     """ "export int8" -> why it was refused."""
     return {f"export {precision}": reason for precision, reason in read_facts(export)["refused"].items()}
+
+
+def calibrate_rows(
+    data: Data, rows: NDArray[np.int64], scores: NDArray[np.float32], sets: tuple[SetMap, ...], coverage: float
+) -> Calibration:
+    """The interval around these rows' exported scores; labels of several sets are brought to the scores' scale."""
+    contents = list(data.table["content"].iloc[rows])
+    return calibrate(scores, data.shared_labels(rows, sets), contents, coverage, data.scale)
 
 
 class _Export:
@@ -253,14 +261,8 @@ class _Export:
         if "origin" in table:
             whole = (table["origin"] == "master").to_numpy() & among
             among = whole if whole.any() else among
-        own = self.data.on_set_scales(scores, rows, self.contract.sets)
-        return calibrate(
-            own[among],
-            table["score"].to_numpy(float)[among],
-            list(table["content"].to_numpy(str)[among]),
-            self.config.export.interval_coverage,
-            self.data.scale,
-        )
+        coverage = self.config.export.interval_coverage
+        return calibrate_rows(self.data, rows[among], scores[among], self.contract.sets, coverage)
 
     def refuse(self, precision: str, reason: str) -> None:
         """Leave a precision out; the run goes on."""

@@ -2,7 +2,8 @@
 
 Raters of two sets differ in how they use their scales. A model has one score s, a fraction of the shared scale; set k's
 labels are fitted by scale_k * s + offset_k. The first set is the measure: its scale is 1, its offset 0. What scores
-are compared with labels by, in losses, validation and intervals, is this map; the exported score is s.
+are compared with labels by, in losses and validation, is this map; the exported score is s, and intervals around it are
+of labels by the inverse map.
 Shapes: B clips, K sets.
 """
 
@@ -51,6 +52,14 @@ def on_own_scale(
     """Scores on the shared scale as their own sets' labels have them."""
     low, span = shared.minimum, shared.maximum - shared.minimum
     return np.asarray(low + span * ((scores_N - low) / span * scale_N + offset_N), np.float32)
+
+
+def on_shared_scale(
+    labels_N: NDArray[Any], scale_N: NDArray[Any], offset_N: NDArray[Any], shared: Scale
+) -> NDArray[np.float64]:
+    """Labels as the shared scale has them, the inverse of `on_own_scale`; they may lie beyond its ends."""
+    low, span = shared.minimum, shared.maximum - shared.minimum
+    return np.asarray(low + span * ((labels_N - low) / span - offset_N) / np.maximum(scale_N, LOWEST_SCALE), float)
 
 
 def figures(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, float]:

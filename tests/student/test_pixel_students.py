@@ -41,20 +41,24 @@ CONTRACT = Contract(
     training_id="0123",
     dataset_sha256="4567",
 )
-TRAINING: dict[str, Any] = {
-    "epochs": 1,
-    "augment": None,
-    "validate_every": 1,
-    "contents_per_batch": 2,
-    "clips_per_content": 2,
-    "mix_codecs": False,
-    "batches_per_step": 1,
-    "learning_rate": 1e-3,
-    "backbone_learning_rate": 1e-4,
-    "weight_decay": 0.05,
-    "ema_decay": 0.9,
-    "losses": {"label": 1.0},
-}
+
+
+def training(**losses: float) -> dict[str, Any]:
+    """A training section of these losses."""
+    return {
+        "epochs": 1,
+        "augment": None,
+        "validate_every": 1,
+        "contents_per_batch": 2,
+        "clips_per_content": 2,
+        "mix_codecs": False,
+        "batches_per_step": 1,
+        "learning_rate": 1e-3,
+        "backbone_learning_rate": 1e-4,
+        "weight_decay": 0.05,
+        "ema_decay": 0.9,
+        "losses": losses,
+    }
 
 
 def section(name: str, **changes: Any) -> QMambaStudent | SwinV2Student:
@@ -71,7 +75,7 @@ def section(name: str, **changes: Any) -> QMambaStudent | SwinV2Student:
         "precision": "fp32",
         "execution": {"zero_stage": None, "gradient_checkpointing": False, "keep_frozen": False},
         "pretrain": None,
-        "training": TRAINING,
+        "training": training(label=1.0),
     }
     read = TypeAdapter[Any](Student).validate_python(values | changes)
     assert isinstance(read, QMambaStudent | SwinV2Student)
@@ -118,7 +122,7 @@ def test_scores_are_on_the_scale_and_alone_or_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_weight_trains(name: str) -> None:
-    model = make(name, aleatoric=True, training=TRAINING | {"losses": {"label": 1.0, "likelihood": 1.0}}).train()
+    model = make(name, aleatoric=True, training=training(label=1.0, likelihood=1.0)).train()
     prediction = model(clips(2, 128))  # stages of one place have no neighbors to scan
     (prediction.score.sum() + prediction.deviation.sum()).backward()
     assert not [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -243,7 +247,7 @@ def test_keys_that_do_not_go_together_are_named() -> None:
         ({"execution": kept}, "no layers below those that train"),
         ({"start": "a.safetensors", "checkpoint": "b.bin"}, "give `start` or `checkpoint`, not both"),
         ({"tune": "styleprompt"}, "needs `start`"),
-        ({"training": TRAINING | {"losses": {"patch": 1.0}}}, "scores no patches"),
+        ({"training": training(patch=1.0)}, "scores no patches"),
         ({"stem": "tuned"}, "Extra inputs are not permitted"),
     ):
         with pytest.raises(ValueError, match=words):
