@@ -71,7 +71,7 @@ def page_frames(
     Raises:
         ValueError: there is no Chromium or no such page, or a script of the page fails.
     """
-    program = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         raise ValueError(f"none of {', '.join(CHROMIUM)} is installed")
     path = SCENES / page.path if not page.path.startswith("/") else Path(page.path)
