@@ -125,11 +125,10 @@ def faulty_ladders(table: pd.DataFrame, ladder: Ladder) -> Iterator[Ladder]:
 
 
 def gaps_of(rows: Sequence[int], result: LadderCheck, margin: float) -> set[tuple[int, int]]:
-    """Rungs without a fault between them, which are a margin more than a gap apart."""
-    faulty = {i for i, verdict in enumerate(result.verdicts) if verdict.flags or verdict.doubts}
-    pairs = [pair for codec in result.codecs for pair in codec.neighbors if not faulty & {pair.lower, pair.upper}]
+    """Neighbors which are a margin more than a gap apart."""
     least = GAP_STEPS * result.metric.step + margin
-    return {(rows[pair.lower], rows[pair.upper]) for pair in pairs if pair.points > least}
+    pairs = [pair for codec in result.codecs for pair in codec.neighbors if pair.points > least]
+    return {(rows[pair.lower], rows[pair.upper]) for pair in pairs}
 
 
 def faults_of(result: LadderCheck) -> dict[int, tuple[Kind, int | None, bool]]:

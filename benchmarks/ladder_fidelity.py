@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 from ladder_encodes import read_table
 from ladder_faults import (
+    NUM_DRAWS,
     FloatArray,
     Predictor,
     check,
@@ -48,6 +50,7 @@ from rungwise.score.scorer import SHIPPED_MODEL
 NEAR_RATIO = 3.0  # bitrates of two rungs whose difference counts in the errors
 COUNT = 5  # rungs of a recommended ladder
 CAPS = (0.4, 0.7, 1.0)  # quantiles of a content's and codec's bitrates
+OFFSETS = (0.25, 0.5, 1.0, 2.0)  # points, between two codecs
 BD_FLOOR = 5.0  # percent, above which the sign of a BD-rate counts
 
 
@@ -103,12 +106,13 @@ def predictors(table: pd.DataFrame) -> list[Predictor]:
 
 
 def joint_column(table: pd.DataFrame) -> Callable[[Sequence[int]], FloatArray]:
-    """Hybrid scores, corrected by the bits that the rows which are asked for took beside each other."""
+    """Hybrid scores, estimated jointly over the rows that are asked for."""
 
     def joint(rows: Sequence[int]) -> FloatArray:
         own = table.loc[list(rows)]
         missing = missing_octaves(own["log2_bits"], own["log2_qstep"], own["height"], own["codec"].tolist())
-        return np.clip(joint_scores(own["hybrid"], missing), 0.0, 100.0)
+        scores = joint_scores(own["hybrid"], own["pixel_only"], missing, own["height"], own["codec"].tolist())
+        return np.clip(scores, 0.0, 100.0)
 
     return joint
 
@@ -153,6 +157,18 @@ def curve_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
         "bd_same_sign": float((np.sign(own) == np.sign(true))[plain].mean()) if plain.any() else None,
         "bd_signs": int(plain.sum()),
     }
+
+
+def offset_figures(table: pd.DataFrame) -> list[dict[str, float]]:
+    """BD-rate errors of VMAF v1 with a random offset between the codecs of a content, means over draws."""
+    codecs, rows = table.groupby(["content", "codec"]).ngroup().to_numpy(), list[dict[str, float]]()
+    draws = np.random.default_rng(0).normal(0, 0.5**0.5, (NUM_DRAWS, codecs.max() + 1))[:, codecs]
+    for points in OFFSETS:
+        qualities = [column(table["vmaf_v1"] + points * draw) for draw in draws]
+        figures = [curve_figures(table, replace(truth_of(table), quality=quality)) for quality in qualities]
+        means = {key: float(np.mean([figure[key] for figure in figures])) for key in ("bd_mean_error", "bd_same_sign")}
+        rows.append({"offset": points} | means)
+    return rows
 
 
 def crossover_figures(table: pd.DataFrame, predictor: Predictor) -> dict[str, Any]:
@@ -227,7 +243,7 @@ def main() -> None:
     result = {
         "ffmpeg": ffmpeg_version(), "model": sha256_file(arguments.model)[:16], "contents": table["content"].nunique(),
         "encodes": len(table), "ladders": len(ladders), "errors": errors, "rows": rows,
-        "vmaf_v1_with_error": error_figures(table, ladders),
+        "vmaf_v1_with_error": error_figures(table, ladders), "vmaf_v1_with_offset": offset_figures(table),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     if arguments.out is not None:

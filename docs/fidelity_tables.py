@@ -47,6 +47,22 @@ def planted_faults() -> str:
     return table(("planted: found, uncertain, missed", *FIDELITY_ROWS), lines)
 
 
+def errors_needed() -> str:
+    """What VMAF v1 itself would reach with an error of its differences, or with an offset between codecs."""
+    facts = read("ladder_fidelity.json")
+    errors = [
+        (f"{row['error']:g}", _decimals(row["f1"], 2), _decimals(row["false_alarms_on_20"], 1))
+        for row in facts["vmaf_v1_with_error"]
+    ]
+    offsets = [
+        (f"{row['offset']:g}", _decimals(row["bd_mean_error"], 0), f"{100 * row['bd_same_sign']:.0f} %")
+        for row in facts["vmaf_v1_with_offset"]
+    ]
+    first = table(("error of a difference, points", "F1", "false alarms on 20 sound ladders"), errors)
+    second = table(("offset between two codecs, points", "BD-rate error, points", "BD-rate sign"), offsets)
+    return f"{first}\n\n{second}"
+
+
 PLANTED_FAULTS = {
     "unordered": "out of order",
     "off-hull": "below the hull",

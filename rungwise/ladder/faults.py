@@ -93,7 +93,7 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
     faults |= {row: fault for row, fault in close.items() if fault.certain}
     doubts = {row: fault for row, fault in (close | beyond_noise).items() if row not in faults}
     curves = _curves(ladder, rows)
-    without_fault = _neighbors(ladder, [row for row in sound if row not in faults | beyond_noise])
+    neighbors = _neighbors(ladder, sound)
     check = CodecCheck(
         codec=codec,
         rungs=tuple(map(int, rows)),
@@ -102,8 +102,8 @@ def _check_codec(ladder: _Ladder, codec: str) -> tuple[CodecCheck, list[Finding]
         floor=int(rows[np.argmin(q)]),
         ceiling=int(hull[-1]),
         crossovers=_crossovers(ladder, curves),
-        neighbors=_neighbors(ladder, sound),
-        gaps=tuple(pair for pair in without_fault if pair.steps > GAP_STEPS),
+        neighbors=neighbors,
+        gaps=tuple(pair for pair in neighbors if pair.steps > GAP_STEPS),
     )
     verdicts = {}
     for row, points, percent in zip(map(int, rows), below, wasted, strict=True):

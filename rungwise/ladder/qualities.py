@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rungwise.score.contract import Calibration, Scale
 
 CACHE = "scores.json"
-NOTED_POINTS = 3.0  # a correction by more is noted
+NOTED_OCTAVES = 0.4  # of missing bits
 Interval = tuple[float | None, float | None]
 
 
@@ -185,18 +185,20 @@ def _mean_score(scores: RungScores, is_hybrid: Sequence[bool]) -> float:
 def _joint_means(
     means: dict[int, float], scores: dict[int, RungScores], encodes: Sequence[Encode], scale: Scale, notes: list[str]
 ) -> dict[int, float]:
-    """Hybrid means, corrected by the bits that each rung took beside the title's other rungs."""
+    """Hybrid means, corrected by the title's other rungs."""
     sign = -1.0 if scale.polarity == "lower_is_better" else 1.0
     hybrid, rungs = [sign * mean for mean in means.values()], [encodes[i].rung for i in means]
     log2_bits, log2_qsteps = np.array([(scores[i].log2_bits, scores[i].log2_qstep) for i in means], np.float64).T
-    missing = missing_octaves(log2_bits, log2_qsteps, [rung.height for rung in rungs], [rung.codec for rung in rungs])
-    joint = joint_scores(hybrid, missing)
-    for rung, before, after, octaves in zip(rungs, hybrid, joint, missing, strict=True):
-        if before - after > NOTED_POINTS:
+    heights, codecs = [rung.height for rung in rungs], [rung.codec for rung in rungs]
+    missing = missing_octaves(log2_bits, log2_qsteps, heights, codecs)
+    for rung, octaves in zip(rungs, missing, strict=True):
+        if octaves > NOTED_OCTAVES:
             notes.append(
                 f"{rung.name}: took {100 * (1 - 2**-octaves):.0f} % less bitrate than other rungs of its QP, as "
-                f"re-encoded or blurred videos do; its score is {before - after:.1f} points lower for it"
+                "re-encoded or blurred videos do; its score is lower for it"
             )
+    pixel = [sign * float(np.mean(scores[i].pixel)) for i in means]
+    joint = joint_scores(hybrid, pixel, missing, heights, codecs)
     values = np.clip(sign * joint, scale.minimum, scale.maximum)
     return dict(zip(means, values.tolist(), strict=True))
 

@@ -181,7 +181,7 @@ class Curve(Frozen):
 class CodecCheck(Frozen):
     """One codec's rungs by rising bitrate, those on its convex hull, and the rungs of lowest and highest quality.
 
-    `neighbors` are sound rungs; `gaps` are wider than GAP_STEPS steps and lie between rungs without a fault or doubt.
+    `neighbors` are sound rungs, `gaps` those wider than GAP_STEPS steps.
     """
 
     codec: str

@@ -137,7 +137,7 @@ def find_place(curve: Curve, target: float, tolerance: float, rough: Score | Non
     """The cheapest place whose measured score reaches `target`; None if not even the best quality does.
 
     A place is taken without measuring the next one if it is at most `tolerance` above the target, or if the next one is
-    estimated to miss it. From the third run on the tolerance doubles with each, as a flat curve is not worth more runs.
+    estimated to miss it. The tolerance doubles with each run after the first, as a flat curve is not worth many runs.
 
     Args:
         curve: gets all scores; those of an earlier target are used.
@@ -149,7 +149,7 @@ def find_place(curve: Curve, target: float, tolerance: float, rough: Score | Non
     runs = 0
     while True:
         reached, missed = _bracket(curve.measured, target, len(curve.axis.values))
-        near = reached >= 0 and curve.measured[reached] <= target + tolerance * 2 ** max(0, runs - 2)
+        near = reached >= 0 and curve.measured[reached] <= target + tolerance * 2 ** max(0, runs - 1)
         place = _cheapest(curve, target, range(reached + 1, missed))
         if reached + 1 == missed or near or (reached >= 0 and place is None):
             return reached if reached >= 0 else None

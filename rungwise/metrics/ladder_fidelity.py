@@ -1,8 +1,9 @@
 """Ladder fidelity: whether a predictor leads to the same ladder decisions as the truth.
 
 It compares BD-rates between codecs, convex hulls, and the order of adjacent rungs. A codec's rate-quality curve on a
-content is the Pareto front of all its rungs, at any resolution. Truth and predictor each have their own front and
-hull, as in practice only one of them is available.
+content is the convex hull of all its rungs, at any resolution: where heights cross, the Pareto front has rungs that
+gain nearly no quality for much bitrate, and BD-rate would swing there. Truth and predictor each have their own hull, as
+in practice only one of them is available.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def ladder_fidelity(
 def _reason_group(refused: str) -> str:
     """The reason without the details that differ between pairs, for counting."""
     source, _, reason = refused.partition(": ")
-    return f"{source}: fewer than {MIN_BD_POINTS} points on a Pareto front" if "points" in reason else refused
+    return f"{source}: fewer than {MIN_BD_POINTS} points on a convex hull" if "points" in reason else refused
 
 
 def _by_codec(rows: Ladders) -> ByCodec:
@@ -123,7 +124,9 @@ def _bd_pairs(rows: Ladders, codecs_of: ByCodec, truth_bd_rates: BDCache) -> tup
             key = tuple(v[part].tobytes() for v in (rows.truth, rows.bitrate_kbps) for part in (a, b))
 
             def bd_rate_by(quality: FloatArray, a: IntArray = a, b: IntArray = b) -> BDRate:
-                return bd_rate(rows.bitrate_kbps[a], quality[a], rows.bitrate_kbps[b], quality[b])
+                kbps = rows.bitrate_kbps
+                c, d = (part[convex_hull(kbps[part], quality[part])] for part in (a, b))
+                return bd_rate(kbps[c], quality[c], kbps[d], quality[d])
 
             if key not in truth_bd_rates:
                 truth_bd_rates[key] = bd_rate_by(rows.truth)

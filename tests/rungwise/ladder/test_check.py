@@ -351,7 +351,8 @@ def test_the_packaged_model_scores_rungs_hybrid_as_it_scores_one_video(folder: P
     hybrid = [float(np.mean([score for score in rung.hybrid if score is not None])) for rung in by_rung]
     levels = np.array([(rung.log2_bits, rung.log2_qstep) for rung in by_rung], float)
     heights, codecs = [rung.height for rung in report.rungs], [rung.codec for rung in report.rungs]
-    joint = joint_scores(hybrid, missing_octaves(levels[:, 0], levels[:, 1], heights, codecs))
+    missing = missing_octaves(levels[:, 0], levels[:, 1], heights, codecs)
+    joint = joint_scores(hybrid, [np.mean(rung.pixel) for rung in by_rung], missing, heights, codecs)
     assert [verdict.quality for verdict in report.metrics[0].check.verdicts] == pytest.approx(joint)
 
 

@@ -20,6 +20,18 @@ def test_a_rung_that_took_too_few_bits_for_its_qp_is_lowered(num_rungs: int) -> 
     missing = missing_octaves(log2_bits[rows], log2_qsteps[rows], heights[rows], codecs)
     assert missing[2] == pytest.approx(1.2, abs=0.25)
     assert np.abs(np.delete(missing, 2)).max() < 0.25
-    scores = joint_scores(np.full(num_rungs + 2, 90.0), missing)
+    hybrid = np.full(num_rungs + 2, 90.0)
+    scores = joint_scores(hybrid, hybrid - 5, missing, heights[rows], codecs)
     assert scores[2] < 80
     assert (np.delete(scores, 2) == 90).all()
+
+
+def test_pixels_set_the_level_of_codecs() -> None:
+    hybrid = np.array([60.0, 70, 80, 90] * 2)
+    pixel, codecs, heights = hybrid - 0.1 * (hybrid - 75), ["h264"] * 4 + ["av1"] * 4, [180, 360, 360, 360] * 2
+    pixel[4:] -= 8
+    pixel[7] -= 10  # an outlier
+    scores = joint_scores(hybrid, pixel, np.zeros(8), heights, codecs)
+    assert scores[:4] - scores[4:] == pytest.approx([0.75 * 8] * 4, abs=1)
+    assert np.diff(scores[:4]) == pytest.approx(np.diff(hybrid[:4]))
+    assert scores.mean() == pytest.approx(hybrid.mean())

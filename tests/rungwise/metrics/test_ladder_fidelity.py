@@ -42,11 +42,12 @@ def test_perfect_predictor() -> None:
     assert fidelity.steps_rising == fidelity.truth_steps_rising == 1
 
 
-def test_bd_pairs_use_all_rungs_of_a_codec() -> None:
+def test_bd_pairs_use_the_hull_of_all_rungs_of_a_codec() -> None:
     table = make_table()
     fidelity = fidelity_by_predictor(table, metric=np.sqrt(table["score"].to_numpy() + 100))["metric"]
     rows = table[table["content"] == "c2"]
     a, b = (rows[rows["codec"] == codec] for codec in "ab")
+    a, b = (rung.iloc[convex_hull(rung["bitrate_kbps"], rung["score"])] for rung in (a, b))
     expected = bd_rate(a["bitrate_kbps"], a["score"], b["bitrate_kbps"], b["score"])
     pair = next(p for p in fidelity.bd_pairs if p.content == "c2")
     assert (pair.anchor, pair.test, pair.truth_percent) == ("a", "b", expected.percent)
@@ -70,8 +71,8 @@ def test_reversed_predictor() -> None:
     assert fidelity.steps_in_order.value == 0
     assert fidelity.steps_rising == 0
     assert fidelity.bd_median_error.value is None
-    assert fidelity.bd_refused == {"prediction: fewer than 4 points on a Pareto front": 6}
-    assert fidelity.bd_pairs[0].refused == "prediction: anchor: 1 of at least 4 points (9 dominated)"
+    assert fidelity.bd_refused == {"prediction: fewer than 4 points on a convex hull": 6}
+    assert fidelity.bd_pairs[0].refused == "prediction: anchor: 1 of at least 4 points"
 
 
 def test_hull_agreement_is_intersection_over_union() -> None:
@@ -90,6 +91,6 @@ def test_short_ladders_have_no_bd_rate() -> None:
     table = make_table(num_rates=3)
     table = table[table["height"] == 360]
     fidelity = fidelity_by_predictor(table, same=table["score"].to_numpy())["same"]
-    assert fidelity.bd_refused == {"truth: fewer than 4 points on a Pareto front": 6}
+    assert fidelity.bd_refused == {"truth: fewer than 4 points on a convex hull": 6}
     assert fidelity.bd_median_error.value is None
     assert fidelity.steps_in_order.pairs == 24
