@@ -16,6 +16,10 @@ from rungwise.media.limits import DECODER_OPTIONS, MAX_Y4M_HEADER_BYTES, TAG_OPT
 from rungwise.media.transport import transport_encryption
 
 MAX_HEAD_BYTES = 4 * 2**20  # of a stream, kept to read what its container states
+STREAMABLE_MP4 = (
+    "pipe the MP4 as MPEG-TS (ffmpeg -i FILE -c copy -f mpegts -) or fragmented (-movflags frag_keyframe+empty_moov), "
+    "or score the file itself"
+)
 
 Container = av.container.InputContainer
 
@@ -57,7 +61,7 @@ def open_pipe(stream: IO[bytes], name: str, threads: int | None = None) -> Itera
     try:
         container = av.open(file, format="yuv4mpegpipe" if source.is_y4m else None, options=options, **TAG_OPTIONS)
     except (av.error.FFmpegError, EOFError) as error:
-        mp4 = "; an MP4 must be fragmented (-movflags frag_keyframe+empty_moov)" if b"ftyp" in source.head[:12] else ""
+        mp4 = f"; {STREAMABLE_MP4}" if b"ftyp" in source.head[:12] else ""
         raise ValueError(f"{name}: not a video that can be read from a pipe ({_reason(error)}{mp4})") from error
     with container, tempfile.TemporaryDirectory() as folder:
         head = Path(folder) / "head"

@@ -25,7 +25,7 @@ from rungwise.media.container import (
     video_stream,
     with_chroma_siting,
 )
-from rungwise.media.pipe import open_pipe
+from rungwise.media.pipe import STREAMABLE_MP4, open_pipe
 from rungwise.score.frames import deinterlace
 from rungwise.score.score_video import DEINTERLACED
 from rungwise.score.stream_windows import RecentFrames, StreamWindows, WindowCallback
@@ -102,7 +102,7 @@ class _CodedStream:
                 while frames:
                     yield frames.pop(0)
         except ValueError as error:  # such as a pipe that is cut off
-            self.break_off = str(error)
+            self.break_off = str(error).removeprefix(f"{self.name}: ")
 
     def _paced(self, packets: Iterator[Any], pace: Pace) -> Iterator[Any]:
         """The packets to decode; None where some before the next one are left out."""
@@ -163,10 +163,16 @@ class _CodedStream:
             del self.unmatched[frame.pts]
         return coded
 
+    def no_frame_reason(self) -> str:
+        """Why nothing was decoded."""
+        if self.break_off and "mp4" in self.container.format.name.split(","):
+            return f"its index comes after its frames; {STREAMABLE_MP4}"
+        return self.break_off or "no frame can be decoded"
+
     def notes(self) -> Iterator[str]:
         """Remarks once the stream has ended."""
         if self.break_off:
-            yield f"the stream breaks off ({self.break_off.removeprefix(self.name + ': ')})"
+            yield f"the stream breaks off ({self.break_off})"
         if self.num_damaged:
             yield f"{self.num_damaged} packets do not decode"
         if self.num_hidden:
@@ -191,7 +197,7 @@ def map_pipe_windows(
         frames = coded_stream.frames()
         first = next(frames, None)
         if first is None:
-            raise ValueError(f"{name}: {coded_stream.break_off or 'no frame can be decoded'}")
+            raise ValueError(f"{name}: {coded_stream.no_frame_reason()}")
         metadata = _metadata(coded_stream, head, first, options)
         clock = StreamClock(rate, None if first.pts is None else coded_stream.stream.time_base)
         recent = None

@@ -153,13 +153,22 @@ def test_the_data_kept_of_a_stream_do_not_grow(
         (b"", "it is empty"),
         (b"#EXTM3U\n", "playlist"),
         (b"text\n" * 99, "not a video that can be read from a pipe"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0isom\0\0\0\0", "an MP4 must be fragmented"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isom\0\0\0\0", "-f mpegts.*frag_keyframe"),
     ],
 )
 def test_what_is_no_stream_of_video_is_refused(scorer: Scorer, data: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refusal:
         scorer.score(io.BytesIO(data))
     assert str(refusal.value).startswith("-: ")
+
+
+def test_an_mp4_with_its_index_at_the_end_is_refused(
+    scorer: Scorer, videos: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.mp4"
+    run_ffmpeg(["-i", str(videos("h264.mp4")), "-c", "copy", str(path)])
+    with pytest.raises(ValueError, match=r"-: its index .*-f mpegts.*frag_keyframe"), path.open("rb") as stream:
+        scorer.score(stream)
 
 
 def test_windows_are_printed_as_they_close(videos: Callable[[str], Path]) -> None:
