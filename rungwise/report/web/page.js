@@ -127,6 +127,10 @@ function tip(event, text) {
 function compare() {
   const scored = [...results.values()].filter(entry => entry.result);
   $("comparison").hidden = scored.length < 2;
+  const heights = [...new Set(scored.map(({ result }) => result.display_height))].sort((a, b) => a - b);
+  $("heights").hidden = heights.length < 2;
+  $("heights").textContent = `Evaluated at ${heights.map(height => `${height}p`).join(", ")}: compare scores of one height ` +
+    "only. Choose one under \u201cEvaluated at\u201d and add the videos again.";
   const rows = scored.sort((a, b) => sign * (b.result.score - a.result.score)).map(({ article, result }) => {
     const row = document.createElement("tr"), name = row.appendChild(document.createElement("th"));
     const link = name.appendChild(document.createElement("a"));

@@ -118,6 +118,8 @@ def test_scores_are_the_scorers(page: Any, clips: Path, tmp_path: Path) -> None:
             assert window["score"] == pytest.approx(expected_window.score, abs=2 * TOLERANCE)
             assert window["end_seconds"] == pytest.approx(expected_window.end_seconds, abs=0.1)
     assert page.locator("#comparison tbody tr").count() == len(results)
+    assert "240p" in page.locator("#heights").inner_text()
+    assert "480p" in page.locator("#heights").inner_text()
     assert page.locator("#video-0 .frames img").count() == 2
     assert downloaded(page, "#video-0", "csv").startswith("path,score,low,high,band")
 
