@@ -27,6 +27,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cost": tables.cost,
     "coverage": tables.coverage,
     "errors": tables.errors,
+    "errors needed": fidelity_tables.errors_needed,
     "evaluation time": tables.evaluation_time,
     "frozen": tables.frozen,
     "gates": tables.gates,
