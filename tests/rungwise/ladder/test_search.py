@@ -66,6 +66,14 @@ def test_a_score_within_the_tolerance_ends_the_search() -> None:
     assert 93 <= scores[wide] <= 98
 
 
+def test_the_tolerance_doubles_with_each_run_after_the_first() -> None:
+    values = iter([90.0, 93.9, 93.0])  # a miss, then 0.9 above, with places between them
+    curve, _ = curve_of("av1", 0.0, 1.0, 0.0)
+    place = find_place(curve, 93, 0.5, None, lambda _: next(values))
+    assert place is not None
+    assert curve.measured[place] == 93.9
+
+
 def test_an_estimate_goes_through_the_scores_and_falls() -> None:
     curve, scores = curve_of("h264", 0.3, 1.2, 2.0)
     places = list(range(len(scores)))
