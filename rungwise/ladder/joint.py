@@ -44,16 +44,17 @@ def missing_octaves(
     """By how much less each rung took than its codec's other rungs suggest, in octaves of bits; (n,), below 0 for more.
 
     Args:
-        log2_bits: per coded pixel, (n,).
+        log2_bits: per coded pixel, (n,); NaN where unknown, for which nothing is missing.
         log2_qsteps: of the mean quantizer, (n,).
         heights: in pixels, (n,).
         codecs: n names.
     """
-    bits, codec = np.asarray(log2_bits, np.float64), np.asarray(codecs)
+    bits = np.asarray(log2_bits, np.float64)
+    known = [codec if np.isfinite(level) else "" for codec, level in zip(codecs, bits, strict=True)]
     x = np.stack([np.asarray(log2_qsteps, np.float64), np.log2(np.asarray(heights, np.float64))], axis=1)
     missing = np.zeros(len(bits))
-    for name in _common(codecs):
-        own = codec == name
+    for name in _common([codec for codec in known if codec]):
+        own = np.asarray(known) == name
         (level,), slopes = _robust_plane(
             bits[own], np.ones((own.sum(), 1)), x[own], _SLOPES, _SPREADS, _SCATTER_OCTAVES
         )

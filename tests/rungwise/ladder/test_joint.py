@@ -23,6 +23,8 @@ def test_a_rung_that_took_too_few_bits_for_its_qp_is_lowered(num_rungs: int) -> 
     hybrid = np.full(num_rungs + 2, 90.0)
     scores = joint_scores(hybrid, hybrid - 5, missing, heights[rows], codecs)
     assert scores[2] < 80
+    unknown = np.full(num_rungs, np.nan)  # of a plain color
+    assert (missing_octaves(unknown, unknown, heights, ["av1"] * num_rungs) == 0).all()
     assert (np.delete(scores, 2) == 90).all()
 
 
