@@ -22,6 +22,7 @@ Column = ArrayLike
 
 MAX_R = 0.99  # Fisher's z of a correlation of 1 is infinite
 _MAX_SIGN_ROWS = 64  # up to here n x n signs are faster than scipy's sort
+_FLAT = 1e-6  # span of a sigmoid over the predictions, below which it is not fitted
 
 
 def srcc(truth: Column, pred: Column) -> float:
@@ -84,8 +85,10 @@ def fit_logistic4(truth: Column, pred: Column) -> QualityMap:
     mean, std = float(p.mean()), float(p.std())
 
     def shortfall(theta: FloatArray) -> float:
-        r = _pearson(t, sigmoid(p, mean + std * theta[0], std * 2.0 ** theta[1]))
-        return 1.0 if np.isnan(r) else 1.0 - abs(r)
+        curve = sigmoid(p, mean + std * theta[0], std * 2.0 ** theta[1])
+        r = _pearson(t, curve)
+        # Of a curve so flat only the last digits differ, and b1 - b2 would multiply them by more than numbers hold.
+        return 1.0 if np.isnan(r) or np.ptp(curve) < _FLAT else 1.0 - abs(r)
 
     if np.ptp(t) == 0 or np.unique(p).size < 4:
         return QualityMap("linear", _fit_line(p, t))

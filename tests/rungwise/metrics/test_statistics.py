@@ -113,6 +113,18 @@ def test_logistic_is_as_good_as_a_general_fit() -> None:
     assert st.rmse_logistic4(truth, pred) <= st.rmse(truth, form(pred, *beta)) + 1e-6
 
 
+def test_a_fit_stays_within_the_precision_of_numbers() -> None:
+    """Scores within 3 points of each other, labels near the best: the curve's end lies 1e17 away."""
+    truth = [96.975873, 82.508553, 99.291979, 88.163258, 99.215061, 89.753713, 99.28086, 89.400296,
+             99.193773, 82.704332, 94.662444, 75.866437, 98.855714, 83.013502, 93.548905, 69.010602]  # fmt: skip
+    pred = np.array([60.31432343, 60.01634216, 59.92271042, 59.65007782, 60.82390594, 60.72717667, 59.901191715,
+                     59.73828888, 59.88217163, 59.7634697, 59.371276855, 59.323959351, 58.738365173, 58.750045776,
+                     58.06311035, 58.0279007])  # fmt: skip
+    line = st.QualityMap("linear", tuple(np.polyfit(pred, truth, 1)))
+    assert st.rmse_logistic4(truth, pred) <= st.rmse(truth, line(pred)) + 1e-9
+    assert st.plcc_logistic4(truth, pred) == pytest.approx(0.51, abs=0.01)
+
+
 def test_a_straight_line_gives_a_linear_map() -> None:
     pred = np.linspace(0, 1, 20)
     fitted = st.fit_logistic4(3 * pred + 2, pred)
