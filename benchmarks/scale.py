@@ -27,7 +27,7 @@ import yaml
 from distill.batches import epoch_batches
 from distill.pipeline import STAGES
 from distill.stage import Inputs
-from distill.view_store import read_view_lists
+from distill.view_store import open_pixels, read_view_lists
 from rungwise.artifact import Artifact, StageKey, run_stage, write_json
 from rungwise.config import RunConfig
 from rungwise.ladder.encode import EncodeSpec, encode
@@ -35,7 +35,8 @@ from rungwise.ladder.make import ladder_key, make_ladder, read_ladder, shard_key
 from rungwise.ladder.shards import Shard
 from rungwise.ladder.sources import Master
 from rungwise.scenes import write_master
-from teacher.cache import CACHE_VERSION, read_cache, write_cache, write_index
+from teacher.cache import CACHE_VERSION, read_cache, write_cache
+from teacher.shard_files import write_index
 
 CRFS = range(20, 40)  # rungs of a content
 NUM_MASTERS = 5  # different files; contents beyond share their bytes
@@ -123,7 +124,7 @@ class Work:
         dataset, views = self.ladder(), self.views()
         inputs = {"dataset": dataset.content_sha256, "views": views.content_sha256}
         table = read_ladder(dataset)
-        pixels = np.load(views.path / "pixels.npy", mmap_mode="r")
+        pixels = open_pixels(views)
 
         def judge(pixels_MVTSSC: torch.Tensor) -> dict[str, torch.Tensor]:
             means = pixels_MVTSSC.float().mean((2, 3, 4, 5))

@@ -20,7 +20,8 @@ from rungwise.artifact import Artifact, open_artifact, read_facts, sha256_file, 
 from rungwise.ladder.make import read_ladder
 from rungwise.progress import track
 from rungwise.score.views import read_views
-from teacher.cache import Entry, open_cache, read_index, read_shard
+from teacher.cache import open_cache
+from teacher.shard_files import Entry, open_shard, read_index
 
 # Relative to a field's own scale: what another machine, another batch or fp16 storage may change.
 VERIFY_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
@@ -80,10 +81,10 @@ def verify_cache(
         if sha256_file(video) != entry.video_sha256:
             raise ValueError(f"{video}: content: not the bytes that the teacher was given; the clip was changed")
         pixels = torch.from_numpy(read(entry, video))[None].to(own_device(device))
-        fresh, cached = predict(pixels), read_shard(path / entry.shard)
-        rows.append(
-            {"clip": clip} | {name: _relative(cached[name][entry.row], fresh[name][0].cpu()) for name in sorted(cached)}
-        )
+        fresh = predict(pixels)
+        with open_shard(path / entry.shard) as reader:
+            cached = {name: reader.get_tensor(name)[entry.row] for name in sorted(reader.keys())}
+        rows.append({"clip": clip} | {name: _relative(value, fresh[name][0].cpu()) for name, value in cached.items()})
     return rows, allowed
 
 

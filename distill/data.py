@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distill import rated_maps
 from distill.batches import bitrate_groups
-from distill.examples import Examples, StoredRows
+from distill.examples import Examples
 from distill.stage import constants
 from distill.view_store import open_pixels
 from rungwise.artifact import Artifact, StageKey
@@ -34,6 +34,7 @@ from rungwise.media.packets import read_packets
 from rungwise.progress import track
 from rungwise.ranks import ranks
 from rungwise.score.contract import Contract, Scale, SetMap
+from teacher.shard_files import ShardedArray, StoredRows
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Data:
         return bitstream_input(self.stream[rows], list(self.table["codec"].iloc[rows]))
 
     @property
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixels(self) -> ShardedArray:
         """pixels_NVTSSC uint8 in table order."""
         return open_pixels(self.views)
 
@@ -127,13 +128,13 @@ class Data:
     def examples(
         self,
         *splits: str,
-        targets: dict[str, NDArray[np.float32]] | None = None,
+        targets: Mapping[str, ShardedArray] | None = None,
         labeled: bool = True,
         num_groups: int | None = None,
         inputs: NDArray[Any] | None = None,
         reencoded_weight: float | None = None,
     ) -> Examples:
-        """These splits' pixels (read from disk by batch), labels and, if given, the teacher's targets (in table order).
+        """These splits' labels, and their pixels and the teacher's targets (in table order), if given, read by batch.
 
         With a `reencoded_weight` the bitstream features are read too; re-encodes have that weight in their loss.
         `inputs` replace the pixels: the frozen layers' output of every view, in table order.
@@ -158,7 +159,7 @@ class Data:
             frames_each=self.frames_each if inputs is None else 1,
             stream=blank if reencoded_weight is None else self.terms(rows),
             stream_weights=np.where(self.reencoded[rows], reencoded_weight or 1, 1).astype(np.float32),
-            targets={name: values[rows] for name, values in (targets or {}).items()},
+            targets={name: StoredRows(values, rows) for name, values in (targets or {}).items()},
             sets=self.set_numbers[rows] if self.sets else None,
         )
 

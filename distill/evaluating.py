@@ -9,7 +9,6 @@ import pandas as pd
 
 from distill.checkpoint import load_checkpoint
 from distill.data import Data, read_data
-from distill.examples import StoredRows
 from distill.model import Upper
 from distill.predict import predict
 from distill.reference import open_parts
@@ -24,6 +23,7 @@ from rungwise.score.scorer import Scorer
 from student.gates import PAIR_GAP_SHARE
 from student.targets import EXPORT_TARGETS, REFERENCE
 from teacher.quality_teacher import QualityTeacher
+from teacher.shard_files import StoredRows
 
 
 def evaluation_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:

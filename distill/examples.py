@@ -17,43 +17,10 @@ from torch import Tensor
 
 from rungwise.bitstream.features import NUM_BITSTREAM_FEATURES
 from rungwise.config import Augment
+from teacher.shard_files import StoredRows
 
 LAYER = "layer."  # begins the names of targets that are outputs of the teacher's layers
 UNNAMED_FRACTION: Final = 0.15  # of clips are trained on as of no known codec, so that unseen codecs can be scored
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Some rows of an array on disk, indexed as an array is; what is asked for is read, the rest stays there."""
-
-    values: NDArray[Any]  # a memory map
-    rows: NDArray[np.int64]
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        row, *more = index if isinstance(index, tuple) else (index,)
-        part: NDArray[Any] = self.values[(self.rows[row], *more)]
-        return part
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def first_views(self) -> StoredRows:
-        """The first view of each row; nothing is read."""
-        return StoredRows(self.values[:, 0], self.rows)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As of the array of these rows."""
-        return (len(self.rows), *self.values.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As of the whole array."""
-        return self.values.dtype
 
 
 @dataclass(frozen=True)
@@ -72,7 +39,7 @@ class Examples:
     stream_weights: NDArray[np.float32]  # (N,) 0 to 1, of a clip in the losses of bitstream features
     # "levels" (N, V, K), "features" (N, V, D), "layer.NAME" (N, V, D'), "scores" (N, V), and "patch_scores"
     # (N, V, U, P) of U pairs of frames and P patches where the teacher gives them
-    targets: Mapping[str, NDArray[np.float32]]
+    targets: Mapping[str, NDArray[np.float32] | StoredRows]
     sets: NDArray[np.int64] | None = None  # (N,), number of the rated set, where there are several
 
     def __len__(self) -> int:

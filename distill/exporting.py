@@ -36,6 +36,7 @@ from student.gates import PAIR_GAP_SHARE, Gate, Labeled, loss_gates, rerun_gate,
 from student.quality_student import QualityStudent
 from student.targets import EXPORT_TARGETS, REFERENCE, Attempt, CalibrationInputs, Source
 from student.trace import trace, write_graph
+from teacher.shard_files import StoredRows
 
 PARITY_CLIPS: Final = 8
 PARITY_SIZES: Final = (0.5, 1.0, 1.5)  # of the clip's display height
@@ -101,7 +102,7 @@ class _Export:
         )
         self.rows = data.rows("validation")
         self.validation = Labeled(
-            np.array(data.pixels[self.rows, 0]),
+            StoredRows(data.pixels, self.rows).first_views,
             data.table["score"].to_numpy(float)[self.rows],
             data.table["content"].to_numpy(str)[self.rows],
             data.scale,

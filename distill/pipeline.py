@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from distill import checkpoint, engine, examples, exporting, intervals, losses, objective, train, training_state
+from distill import (
+    checkpoint,
+    engine,
+    examples,
+    exporting,
+    intervals,
+    losses,
+    objective,
+    train,
+    training_state,
+    view_store,
+)
 from distill.evaluating import build_evaluation, evaluation_params
 from distill.exporting import build_export, export_failures, export_params
 from distill.reference import build_parts, parts_params
@@ -28,7 +39,6 @@ from rungwise.ladder import patch_parts
 from rungwise.ladder.make import make_ladder, read_failures
 from rungwise.ladder.sources import Master, find_unlabelled, make_masters
 from rungwise.progress import note
-from rungwise.score.views import VIEWS_VERSION
 from student import export, fp16, gates, head, int8, stem, styleprompt, targets
 from teacher import normalize
 from teacher.cache import CACHE_VERSION
@@ -41,7 +51,7 @@ STUDENT = (head, stem, styleprompt)
 # Name, version, inputs, what of the config changes the result, function, modules whose constants change it.
 # fmt: off
 STAGES = (
-    Stage("views", VIEWS_VERSION, {"dataset": "ladder"}, view_params, build_views),
+    Stage("views", 3, {"dataset": "ladder"}, view_params, build_views, (view_store,), shared=True),
     Stage("pretrain", 4, DATA, pretrain_params, build_pretrained, TRAINER + STUDENT, shared=True),
     Stage("parts", 1, DATA, parts_params, build_parts, (patch_parts,)),
     Stage("teach", 5, TAUGHT, teacher_params, build_teacher, (*TRAINER, normalize), shared=True),

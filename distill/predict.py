@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.examples import StoredRows
 from rungwise.prediction import Prediction
+from teacher.shard_files import StoredRows
 
 
 def predict_batches(

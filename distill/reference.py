@@ -28,6 +28,7 @@ from rungwise.progress import track
 from rungwise.ranks import cores
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import View, read_views
+from teacher.shard_files import ShardedArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,7 @@ def build_parts(folder: Path, config: RunConfig, inputs: Inputs) -> dict[str, An
 def _compare_content(
     table: pd.DataFrame,
     views: dict[str, list[View]],
-    pixels: NDArray[np.uint8],
+    pixels: ShardedArray,
     patch_px: int,
     masters: dict[str, Path],
     done: Path,

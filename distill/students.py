@@ -36,6 +36,7 @@ from student.models import STUDENTS, load_pretrained, student_settings
 from student.quality_student import QualityStudent
 from teacher import positions
 from teacher.cache import read_cache
+from teacher.shard_files import ShardedArray
 
 HELD_OUT = "held_out.safetensors"  # scores of clips by students that didn't train on their contents; table rows
 NOT_HASHED = {"execution", "start", "checkpoint"}
@@ -177,7 +178,7 @@ def student_examples(
     config: RunConfig,
     data: Data,
     *splits: str,
-    targets: dict[str, NDArray[np.float32]],
+    targets: Mapping[str, ShardedArray],
     hidden: NDArray[Any] | None,
 ) -> Examples:
     """What a student is distilled from: these splits with the teacher's targets, and the frozen layers' output."""

@@ -50,17 +50,12 @@ from rungwise.score.contract import Contract
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import VIEWS_VERSION, View, ViewRecipe
 from teacher import conviqt, full_reference, positions
-from teacher.cache import (
-    Clock,
-    Fields,
-    missing_shards,
-    write_cache,
-    write_index,
-)
+from teacher.cache import Clock, Fields, write_cache
 from teacher.layers import Layers, count_flops, matrix_rate
 from teacher.models import TEACHERS
 from teacher.quality_teacher import QualityTeacher
 from teacher.ray_cache import write_cache_on_ray
+from teacher.shard_files import missing_shards, write_index
 
 PRETRAINED = ("checkpoint", "clip", "vision_checkpoint")  # keys with a path or a hub id of weights
 NOT_HASHED = {"execution", *PRETRAINED}

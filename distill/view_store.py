@@ -1,38 +1,51 @@
 """The `views` stage: the views of every clip of a table, and their pixels decoded once.
 
-`views.json` is the data that counts: clip -> views. `pixels.npy` (N, V, T, S, S, 3) uint8, in table order, follows
-from it and is there because training reads every view many times.
+`index.parquet` is the data that counts: clip -> views, and where their pixels lie. The shards hold the pixels, as
+training reads every view many times; all processes and nodes make them.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+import torch
 
 from distill.stage import Artifacts, Inputs
-from rungwise.artifact import SCRATCH, Artifact, write_json
+from rungwise.artifact import POLL_SECONDS, Artifact, canonical_json
 from rungwise.config import RunConfig, Views
 from rungwise.ladder.make import read_ladder
-from rungwise.progress import track
-from rungwise.ranks import cores
-from rungwise.score.views import View, make_views, read_views
+from rungwise.progress import run_jobs
+from rungwise.ranks import ranks
+from rungwise.ray_pool import RayPool
+from rungwise.score.views import VIEWS_VERSION, View, make_views, read_views
+from teacher.shard_files import (
+    ShardedArray,
+    missing_shards,
+    open_shard,
+    read_index,
+    shard_name,
+    split_shards,
+    take_shard,
+    write_index,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CLIPS_PER_SHARD: Final = 16  # a job, and what a core has in memory: 60 MB of views of 400 x 400 pixels
+
 
 def view_params(config: RunConfig, artifacts: Artifacts) -> dict[str, Any]:
     """What of the config changes the result."""
-    return config.views.model_dump(mode="json")
+    return config.views.model_dump(mode="json") | {"views_version": VIEWS_VERSION}
 
 
 def build_views(folder: Path, config: RunConfig, inputs: Inputs) -> None:
@@ -41,59 +54,58 @@ def build_views(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     Raises:
         ValueError: a video can't be decoded; it is named.
     """
-    table, recipe = read_ladder(inputs["dataset"]), config.views.recipe
-    shape = (len(table), config.views.per_clip, recipe.num_frames, recipe.size_px, recipe.size_px, 3)
-    done = folder / SCRATCH / "views"  # one small file a clip: what a killed run need not decode again
-    done.mkdir(parents=True, exist_ok=True)
-    path = folder / "pixels.npy"
-    pixels = open_memmap(path, mode="r+" if path.is_file() else "w+", dtype=np.uint8, shape=shape)
-    rows = [row for row in range(len(table)) if not (done / f"{row}.json").is_file()]
-    with ThreadPoolExecutor(cores()) as pool:
-        decode = partial(_decode, table, config.views, pixels)
-        for row, views in track(pool.map(decode, rows), "views", total=len(rows)):
-            pixels.flush()
-            write_json(done / f"{row}.json", [view.model_dump(mode="json") for view in views])
-    write_view_lists(folder, {clip: done / f"{row}.json" for row, clip in enumerate(table["clip"])})
+    table = read_ladder(inputs["dataset"])
+    clips = [(Path(path), int(height)) for path, height in zip(table["path"], table["display_height"], strict=True)]
+    shards, whole = split_shards(len(clips), CLIPS_PER_SHARD), set[int]()
+    while missing := missing_shards(folder, len(shards), whole):
+        jobs = {
+            shard_name(number): partial(
+                make_shard, folder, number, [clips[row] for row in shards[number]], config.views
+            )
+            for number in missing
+        }
+        with ThreadPoolExecutor(ranks().workers) if inputs.ray is None else RayPool(inputs.ray) as pool:
+            for _, error in run_jobs(pool, jobs, "shards of views"):
+                if error is not None:
+                    raise error
+        time.sleep(POLL_SECONDS)  # others' shards: if their process died, they are free now
+    if ranks().rank == 0:
+        relative = table.assign(path=[str(Path(path).relative_to(inputs["dataset"].path)) for path in table["path"]])
+        write_index(folder, relative, _read_views(folder, table, len(shards)), clips_per_shard=CLIPS_PER_SHARD)
 
 
-def _decode(table: pd.DataFrame, config: Views, pixels: NDArray[np.uint8], row: int) -> tuple[int, list[View]]:
-    clip = table.iloc[row]
-    path, display_height = Path(clip["path"]), int(clip["display_height"])
-    views = make_views(path, config.recipe, count=config.per_clip, display_height=display_height)
-    pixels[row] = read_views(path, views)
-    return row, views
+def make_shard(folder: Path, number: int, clips: Sequence[tuple[Path, int]], config: Views) -> None:
+    """Write the views of some clips, given as path and display height, unless another process does."""
+    lock = take_shard(folder, number)
+    if lock is None:
+        return
+    with lock:
+        views_of_clips, pixels = [], []
+        for path, display_height in clips:
+            views = make_views(path, config.recipe, count=config.per_clip, display_height=display_height)
+            views_of_clips.append(canonical_json([view.model_dump(mode="json") for view in views]))
+            pixels.append(read_views(path, views))
+        pixels_NVTSSC = torch.from_numpy(np.stack(pixels))
+        write_whole(folder / shard_name(number), {"pixels": pixels_NVTSSC}, {"views": json.dumps(views_of_clips)})
 
 
-def open_pixels(artifact: Artifact) -> NDArray[np.uint8]:
-    """Memory map of pixels_NVTSSC uint8."""
-    pixels: NDArray[np.uint8] = np.load(artifact.path / "pixels.npy", mmap_mode="r")
-    return pixels
+def _read_views(folder: Path, table: pd.DataFrame, num_shards: int) -> dict[str, list[View]]:
+    """Clip -> its views, of the shards. Clips with equal views share one list."""
+    texts: list[str] = []
+    for number in range(num_shards):
+        with open_shard(folder / shard_name(number)) as reader:
+            texts += json.loads(reader.metadata()["views"])
+    lists = {text: [View.model_validate(view) for view in json.loads(text)] for text in set(texts)}
+    return {clip: lists[text] for clip, text in zip(table["clip"], texts, strict=True)}
 
 
-def write_view_lists(folder: Path, paths: Mapping[str, Path]) -> None:
-    """Write `views.json` of one file a clip. Only one clip's views are in memory; the bytes are `write_json`'s."""
-    partial = folder / "views.json.partial"
-    with partial.open("w", encoding="utf-8") as stream:
-        for number, clip in enumerate(sorted(paths)):
-            entry = {clip: json.loads(paths[clip].read_text())}
-            text = json.dumps(entry, indent=2, sort_keys=True, allow_nan=False)
-            stream.write(("{\n" if number == 0 else ",\n") + text.removeprefix("{\n").removesuffix("\n}"))
-        stream.write("\n}\n")
-    os.replace(partial, folder / "views.json")
+def open_pixels(artifact: Artifact) -> ShardedArray:
+    """pixels_NVTSSC uint8 in table order, read as they are indexed."""
+    entries = read_index(artifact).values()
+    rows = np.array([entry.row for entry in entries], dtype=np.int64)
+    return ShardedArray(artifact.path, "pixels", [entry.shard for entry in entries], rows)
 
 
 def read_view_lists(artifact: Artifact) -> dict[str, list[View]]:
-    """Clip -> its views. Clips with equal views share one list; one clip's text is in memory at a time."""
-    shared: dict[str, list[View]] = {}
-    lists: dict[str, list[View]] = {}
-    lines: list[str] = []
-    with (artifact.path / "views.json").open(encoding="utf-8") as stream:
-        for line in stream:
-            if line.startswith("  ]"):  # the end of a clip
-                clip, text = json.loads(lines[1].rpartition(":")[0]), "".join(lines[2:])
-                if text not in shared:
-                    shared[text] = [View.model_validate(view) for view in json.loads(f"[{text}]")]
-                lists[clip], lines = shared[text], [""]
-            else:
-                lines.append(line)
-    return lists
+    """Clip -> its views. Clips with equal views share one list."""
+    return {clip: entry.views for clip, entry in read_index(artifact).items()}

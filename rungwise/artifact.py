@@ -15,12 +15,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rungwise.ranks import ranks
+from rungwise.ranks import cores, ranks
 
 POLL_SECONDS = 0.2  # interval of checks of a shared folder
 ALIVE_SECONDS = 10.0  # rank 0 gives a sign of life so often
@@ -148,7 +149,9 @@ def verify_files(artifact: Artifact, names: Sequence[str] | None = None) -> None
 
 def hash_files(folder: Path) -> dict[str, str]:
     """Relative path -> sha256 of every file in a folder, except its manifest and lock."""
-    return {name: sha256_file(folder / name) for name in _files(folder)}
+    names = _files(folder)
+    with ThreadPoolExecutor(cores()) as pool:
+        return dict(zip(names, pool.map(sha256_file, [folder / name for name in names]), strict=True))
 
 
 def _files(folder: Path) -> list[str]:

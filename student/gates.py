@@ -17,6 +17,7 @@ from rungwise.metrics.pairs import pair_counts
 from rungwise.metrics.statistics import srcc
 from rungwise.score.contract import Scale
 from rungwise.score.scorer import Scorer
+from teacher.shard_files import StoredRows
 
 BUDGET: Final = 0.005  # of SRCC, of pairwise accuracy, and of the scale for the mean deviation of a score
 PAIR_GAP_SHARE: Final = 0.05  # of the scale: labels closer than that make no pair
@@ -51,7 +52,7 @@ class Gate:
 class Labeled:
     """Validation clips: pixels_NTSSC, labels_N on the scale, contents_N."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | StoredRows
     labels: NDArray[np.float64]
     contents: NDArray[np.str_]
     scale: Scale

@@ -2,18 +2,14 @@
 
 Per clip and view: score, level distribution and, where the teacher gives them, patch scores (fp32), pooled feature and
 chosen layers' features (fp16 or bf16), beside the view itself, which the student replays. Any number of processes on
-any hosts that share the folder fill it: each takes the next free shard. A shard is locked while it is made, written
-beside and renamed, so a half-written one is never taken for whole, and a dead process's shard is simply free again.
+any hosts that share the folder fill it: each takes the next free shard (teacher/shard_files.py).
 
 Shapes: M clips of a batch, V views, T frames, S pixels, K levels, D features.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,17 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rungwise.artifact import POLL_SECONDS, SCRATCH, Artifact, canonical_json, mismatches, open_artifact
+from rungwise.artifact import POLL_SECONDS, Artifact, mismatches, open_artifact
 from rungwise.progress import track
 from rungwise.score.views import View
+from teacher.shard_files import (
+    ShardedArray,
+    missing_shards,
+    open_shard,
+    read_index,
+    shard_name,
+    split_shards,
+    take_shard,
+    write_whole,
+)
 
 CACHE_VERSION = 2  # 2: layers, content hashes, batches cut inside shards
 
@@ -157,7 +160,7 @@ def write_cache(
             turn without one. Without `turns` each process takes the next free shard.
         describe: what the progress line says beside the rate.
     """
-    shards = [range(start, min(start + clips_per_shard, num_clips)) for start in range(0, num_clips, clips_per_shard)]
+    shards = split_shards(num_clips, clips_per_shard)
     clock = Clock()
     held: dict[int, BaseFileLock] = {}
     whole: set[int] = set()
@@ -209,45 +212,13 @@ def write_cache(
     return clock
 
 
-def missing_shards(folder: Path, count: int, whole: set[int] | None = None) -> list[int]:
-    """Shards that are not written yet; none once the first process has finished the artifact.
-
-    A file that a crash of the machine cut short counts as missing. `whole` remembers those already looked into.
-    """
-    if not (folder / SCRATCH).is_dir():
-        return []
-    whole = set() if whole is None else whole
-    whole |= {number for number in range(count) if number not in whole and _is_whole(folder / _shard_name(number))}
-    return [number for number in range(count) if number not in whole]
-
-
-def _is_whole(path: Path) -> bool:
-    """Opening reads the header and holds it against the file's size."""
-    try:
-        with safe_open(path, framework="pt"):
-            return True
-    except (SafetensorError, OSError):
-        return False
-
-
 def _free_shards(folder: Path, count: int, whole: set[int], held: dict[int, BaseFileLock]) -> Iterator[int]:
-    """One pass over the shards, taking each that is neither written nor another's; its lock goes into `held`.
-
-    The lock lives until the shard is written or the process is dead, so nothing is ever left over.
-    """
+    """One pass over the shards, taking each that is neither written nor another's; its lock goes into `held`."""
     for number in missing_shards(folder, count, whole):
-        if not (folder / SCRATCH).is_dir():  # the artifact is finished and renamed; FileLock would make the folder
-            return
-        lock = FileLock(folder / SCRATCH / f"{number}.lock", thread_local=False)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:  # another's
-            continue
-        held[number] = lock
-        if _is_whole(folder / _shard_name(number)):
-            held.pop(number).release()
-            continue
-        yield number
+        lock = take_shard(folder, number)
+        if lock is not None:
+            held[number] = lock
+            yield number
 
 
 def write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int) -> None:
@@ -259,63 +230,7 @@ def write_shard(folder: Path, number: int, parts: list[Fields], num_clips: int) 
                 f"shard {number}: {name} holds values that are not finite in {value.dtype}; "
                 "set cache.feature_dtype to bfloat16, which has float32's range"
             )
-    path = folder / _shard_name(number)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as stream:
-        stream.write(save(joined))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-
-
-def _shard_name(number: int) -> str:
-    return f"shard-{number:05d}.safetensors"
-
-
-def write_index(folder: Path, table: pd.DataFrame, views: Mapping[str, list[View]], *, clips_per_shard: int) -> None:
-    """Where each clip's row lies, with the views the teacher saw and the hash of the file it saw them of.
-
-    Args:
-        table: `clip`, `path` (relative to the ladder's artifact) and `video_sha256`, in the order of the shards.
-    """
-    texts: dict[int, str] = {}  # by list: clips with equal views share one
-    for clip in table["clip"]:
-        if id(views[clip]) not in texts:
-            texts[id(views[clip])] = canonical_json([view.model_dump(mode="json") for view in views[clip]])
-    index = pd.DataFrame(
-        {
-            "clip": table["clip"],
-            "path": table["path"],
-            "video_sha256": table["video_sha256"],
-            "shard": [_shard_name(row // clips_per_shard) for row in range(len(table))],
-            "row": [row % clips_per_shard for row in range(len(table))],
-            "views": [texts[id(views[clip])] for clip in table["clip"]],
-        }
-    )
-    index.to_parquet(folder / "index.parquet", index=False)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One clip of a cache."""
-
-    clip: str
-    path: str
-    video_sha256: str
-    shard: str
-    row: int
-    views: list[View]
-
-
-def read_index(cache: Artifact) -> dict[str, Entry]:
-    """Clip -> entry. Clips with equal views share one list."""
-    table = pd.read_parquet(cache.path / "index.parquet")
-    lists = {text: [View.model_validate(view) for view in json.loads(text)] for text in table["views"].unique()}
-    columns = (table[name] for name in ("clip", "path", "video_sha256", "shard", "row"))
-    return {
-        clip: Entry(clip, path, digest, shard, int(row), lists[text])
-        for clip, path, digest, shard, row, text in zip(*columns, table["views"], strict=True)
-    }
+    write_whole(folder / shard_name(number), joined)
 
 
 def open_cache(path: Path, *, expect: Mapping[str, str]) -> Artifact:
@@ -333,24 +248,8 @@ def open_cache(path: Path, *, expect: Mapping[str, str]) -> Artifact:
     return cache
 
 
-def read_shard(path: Path) -> Fields:
-    """A shard's tensors by field.
-
-    Raises:
-        ValueError: it is not whole.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: not a whole shard ({error}); delete {path.parent} and run the cache again"
-        ) from error
-
-
-def read_cache(
-    cache: Artifact, clips: Sequence[str], views: Mapping[str, list[View]]
-) -> dict[str, NDArray[np.float32]]:
-    """The teacher's targets of the named clips, in their order, as fp32 arrays by field.
+def read_cache(cache: Artifact, clips: Sequence[str], views: Mapping[str, list[View]]) -> dict[str, ShardedArray]:
+    """The teacher's targets of the named clips, in their order, by field; they stay on disk until they are indexed.
 
     Raises:
         ValueError: a clip is not in the cache, or its view differs from the one to be replayed.
@@ -359,17 +258,12 @@ def read_cache(
     missing = [clip for clip in clips if clip not in index]
     if missing:
         raise ValueError(f"{cache.path}: {len(missing)} clips are not in this cache, the first {missing[0]!r}")
-    positions: dict[str, list[int]] = {}
-    for position, clip in enumerate(clips):
+    for clip in clips:
         for number, (have, want) in enumerate(zip(index[clip].views, views[clip], strict=True)):
             if have != want:
                 difference = next(mismatches(have.model_dump(), want.model_dump()))
                 raise ValueError(f"{cache.path}: clip {clip!r}, view {number}: {difference}")
-        positions.setdefault(index[clip].shard, []).append(position)
-    targets: dict[str, NDArray[np.float32]] = {}
-    for name in sorted(positions):  # one shard is in memory at a time
-        rows = [index[clips[position]].row for position in positions[name]]
-        for field_name, values in read_shard(cache.path / name).items():
-            shape = (len(clips), *values.shape[1:])
-            targets.setdefault(field_name, np.empty(shape, np.float32))[positions[name]] = values[rows].float().numpy()
-    return targets
+    shards = [index[clip].shard for clip in clips]
+    rows = np.array([index[clip].row for clip in clips], dtype=np.int64)
+    with open_shard(cache.path / shards[0]) as reader:
+        return {name: ShardedArray(cache.path, name, shards, rows) for name in sorted(reader.keys())}

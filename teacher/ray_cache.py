@@ -19,7 +19,8 @@ from rungwise.progress import note, track
 from rungwise.ray_pool import RETRIES, cluster
 from rungwise.score.needed_pixels import read_needed_pixels
 from rungwise.score.views import View
-from teacher.cache import Fields, Judge, missing_shards, write_shard
+from teacher.cache import Fields, Judge, write_shard
+from teacher.shard_files import missing_shards, split_shards
 
 AHEAD = 2  # batches that wait for each actor, so that it never waits for a decoder
 
@@ -131,10 +132,9 @@ def write_cache_on_ray(
         device: of each actor, "cpu" or "cuda".
         address: of the cluster.
     """
-    missing = missing_shards(folder, -(-num_clips // clips_per_shard))
-    starts = {number: number * clips_per_shard for number in missing}
-    shards = {number: range(start, min(start + clips_per_shard, num_clips)) for number, start in starts.items()}
-    batches = Batches(shards, clips_per_batch)
+    shards = split_shards(num_clips, clips_per_shard)
+    shards_by_number = {number: shards[number] for number in missing_shards(folder, len(shards))}
+    batches = Batches(shards_by_number, clips_per_batch)
 
     def written(teachers: Teachers) -> Iterator[int]:
         """Clips, as their shards are written."""
@@ -150,5 +150,5 @@ def write_cache_on_ray(
 
     with cluster(address) as ray:
         teachers = Teachers(ray, open_judge, device, len(batches.waiting))
-        for _ in track(written(teachers), "cache", total=sum(map(len, shards.values()))):
+        for _ in track(written(teachers), "cache", total=sum(map(len, shards_by_number.values()))):
             pass

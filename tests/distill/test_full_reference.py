@@ -88,7 +88,7 @@ def test_patch_scores_are_the_parts_own_and_go_through_the_audit(config: RunConf
     assert read_facts(cache)["fields"]["patch_scores"] == {"dtype": "float32", "shape": ["clips", 2, 1, 4]}
     examples = data.examples("train", targets=targets)
     assert examples.targets["patch_scores"].shape == (4, 2, 1, 4)
-    by_clip = dict(zip(data.table["clip"], targets["patch_scores"].mean((1, 2, 3)), strict=True))
+    by_clip = dict(zip(data.table["clip"], np.asarray(targets["patch_scores"]).mean((1, 2, 3)), strict=True))
     for content in data.table["content"].unique():
         assert by_clip[f"{content}-h264-270p-crf18-ultrafast"] > by_clip[f"{content}-h264-270p-crf46-ultrafast"] + 5
     errors = largest_error(cache.path)

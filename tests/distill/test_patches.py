@@ -99,7 +99,7 @@ def test_a_student_learns_each_patchs_own_score(tmp_path: Path) -> None:
     model.load_state_dict(state, strict=True)
     [judged] = predict_batches(model, data.inputs[:, 0])
     assert judged.patch_scores is not None
-    assert srcc(data.targets["patch_scores"].ravel(), judged.patch_scores.numpy().ravel()) > 0.9
+    assert srcc(np.asarray(data.targets["patch_scores"]).ravel(), judged.patch_scores.numpy().ravel()) > 0.9
 
 
 def test_patches_learn_the_same_from_the_frozen_stems_stored_output(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_the_hybrid_head_learns_what_bitstream_and_patch_say_together(tmp_path: 
     model = student(hybrid=True, stages=0, tuned_stem=False)
     data = stored(model, examples(48))
     # Pictures tell patches apart, bitstreams clips: a score is their sum.
-    scores: Any = data.targets["patch_scores"] / 2 + 25 * (1 + data.stream[:, 0, None, None, None])
+    scores: Any = np.asarray(data.targets["patch_scores"]) / 2 + 25 * (1 + data.stream[:, 0, None, None, None])
     data = replace(data, scores=scores.mean((1, 2, 3)), targets={"patch_scores": scores})
     data, other = first_rows(data, 32), first_rows(data, -16)
     fit_scales(model, data)
@@ -142,7 +142,7 @@ def test_the_hybrid_head_learns_what_bitstream_and_patch_say_together(tmp_path: 
     assert judged.fused is not None
     assert judged.fused_patch_scores is not None
     assert srcc(other.scores, judged.fused.numpy()) > 0.9
-    assert srcc(other.targets["patch_scores"].ravel(), judged.fused_patch_scores.numpy().ravel()) > 0.9
+    assert srcc(np.asarray(other.targets["patch_scores"]).ravel(), judged.fused_patch_scores.numpy().ravel()) > 0.9
     assert srcc(other.scores, judged.score.numpy()) < 0.8
 
 

@@ -20,7 +20,7 @@ from distill.teaching import pretrained
 from rungwise.artifact import read_facts, sha256_file
 from rungwise.cli import app
 from rungwise.config import load_config
-from teacher.cache import read_index
+from teacher.shard_files import read_index
 
 ROOT = Path(__file__).parents[2]
 if TYPE_CHECKING:

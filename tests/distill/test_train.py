@@ -17,7 +17,7 @@ import distill.train
 from distill.batches import epoch_batches
 from distill.data import Data
 from distill.engine import Engine
-from distill.examples import Examples, StoredRows, make_batch
+from distill.examples import Examples, make_batch
 from distill.objective import Bundle, Embedder, LayerProjector, Objective, make_bundle
 from distill.precision import autocast
 from distill.predict import predict, predict_batches
@@ -30,6 +30,7 @@ from rungwise.prediction import Prediction
 from rungwise.ranks import Ranks
 from rungwise.score.contract import Scale
 from student.mamba import MambaStudent
+from teacher.shard_files import StoredRows
 
 SCALE = Scale(kind="vmaf", polarity="higher_is_better", minimum=0, maximum=100)
 WEIGHTS = {"label": 4.0, "plcc": 1.0, "rank": 1.0, "soft_target": 1.0, "feature": 1.0}

@@ -88,7 +88,7 @@ def smooth_pixels(count: int) -> np.ndarray:
 
 def test_halves_say_what_fp32_says_in_half_the_bytes(case: Case, tmp_path: Path) -> None:
     scorer = seal(to_fp16(case.graph), case.contract.model_copy(update={"precision": "fp16"}), tmp_path / "h.onnx")
-    scores = scorer.predict(case.validation.pixels)
+    scores = scorer.predict(np.asarray(case.validation.pixels))
     gates = loss_gates("fp16", scores, case.exact, case.validation)
     assert {gate.name for gate in gates} == {"SRCC loss", "pair loss", "mean score deviation"}
     assert np.abs(scores - case.exact).mean() < 0.5
@@ -122,7 +122,7 @@ def test_integers_are_calibrated_standard_and_smaller(case: Case, tmp_path: Path
     for graph, left in attempts:
         contract = case.contract.model_copy(update={"precision": "int8", "left_in_float": left})
         scorer = seal(graph, contract, tmp_path / "student.int8.onnx")
-        means.append(float(np.abs(scorer.predict(case.validation.pixels) - case.exact).mean()))
+        means.append(float(np.abs(scorer.predict(np.asarray(case.validation.pixels)) - case.exact).mean()))
         operators = {node.op_type for node in graph.graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= operators
         assert scorer.contract.left_in_float == left
@@ -174,7 +174,7 @@ def with_outliers(graph: onnx.ModelProto, factor: float) -> onnx.ModelProto:
 
 def judge(graph: onnx.ModelProto, case: Case, folder: Path) -> np.ndarray:
     write_graph(graph, case.contract, folder / "judged.onnx")
-    return Scorer(folder / "judged.onnx", check=False).predict(case.validation.pixels)
+    return Scorer(folder / "judged.onnx", check=False).predict(np.asarray(case.validation.pixels))
 
 
 def test_operators_off_the_list_are_refused(case: Case) -> None:
