@@ -91,7 +91,7 @@ def test_a_run_killed_in_every_stage_ends_in_the_same_numbers(
         (9, rungwise.ladder.make, "label"),
         (7, distill.view_store, "read_views"),
         (2, distill.train, "make_batch"),  # teach, second epoch
-        (2, teacher.cache, "save"),
+        (2, teacher.cache, "write_whole"),
         (1, distill.students, "save_checkpoint"),  # distill, after its last epoch
         (1, distill.exporting, "parity"),
         (1, distill.evaluating, "write_report"),
