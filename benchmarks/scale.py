@@ -2,9 +2,10 @@
 
     nice -n 5 python benchmarks/scale.py --clips 1000,10000 --work /tmp/scale --out benchmarks/results/scale.json
 
-Each stage runs in a process of its own. Clips are hard links to one tiny encode for each rung, so what is measured is
-what grows with the number of clips, not decoding. Memory is anonymous memory (RssAnon): pages of mapped files are the
-system's to drop. The table prints seconds of CPU, which other programs on the machine change little.
+Each stage runs in a process of its own. Clips are hard links to one tiny encode for each rung, decoded once, so
+what is measured is what grows with the number of clips, not decoding. Memory is anonymous memory (RssAnon): pages of
+mapped files are the system's to drop. The table prints seconds of CPU, which other programs on the machine change
+little. A run that was killed goes on after the last stage in `--out`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
+import rungwise.score.views
+from distill import view_store
 from distill.batches import epoch_batches
 from distill.pipeline import STAGES
 from distill.stage import Inputs
@@ -35,6 +40,7 @@ from rungwise.ladder.make import ladder_key, make_ladder, read_ladder, shard_key
 from rungwise.ladder.shards import Shard
 from rungwise.ladder.sources import Master
 from rungwise.scenes import write_master
+from rungwise.score.views import View
 from teacher.cache import CACHE_VERSION, read_cache, write_cache
 from teacher.shard_files import write_index
 
@@ -49,7 +55,7 @@ CHANGES: dict[str, Any] = {
         "extra_labels": [],
         "rungs": [{"codec": "h264", "preset": "ultrafast", "scales": [1.0], "crf": [*CRFS]}],
     },
-    "views": {"per_clip": 2, "recipe": {"num_frames": 4, "frame_choice": "pairs", "grid": 3, "patch_px": 16}},
+    "views": {"per_clip": 2, "recipe": {"num_frames": 2, "frame_choice": "uniform", "grid": 2, "patch_px": 16}},
     "splits": {"validation": 2, "test": 2, "seed": 0},
 }
 NANO = {"embed_dim": [16, 16, 16], "depths": [1, 1, 1], "state_dim": [4, 4, 4], "feature_dim": FEATURE_DIM}
@@ -116,8 +122,25 @@ class Work:
         return run_stage(self.runs, key, build)
 
     def views(self) -> Artifact:
-        """Choose and decode the views of every clip."""
-        return self.stage("views", {"dataset": self.ladder()})
+        """Choose the views of every clip, and pack their pixels; equal files are decoded once."""
+        make_views, read_views = rungwise.score.views.make_views, rungwise.score.views.read_views
+        views_by_bytes: dict[bytes, list[View]] = {}
+        pixels_by_bytes: dict[bytes, NDArray[np.uint8]] = {}
+
+        def views_once(path: Path, *arguments: Any, **options: Any) -> list[View]:
+            file = path.read_bytes()
+            if file not in views_by_bytes:
+                views_by_bytes[file] = make_views(path, *arguments, **options)
+            return views_by_bytes[file]
+
+        def pixels_once(path: Path, views: Sequence[View]) -> NDArray[np.uint8]:
+            file = path.read_bytes()
+            if file not in pixels_by_bytes:
+                pixels_by_bytes[file] = read_views(path, views)
+            return pixels_by_bytes[file]
+
+        with patch.multiple(view_store, make_views=views_once, read_views=pixels_once):
+            return self.stage("views", {"dataset": self.ladder()})
 
     def cache(self) -> Artifact:
         """The cache of a stub teacher, whose outputs follow from the pixels' mean."""
@@ -240,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", default="1000,10000", help="numbers of clips")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; 30 KB a clip")
-    parser.add_argument("--out", type=Path, help="JSON of results; those of other numbers of clips in it stay")
+    parser.add_argument("--out", type=Path, help="JSON of results; what is in it is not measured again")
     parser.add_argument("--stage", help="run this stage alone, in this process")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -253,12 +276,14 @@ def main() -> None:
         results = json.loads(options.out.read_text())["clips"]
     for clips in sizes:
         Work(options.work, clips).prepare()
-        results[str(clips)] = {}
+        stages = results.setdefault(str(clips), {})
         for stage in MEASURED:
-            results[str(clips)][stage] = measure(options.work, clips, stage)
-            print(f"{clips} {stage} {results[str(clips)][stage]}", file=sys.stderr)
-        if options.out:
-            write_json(options.out, {"cores": os.cpu_count(), "threads": 1, "clips": results})
+            if stage in stages:
+                continue
+            stages[stage] = measure(options.work, clips, stage)
+            print(f"{clips} {stage} {stages[stage]}", file=sys.stderr)
+            if options.out:
+                write_json(options.out, {"cores": os.cpu_count(), "threads": 1, "clips": results})
     print_table(results, sizes)
 
 

@@ -103,7 +103,7 @@ def open_shard(path: Path) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=MAPPED_TENSORS)
-def _mapped(path: Path, name: str) -> Tensor:
+def map_tensor(path: Path, name: str) -> Tensor:
     """A shard's tensor; nothing of it is read yet."""
     with open_shard(path) as reader:
         tensor: Tensor = reader.get_tensor(name)
@@ -194,7 +194,7 @@ class ShardedArray:
         return np.asarray(self[:], dtype)
 
     def _row(self, row: int) -> Tensor:
-        return _mapped(self.folder / self.shards[row], self.name)[int(self.rows[row])]
+        return map_tensor(self.folder / self.shards[row], self.name)[int(self.rows[row])]
 
     def _read(self, row: int, *more: Any) -> NDArray[Any]:
         part = self._row(row)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -239,27 +239,29 @@ def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None, ray
     return failures
 
 
-def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Collection[str]) -> None:
+def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Set[str]) -> None:
     """Copy those of `clips` that a finished shard holds; each file is checked against its shard's manifest."""
-    num_copied = 0
+    wanted = clips - set(_finished(encodes))
+    num_wanted = len(wanted)
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
+        if manifest.parent.suffix == ".partial":  # its process is about to rename it
+            continue
         shard = open_artifact(manifest.parent)
         if _labels(shard.key) != _labels(ladder):
             warn(f"ladder: ignored {manifest.parent}, a shard of another ladder")
             continue
-        names = [clip for clip in _finished(shard.path / "encodes") if clip in clips]
-        rows = {
-            clip: _read_row(shard.path / "encodes", clip) for clip in names if not (encodes / f"{clip}.json").is_file()
-        }
+        names = [clip for clip in _finished(shard.path / "encodes") if clip in wanted]
+        verify_files(shard, [f"encodes/{clip}.json" for clip in names])
+        rows = {clip: _read_row(shard.path / "encodes", clip) for clip in names}
         reused = {clip: Path(row["path"]).name for clip, row in rows.items() if _same_source(shard.key, ladder, row)}
-        verify_files(shard, [f"encodes/{name}" for clip, video in reused.items() for name in (video, f"{clip}.json")])
+        verify_files(shard, [f"encodes/{video}" for video in reused.values()])
         for clip, video in reused.items():
             for name in (video, f"{clip}.json"):  # the JSON marks a clip as finished
                 shutil.copyfile(shard.path / "encodes" / name, encodes / f"{name}.partial")
                 os.replace(encodes / f"{name}.partial", encodes / name)
-        num_copied += len(reused)
-    if num_copied:
-        note(f"ladder: {num_copied} clips copied from shards")
+        wanted -= reused.keys()
+    if len(wanted) < num_wanted:
+        note(f"ladder: {num_wanted - len(wanted)} clips copied from shards")
 
 
 def _finished(encodes: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,10 @@ def test_merged_shards_equal_the_ladder_and_missing_ones_are_named(
     clips = [path.stem for part in parts for path in (part.path / "encodes").glob("*.json")]
     assert sorted(clips) == sorted(read_ladder(unsharded)["clip"])
 
+    renamed_soon = parts[0].path.with_name("0.partial")
+    shutil.copytree(parts[0].path, renamed_soon)
+    next((renamed_soon / "encodes").glob("*.mp4")).unlink()
+
     def encode(*_: object) -> None:
         raise AssertionError("a shard has this clip")
 
@@ -235,6 +240,7 @@ def test_shards_serve_ladders_with_other_rungs_but_not_other_labels_and_changed_
     make_ladder(changed.model_copy(update={"label": "vmaf_v0.6.1neg"}), [one], tmp_path)
     assert len(encoded) == 1 + 2 + 2
     assert "a shard of another ladder" in capsys.readouterr().err
-    next((shard.path / "encodes").glob("*.mp4")).write_bytes(b"changed")
-    with pytest.raises(ValueError, match="bytes differ from the manifest"):
-        make_ladder(LADDER, [one], tmp_path)
+    for pattern in ("*.mp4", "*.json"):
+        next((shard.path / "encodes").glob(pattern)).write_bytes(b"{")  # of a copy that was cut short
+        with pytest.raises(ValueError, match="bytes differ from the manifest"):
+            make_ladder(LADDER, [one], tmp_path)
