@@ -18,6 +18,7 @@ import torch
 from gpu_decode import is_importable
 from gpu_run import SCALE, Run, TimeSpentError, free, short, wait
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.examples import Examples
 from distill.model import Upper
@@ -93,12 +94,12 @@ def steps_of(
     seconds: list[float] = []
     step = Trainer.step
 
-    def timed(trainer: Trainer, batches: Sequence[list[int]], epoch: int) -> Any:
+    def timed(trainer: Trainer, update: Sequence[list[int]], batches: Iterator[dict[str, Tensor]]) -> Any:
         if seconds and run.left < 1.5 * max(seconds[-1], 0.02):
             raise TimeSpentError
         wait(run)
         started = time.perf_counter()
-        answer = step(trainer, batches, epoch)
+        answer = step(trainer, update, batches)
         wait(run)
         seconds.append(time.perf_counter() - started)
         return answer

@@ -37,7 +37,7 @@ def write_shards(folder: Path, num_clips: int) -> ShardedArray:
             shape = (len(rows), *VIEWS_SHAPE)
             write_whole(path, {"pixels": torch.randint(256, shape, dtype=torch.uint8, generator=generator)})
     clips = np.arange(num_clips)
-    names = [shard_name(number) for number in clips // CLIPS_PER_SHARD]
+    names = [shard_name(clip // CLIPS_PER_SHARD) for clip in range(num_clips)]
     return ShardedArray(folder, "pixels", names, clips % CLIPS_PER_SHARD)
 
 

@@ -5,8 +5,12 @@ Read `fit`, then `Trainer.step`. Trains on examples by row, selects on validatio
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,26 +150,38 @@ class Trainer:
         norms = []
         plan = self.updates(epoch)
         num_batches = sum(len(batches) for batches in plan)
-        for batches in plan:
-            terms, norm = self.step(batches, epoch)
+        batches = self.read_ahead(itertools.chain(*plan), epoch)
+        for update in plan:
+            terms, norm = self.step(update, batches)
             norms.append(norm)
             for term, value in terms:
                 means[term] = means.get(term, 0.0) + value / num_batches
         return means | {"gradient_norm": sum(norms) / len(norms)}
 
-    def step(self, batches: Sequence[list[int]], epoch: int) -> tuple[list[tuple[str, float]], float]:
-        """One update of the weights, by the mean gradient of some batches: terms of every batch, and the gradient's
-        norm before clipping."""
+    def read_ahead(self, plan: Iterable[list[int]], epoch: int) -> Iterator[dict[str, Tensor]]:
+        """The tensors of each batch; the next one is read from disk while the model works on this one."""
+        waiting: deque[Future[dict[str, Tensor]]] = deque()
+        with ThreadPoolExecutor(1) as reader:
+            for rows in plan:
+                make = partial(make_batch, self.train, rows, self.training.augment, seed=self.seed, epoch=epoch)
+                own = self.engine.own_rows(len(rows))
+                waiting.append(reader.submit(make, device=self.engine.device, own=own))
+                if len(waiting) > 1:
+                    yield waiting.popleft().result()
+            yield waiting.popleft().result()
+
+    def step(
+        self, update: Sequence[list[int]], batches: Iterator[dict[str, Tensor]]
+    ) -> tuple[list[tuple[str, float]], float]:
+        """One update of the weights, by the mean gradient of some batches, given by their rows: terms of every batch,
+        and the gradient's norm before clipping."""
         values, norm = [], None
-        for number, rows in enumerate(batches):
-            own = self.engine.own_rows(len(rows))
-            batch = make_batch(
-                self.train, rows, self.training.augment, seed=self.seed, epoch=epoch, device=self.engine.device, own=own
-            )
+        for number, rows in enumerate(update):
+            batch, own = next(batches), self.engine.own_rows(len(rows))
             bitstream = [batch["bitstream"].nan_to_num()[own]] if "hybrid_score" in self.objective.needs else []
             prediction = Prediction(*self.engine(len(rows), batch.pop("inputs"), *bitstream))
             loss, terms = self.objective(prediction, batch)
-            norm = self.engine.step(loss / len(batches), update=number + 1 == len(batches))
+            norm = self.engine.step(loss / len(update), update=number + 1 == len(update))
             values += [(term, float(value.detach())) for term, value in terms.items()]
         assert norm is not None, "the last batch updates the weights"
         self.schedule.step()

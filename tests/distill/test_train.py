@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -164,6 +165,27 @@ def test_a_process_reads_its_own_rows_of_a_batch_alone(tmp_path: Path, augment: 
     assert split.shape == (3, *stored.shape[1:])
     for index in ((1, 0), np.s_[:, :1], np.s_[:1, 0], (np.array([2, 0]), 0)):
         assert np.array_equal(split[index], np.asarray(split)[index])
+
+
+def test_the_next_batch_is_read_while_the_model_works_on_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model, objective = examples(), student(), Objective(WEIGHTS, SCALE)
+    bundle = make_bundle(model, data, objective)
+    engine = Engine(bundle, parameter_groups(bundle, TRAINING), weight_decay=0.0, device="cpu", precision="fp32")
+    trainer = Trainer(model, TrainingState(engine, tmp_path), objective, data, TRAINING, seed=0)
+    is_read = [threading.Event() for _ in range(3)]
+
+    def read(_: object, rows: list[int], *__: object, **___: object) -> list[int]:
+        is_read[rows[0]].set()
+        return rows
+
+    monkeypatch.setattr(distill.train, "make_batch", read)
+    batches: Any = trainer.read_ahead([[0], [1], [2]], epoch=0)
+    assert next(batches) == [0]
+    assert is_read[1].wait(60)
+    assert not is_read[2].is_set()  # one batch alone waits in memory
+    assert [*batches] == [[1], [2]]
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
