@@ -241,8 +241,8 @@ def _run_clip_jobs(jobs: dict[str, Callable[[], None]], workers: int | None, ray
 
 def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Set[str]) -> None:
     """Copy those of `clips` that a finished shard holds; each file is checked against its shard's manifest."""
-    wanted = clips - set(_finished(encodes))
-    num_wanted = len(wanted)
+    missing = clips - set(_finished(encodes))
+    num_missing = len(missing)
     for manifest in sorted((runs / "ladder-shard").glob("*/manifest.json")):
         if manifest.parent.suffix == ".partial":  # its process is about to rename it
             continue
@@ -250,7 +250,7 @@ def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Set[str]) -
         if _labels(shard.key) != _labels(ladder):
             warn(f"ladder: ignored {manifest.parent}, a shard of another ladder")
             continue
-        names = [clip for clip in _finished(shard.path / "encodes") if clip in wanted]
+        names = [clip for clip in _finished(shard.path / "encodes") if clip in missing]
         verify_files(shard, [f"encodes/{clip}.json" for clip in names])
         rows = {clip: _read_row(shard.path / "encodes", clip) for clip in names}
         reused = {clip: Path(row["path"]).name for clip, row in rows.items() if _same_source(shard.key, ladder, row)}
@@ -259,9 +259,9 @@ def _copy_shards(runs: Path, ladder: StageKey, encodes: Path, clips: Set[str]) -
             for name in (video, f"{clip}.json"):  # the JSON marks a clip as finished
                 shutil.copyfile(shard.path / "encodes" / name, encodes / f"{name}.partial")
                 os.replace(encodes / f"{name}.partial", encodes / name)
-        wanted -= reused.keys()
-    if len(wanted) < num_wanted:
-        note(f"ladder: {num_wanted - len(wanted)} clips copied from shards")
+        missing -= reused.keys()
+    if len(missing) < num_missing:
+        note(f"ladder: {num_missing - len(missing)} clips copied from shards")
 
 
 def _finished(encodes: Path) -> list[str]:
