@@ -58,7 +58,7 @@ STAGES = (
     Stage("cache", CACHE_VERSION, {"teacher": "teach", **TAUGHT}, cache_params, build_cache, shared=True),
     Stage("distill", 12, {"pretrain": "pretrain", "cache": "cache", **DATA}, student_params, build_student,
           TRAINER + STUDENT, shared=True),
-    Stage("export", 10, {"student": "distill", **DATA}, export_params, build_export,
+    Stage("export", 11, {"student": "distill", **DATA}, export_params, build_export,
           (exporting, export, fp16, gates, int8, intervals, targets)),
     Stage("evaluate", 7, {"teacher": "teach", "student": "distill", "export": "export", **TAUGHT}, evaluation_params,
           build_evaluation, (gates,)),

@@ -15,8 +15,9 @@ from rungwise.score.contract import METADATA_KEY, Contract, golden_input
 from rungwise.score.views import ViewRecipe
 from student.quality_student import QualityStudent
 
-# Modules that stay in fp32 in every file: they are small, and squares of pixels and exponents want the range.
-EXACT_SCOPES = ("model.head.stream", "model.scales", "model.patches", "model.hybrid")
+# Modules that stay in fp32 in every file: they are small, scores come from them, and squares of pixels and exponents
+# want the range.
+EXACT_SCOPES = ("model.temporal", "model.head", "model.scales", "model.patches", "model.hybrid")
 EXACT = "exact."  # before the names of their nodes
 
 OUTPUTS = ["score", "levels", "frame_scores"]
