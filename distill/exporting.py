@@ -198,7 +198,7 @@ class _Export:
         """Train views drawn by the config's seed."""
         rows = self.data.rows("train", labeled=False)
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:CALIBRATION_VIEWS])
-        note(f"export: calibrating on {len(rows)} train views, then trying operators one by one")
+        note(f"export: calibrating on {len(rows)} train views")
         terms = None if self.terms is None else np.nan_to_num(self.data.terms(rows))
         return CalibrationInputs(np.array(self.data.pixels[rows, 0]), terms)
 
