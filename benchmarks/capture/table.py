@@ -51,13 +51,24 @@ def _openarena() -> dict[str, Capture]:
     }
 
 
+GLMARK = {"terrain": "terrain", "jellyfish": "jellyfish", "desktop": "desktop:windows=8"}
+
+
+def _glmark() -> dict[str, Capture]:
+    captures = {}
+    for name, scene in GLMARK.items():
+        program = Program(f"glmark2 -s {{width}}x{{height}} -b {scene}:duration=1000", skip=10)
+        captures[f"game_glmark_{name}_01"] = Capture("glmark", "glmark2-x11", "GPL-3+", program)
+    return captures
+
+
 # OpenGL programs of xscreensaver, by how many frames are left out. Those of the first line are captured at 1080p.
 HACKS_1080 = {40: ("atlantis", "boing", "cityflow", "crackberg", "discoball", "dymaxionmap")}
 HACKS_720 = {
     40: ("engine", "geodesicgears", "glplanet", "headroom", "hypnowheel", "lament"),
-    60: ("maze3d", "pipes", "projectiveplane", "skytentacles", "timetunnel"),
+    60: ("maze3d", "projectiveplane", "skytentacles", "timetunnel"),
     80: ("gibson", "razzledazzle", "vigilance", "voronoi"),
-    150: ("cubestorm", "glmatrix", "hextrail", "topblock", "starwars", "pinion"),
+    150: ("cubestorm"),
 }
 
 
@@ -97,6 +108,7 @@ def _documents() -> dict[str, Capture]:
 
 
 CHARTS = ("map", "globe", "force", "race")
+DRAWINGS = ("life", "flock", "mandelbrot", "platformer", "fireworks", "testcard", "paint")
 SHADERS = ("sky", "ink", "fire", "film", "aurora", "fractal", "pebbles")
 SCENES = {  # name: module, further settings
     "mountains": ("outdoors", ""),
@@ -122,6 +134,8 @@ def _drawn() -> dict[str, Capture]:
     pages = {f"page_{name}_01": (name, Page("chart.html", "none", query=f"scene={name}")) for name in CHARTS}
     source = "text=/usr/lib/python3.11/argparse.py"
     pages["page_editor_01"] = ("editor", Page("table.html", "none", query=source))
+    for name in DRAWINGS:
+        pages[f"page_{name}_01"] = (name, Page("canvas.html", "none", query=f"scene={name}"))
     for name in SHADERS:
         pages[f"gl_{name}_01"] = (name, Page("shader.html", "none", query=f"scene={name}", webgl=True))
     for name, (module, more) in SCENES.items():
@@ -130,4 +144,4 @@ def _drawn() -> dict[str, Capture]:
     return {name: Capture(f"drawn_{group}", *ours, page) for name, (group, page) in pages.items()}
 
 
-CAPTURES = _documents() | _drawn() | _hacks() | _openarena()
+CAPTURES = _documents() | _drawn() | _hacks() | _glmark() | _openarena()
