@@ -89,6 +89,12 @@ def capture_one(capture: Capture, path: Path, clock: Path, modules: Path | None)
     return origin | video | {key: round(value, 2) for key, value in measured.figures().items()}
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """What captures.json has, by name; nothing if there is none yet."""
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return figures
+
+
 def capture_all(names: list[str], out: Path, modules: Path | None) -> list[str]:
     """Make what is missing; the names of those that failed."""
     masters, record = out / "masters", out / "captures.json"
@@ -97,18 +103,17 @@ def capture_all(names: list[str], out: Path, modules: Path | None) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         clock = compile_clock(Path(folder))
         for name in names:
-            figures = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
             path = masters / f"{name}.mkv"
-            if path.is_file() and name in figures:
+            if path.is_file() and name in read_record(record):
                 continue
             try:
-                figures[name] = capture_one(CAPTURES[name], path, clock, modules)
+                measured = capture_one(CAPTURES[name], path, clock, modules)
             except Exception as error:  # any of many programs may fail in its own way; the others go on
                 failed.append(name)
                 print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
                 continue
-            write_json(record, figures)
-            luma, motion = (figures[name][key] for key in ("luma_high", "motion"))
+            write_json(record, read_record(record) | {name: measured})  # another process may have written meanwhile
+            luma, motion = (measured[key] for key in ("luma_high", "motion"))
             print(f"{name}: luma to {luma:.0f}, motion {motion:.1f}", file=sys.stderr, flush=True)
     return failed
 

@@ -68,7 +68,7 @@ HACKS_720 = {
     40: ("engine", "geodesicgears", "glplanet", "headroom", "hypnowheel", "lament"),
     60: ("maze3d", "projectiveplane", "skytentacles", "timetunnel"),
     80: ("gibson", "razzledazzle", "vigilance", "voronoi"),
-    150: ("cubestorm"),
+    150: ("cubestorm",),
 }
 
 
