@@ -5,7 +5,7 @@
 It needs cc, Xvfb, xdotool, Chromium, Playwright and the Debian packages that `--list` names; `npm install three d3
 topojson-client world-atlas` in the folder of --npm. What is there already is not made again. FOLDER/masters and
 FOLDER/photographs are what `sources` of benchmarks/default.yaml names; FOLDER/groups.yaml is for `sources.groups`;
-FOLDER/captures.json has licence, luma and motion of each. Exit status 1: a capture failed; the others are there.
+FOLDER/captures.json has license, luma and motion of each. Exit status 1: a capture failed; the others are there.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def capture_one(capture: Capture, path: Path, clock: Path, modules: Path | None)
         write_frames(measured.watch(frames), new, capture.width, capture.height, capture.fps)
         measured.check()
         new.rename(path)
-    origin = {"group": capture.group, "package": capture.package, "licence": capture.licence}
+    origin = {"group": capture.group, "package": capture.package, "license": capture.license}
     return origin | video | {key: round(value, 2) for key, value in measured.figures().items()}
 
 
@@ -143,7 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.list:
         for name, capture in CAPTURES.items():
-            print(f"{name}\t{capture.group}\t{capture.package}\t{capture.licence}")
+            print(f"{name}\t{capture.group}\t{capture.package}\t{capture.license}")
         return
     if arguments.out is None:
         parser.error("give --out")

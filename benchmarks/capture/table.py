@@ -1,4 +1,4 @@
-"""What is captured: name, group, Debian package, licence of what is drawn, and how."""
+"""What is captured: name, group, Debian package, license of what is drawn, and how."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Capture:
 
     group: str
     package: str
-    licence: str
+    license: str
     source: Program | Page
     width: int = 1280
     height: int = 720
@@ -84,7 +84,7 @@ def _hacks() -> dict[str, Capture]:
 
 PYTHON, GIMP = "/usr/share/doc/python3-doc/html/library/", "/usr/share/gimp/2.0/help/en/"
 DEBIAN = "/usr/share/debian-reference/"
-PACKAGES = {  # group: package, licence
+PACKAGES = {  # group: package, license
     "pydoc": ("python3-doc", "PSF-2.0"),
     "gimphelp": ("gimp-help-en", "GFDL-1.2+"),
     "debref": ("debian-reference-en", "GPL-2+"),
