@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from rungwise.cli.options import cache_folder
 from rungwise.ladder.encode import EncodeSpec, encode
+from rungwise.report.web_page import write_web_page
 from rungwise.scenes import write_master
 
 
@@ -65,6 +67,19 @@ def outside_data() -> Callable[[str], Path]:
         return path
 
     return locate
+
+
+@pytest.fixture(scope="session")
+def web_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model's page, as `export --web` writes it."""
+    folder = tmp_path_factory.mktemp("site") / "page"
+    try:
+        write_web_page(folder, None, cache_folder("npm"))
+    except ValueError as error:
+        if "npm pack" in str(error):
+            pytest.skip(f"no npm packages: {error}")
+        raise
+    return folder
 
 
 @pytest.fixture(scope="session")

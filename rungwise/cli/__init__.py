@@ -137,7 +137,7 @@ def main() -> None:
     # The deepspeed launcher adds --local_rank=N before the verb; its environment says the same (rungwise/ranks.py).
     arguments = [word for word in sys.argv[1:] if word != "--debug" and not word.startswith("--local_rank=")]
     words = [word for word in arguments if not word.startswith("-")]
-    verb = " ".join(words[: 1 + (words[:1] != [] and words[0] in GROUPS)])
+    verb = " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1])
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal can't show
     try:

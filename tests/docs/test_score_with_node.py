@@ -9,27 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rungwise.cli.options import cache_folder
 from rungwise.media.packets import timestamps_seconds
 from rungwise.media.video import rgb_frames
-from rungwise.report.web_page import write_web_page
 from rungwise.score.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
 NODE = shutil.which("node")
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged model's page."""
-    folder = tmp_path_factory.mktemp("site") / "page"
-    try:
-        write_web_page(folder, None, cache_folder("npm"))
-    except ValueError as error:
-        if "npm pack" in str(error):
-            pytest.skip(f"no npm packages: {error}")
-        raise
-    return folder
 
 
 @pytest.mark.skipif(NODE is None, reason="no node on this machine")
@@ -38,10 +23,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reason="no node_modules/onnxruntime-node: npm install --no-save --ignore-scripts onnxruntime-node",
 )
 @pytest.mark.parametrize("lines", [54, 108, 200])
-def test_it_gives_the_scorers_number(page: Path, clip: Path, lines: int) -> None:
+def test_it_gives_the_scorers_number(web_page: Path, clip: Path, lines: int) -> None:
     frames = np.stack([frame for _, frame in rgb_frames(clip, range(len(timestamps_seconds(clip))))])
     height, width = frames.shape[1:3]
-    facts = ROOT / "docs" / "score_with_node.mjs", page, width, height, lines
+    facts = ROOT / "docs" / "score_with_node.mjs", web_page, width, height, lines
     command = [str(NODE), *map(str, facts)]
     done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=True)
     expected = Scorer(check=False).score(clip, pixel_only=True, display_height=lines).score

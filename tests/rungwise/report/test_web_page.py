@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rungwise.cli.options import cache_folder
 from rungwise.media.ffmpeg import run_ffmpeg
 from rungwise.report.web_page import PACKAGES, write_web_page
 from rungwise.score.scorer import Scorer
@@ -54,21 +53,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(web_page: Path) -> Iterator[str]:
     """Address of the packaged model's page."""
-    folder = tmp_path_factory.mktemp("site") / "page"
-    try:
-        write_web_page(folder, None, cache_folder("npm"))
-    except ValueError as error:
-        if "npm pack" in str(error):
-            pytest.skip(f"no npm packages: {error}")
-        raise
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=web_page)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
